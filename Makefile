@@ -1,0 +1,34 @@
+# Two commands do all their own set-up on a machine with Python 3.11+ and make:
+#   make tour   installs starconv, goes through convolution on a real picture, and says where to look
+#   make test   installs what the tests need and runs them
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# What a virtual environment may hold is decided by these two files, so it is remade when they change.
+INPUTS := pyproject.toml Makefile
+
+.PHONY: tour test check bench clean
+.DELETE_ON_ERROR:
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("starconv needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras: .venv/tour.stamp, .venv/test.stamp, .venv/check.stamp.
+$(VENV)/%.stamp: $(BIN)/python $(INPUTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	touch $@
+
+tour: $(VENV)/tour.stamp
+	$(BIN)/starconv tour -o tour
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -q -m "not heavy"
+
+check: $(VENV)/check.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .bench-venv tour
