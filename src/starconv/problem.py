@@ -1,0 +1,288 @@
+"""What is to be computed, frozen: a Problem and the one readable string it round-trips through.
+
+The string is the test id, the wisdom key, the benchmark row and the argument of ``starconv explain``::
+
+    conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3 bias relu
+
+`x` and `w` are always the shapes of the *convolution* O = X ⋆ K. The operation says which of the three is sought:
+``conv`` the output O, ``input_grad`` the input X (this is the transposed convolution), ``weight_grad`` the kernels K.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .errors import ArgumentTypeError, ArgumentValueError, choices
+from .geometry import BORDERS, Axis, convolution_axes
+
+__all__ = ["ACTIVATIONS", "DTYPES", "OPERATIONS", "PRECISIONS", "Problem"]
+
+OPERATIONS = ("conv", "input_grad", "weight_grad")
+DTYPES = ("float32", "float64", "int64")
+"""The types in which sums are formed. Narrower input is widened: float16 to float32, integers to int64."""
+PRECISIONS = ("float32", "strict")
+ACTIVATIONS = ("none", "relu")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One convolution with its geometry, and which part of it is sought.
+
+    Attributes:
+        operation: "conv" (X, K -> O), "input_grad" (O, K -> X) or "weight_grad" (X, O -> K).
+        batch: number of pictures N.
+        in_channels: channels C of X. `groups` divides it.
+        out_channels: channels K of O. `groups` divides it.
+        axes: the geometry, one :class:`~starconv.geometry.Axis` per spatial axis, 1 to 3 of them.
+        groups: kernels of one group see the channels of that group only.
+        dtype: "float32", "float64" or "int64": of the operands and of the sums.
+        border: what padding holds, by ``numpy.pad``'s names; "constant" is zero unless the call gives a value.
+        channels_last: X and O lie in memory as (N, ..., channels).
+        bias: a value per channel is added to the result.
+        activation: "none" or "relu", applied last.
+        precision: "float32" allows algorithms with a declared larger error bound, "strict" only the definition's sum.
+
+    >>> problem = Problem.parse("conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3")
+    >>> problem.output_shape
+    (1, 64, 112, 112)
+    >>> str(problem)
+    'conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3'
+    """
+
+    operation: str
+    batch: int
+    in_channels: int
+    out_channels: int
+    axes: tuple[Axis, ...]
+    groups: int = 1
+    dtype: str = "float32"
+    border: str = "constant"
+    channels_last: bool = False
+    bias: bool = False
+    activation: str = "none"
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        for argument, value, allowed in (
+            ("operation", self.operation, OPERATIONS),
+            ("dtype", self.dtype, DTYPES),
+            ("border", self.border, BORDERS),
+            ("activation", self.activation, ACTIVATIONS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise ArgumentValueError(argument, value, choices(allowed))
+        if not 1 <= len(self.axes) <= 3:
+            raise ArgumentValueError("axes", self.axes, "1 to 3 spatial axes")
+
+    @classmethod
+    def of_shapes(
+        cls,
+        x_shape: Sequence[int],
+        w_shape: Sequence[int],
+        stride: object = 1,
+        padding: object = 0,
+        dilation: object = 1,
+        groups: int = 1,
+        *,
+        operation: str = "conv",
+        **options: object,
+    ) -> "Problem":
+        """The problem with input (N, C, ...) and kernels (K, C / groups, ...), checked to fit together.
+
+        `options` are the remaining attributes by name.
+
+        Raises:
+            ArgumentValueError, ArgumentTypeError: naming what does not fit, with both shapes.
+        """
+        if len(x_shape) not in (3, 4, 5):
+            raise ArgumentValueError("x", tuple(x_shape), "a shape (N, C, ...) with 1 to 3 spatial axes")
+        check_kernels(x_shape, w_shape, groups)
+        axes = convolution_axes(x_shape[2:], w_shape[2:], stride, padding, dilation)
+        return cls(operation, x_shape[0], x_shape[1], w_shape[0], axes, groups, **options)  # type: ignore[arg-type]
+
+    @property
+    def spatial(self) -> int:
+        """Number of spatial axes."""
+        return len(self.axes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of X, (N, C, ...)."""
+        return (self.batch, self.in_channels, *(axis.input for axis in self.axes))
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of K, (K, C / groups, ...)."""
+        return (self.out_channels, self.in_channels // self.groups, *(axis.kernel for axis in self.axes))
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of O, (N, K, ...)."""
+        return (self.batch, self.out_channels, *(axis.output for axis in self.axes))
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """Shape of what the operation seeks."""
+        return {"conv": self.output_shape, "input_grad": self.input_shape, "weight_grad": self.weight_shape}[self.operation]
+
+    @property
+    def operand_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the two given arrays, in the order in which algorithms take them."""
+        return {
+            "conv": (self.input_shape, self.weight_shape),
+            "input_grad": (self.output_shape, self.weight_shape),
+            "weight_grad": (self.input_shape, self.output_shape),
+        }[self.operation]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def multiply_adds(self) -> int:
+        """Products summed up by the definition, padding included: the same for all three operations."""
+        taps = math.prod(self.weight_shape[1:])
+        return math.prod(self.output_shape) * taps
+
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes that must cross memory at least once: both operands and the result."""
+        shapes = (self.input_shape, self.weight_shape, self.output_shape)
+        return self.itemsize * sum(math.prod(shape) for shape in shapes)
+
+    def with_operation(self, operation: str) -> "Problem":
+        """The same convolution with another part sought."""
+        return replace(self, operation=operation)
+
+    def __str__(self) -> str:
+        axes = self.axes
+        words = [f"{self.operation}{self.spatial}d", f"x={_join(self.input_shape)}", f"w={_join(self.weight_shape)}"]
+        if any(axis.stride != 1 for axis in axes):
+            words.append("stride=" + _per_axis_text([str(axis.stride) for axis in axes]))
+        if any(axis.before or axis.after for axis in axes):
+            same = all(axis.before == axis.after for axis in axes)
+            pads = [str(axis.before) if same else f"{axis.before}:{axis.after}" for axis in axes]
+            words.append("padding=" + _per_axis_text(pads))
+        if any(axis.dilation != 1 for axis in axes):
+            words.append("dilation=" + _per_axis_text([str(axis.dilation) for axis in axes]))
+        if self.groups != 1:
+            words.append(f"groups={self.groups}")
+        for name, default in (("border", "constant"), ("dtype", "float32"), ("precision", "float32")):
+            if getattr(self, name) != default:
+                words.append(f"{name}={getattr(self, name)}")
+        if self.channels_last:
+            words.append("channels_last")
+        if self.bias:
+            words.append("bias")
+        if self.activation != "none":
+            words.append(self.activation)
+        return " ".join(words)
+
+    @classmethod
+    def parse(cls, text: str) -> "Problem":
+        """The problem that `text` describes; the inverse of ``str``.
+
+        Raises:
+            ArgumentValueError: naming the word that was not understood, or the sizes that do not fit.
+        """
+        if not isinstance(text, str):
+            raise ArgumentTypeError("problem", text, "a string like 'conv2d x=1x3x32x32 w=8x3x3x3 padding=1'")
+        words = text.split()
+        head = re.fullmatch(rf"({'|'.join(OPERATIONS)})([123])d", words[0]) if words else None
+        if head is None:
+            raise ArgumentValueError("problem", text, "an operation first: conv2d, input_grad2d or weight_grad2d (or 1d, 3d)")
+        fields: dict[str, str] = {}
+        for word in words[1:]:
+            name, _, value = word.partition("=")
+            if name not in _WORDS or bool(value) != _WORDS[name] or name in fields:
+                raise ArgumentValueError("problem", text, f"each of {', '.join(_WORDS)} at most once; not {word!r}")
+            fields[name] = value
+        for name in ("x", "w"):
+            if name not in fields:
+                raise ArgumentValueError("problem", text, f"a shape {name}=... such as x=1x3x32x32 or w=8x3x3x3")
+        shapes = {name: _numbers(name, fields[name]) for name in ("x", "w")}
+        for name, shape in shapes.items():
+            if len(shape) != int(head[2]) + 2:
+                raise ArgumentValueError(name, fields[name], f"{int(head[2]) + 2} sizes for {words[0]}")
+        padding: object = 0
+        if "padding" in fields:
+            parts = fields["padding"].split("x")
+            pairs = [tuple(_integer_of("padding", end) for end in part.split(":")) for part in parts]
+            if any(len(pair) > 2 for pair in pairs):
+                raise ArgumentValueError("padding", fields["padding"], "1, 1x2 or before:after per axis as in 0:1x2:2")
+            pairs = [pair * 2 if len(pair) == 1 else pair for pair in pairs]
+            padding = tuple(pairs * int(head[2]) if len(pairs) == 1 else pairs)
+        numbers = {name: _numbers(name, fields[name]) for name in ("stride", "dilation") if name in fields}
+        options: dict[str, object] = {name: fields[name] for name in ("border", "dtype", "precision") if name in fields}
+        return cls.of_shapes(
+            shapes["x"],
+            shapes["w"],
+            numbers.get("stride", 1),
+            padding,
+            numbers.get("dilation", 1),
+            _integer_of("groups", fields.get("groups", "1")),
+            operation=head[1],
+            channels_last="channels_last" in fields,
+            bias="bias" in fields,
+            activation="relu" if "relu" in fields else "none",
+            **options,
+        )
+
+
+_WORDS = {
+    "x": True,
+    "w": True,
+    "stride": True,
+    "padding": True,
+    "dilation": True,
+    "groups": True,
+    "border": True,
+    "dtype": True,
+    "precision": True,
+    "channels_last": False,
+    "bias": False,
+    "relu": False,
+}
+"""The words of a problem string after the operation; True where a value follows."""
+
+
+def check_kernels(x_shape: Sequence[int], w_shape: Sequence[int], groups: object) -> None:
+    """Raise unless input (N, C, ...) and kernels (K, C / groups, ...) fit together.
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: naming `groups` or `w`, with both shapes.
+    """
+    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
+        raise ArgumentTypeError("groups", groups, "an integer >= 1")
+    shapes = {"input_shape": tuple(x_shape), "kernel_shape": tuple(w_shape)}
+    if len(w_shape) != len(x_shape):
+        raise ArgumentValueError("w", tuple(w_shape), f"{len(x_shape)} axes (K, C / groups, ...), as many as x", **shapes)
+    if groups < 1 or x_shape[1] % groups or w_shape[0] % groups or w_shape[0] < 1:
+        expected = f"a divisor of {x_shape[1]} input channels and of {w_shape[0]} output channels, both at least 1"
+        raise ArgumentValueError("groups", groups, expected, **shapes)
+    if w_shape[1] != x_shape[1] // groups or w_shape[1] < 1:
+        expected = f"w.shape[1] = {x_shape[1]} input channels / {groups} groups = {x_shape[1] // groups}, at least 1"
+        raise ArgumentValueError("w", tuple(w_shape), expected, **shapes)
+
+
+def _join(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _per_axis_text(values: Sequence[str]) -> str:
+    return values[0] if len(set(values)) == 1 else "x".join(values)
+
+
+def _integer_of(argument: str, text: str) -> int:
+    if not re.fullmatch(r"-?\d{1,18}", text):
+        raise ArgumentValueError(argument, text, "an integer")
+    return int(text)
+
+
+def _numbers(argument: str, text: str) -> tuple[int, ...]:
+    return tuple(_integer_of(argument, part) for part in text.split("x"))

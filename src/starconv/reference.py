@@ -1,0 +1,107 @@
+"""The definition, in float64 NumPy that a reader believes. Everything else in starconv is tested against it.
+
+Each function is a loop over output positions. At a position the kernel lies over one *patch* of the padded input:
+
+    O[n, s, i, j] = sum_r sum_p sum_q  X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q]  +  b[s]
+
+with r over the channels of the kernel's group. Both gradients follow from reading the same line differently: the
+output element is linear in the patch with coefficients K, and linear in K with the patch as coefficients.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .geometry import border_sources
+from .problem import Problem
+
+__all__ = ["convolution", "input_gradient", "pad", "weight_gradient"]
+
+Array = NDArray[np.float64]
+
+
+def convolution(problem: Problem, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, fill: float = 0.0) -> Array:
+    """O = X ⋆ K + b. `x` has `problem.input_shape`, `w` `problem.weight_shape`, `b` one value per output channel.
+
+    `fill` is what constant padding holds.
+    """
+    padded = pad(problem, np.asarray(x, np.float64), fill)
+    w = np.asarray(w, np.float64)
+    output = np.zeros(problem.output_shape)
+    for position, patch in _windows(problem):
+        for channels, kernels in _groups(problem):
+            # One inner product per picture and kernel: (N, C/g, k, k) with (K/g, C/g, k, k) gives (N, K/g).
+            output[:, kernels, *position] = _inner(padded[:, channels, *patch], w[kernels])
+    if b is not None:
+        output += np.asarray(b, np.float64).reshape(-1, *[1] * problem.spatial)
+    return np.maximum(output, 0) if problem.activation == "relu" else output
+
+
+def input_gradient(problem: Problem, output_gradient: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+    """Sum over O of dL/dO dO/dX: every output element stamps its kernel, scaled, onto the patch that it read.
+
+    This is A^T vec(dL/dO) for vec(O) = A vec(X), and so the transposed convolution, to which a bias `b` (one value per
+    channel of X) may be added.
+    """
+    g = np.asarray(output_gradient, np.float64)
+    w = np.asarray(w, np.float64)
+    canvas = np.zeros((*problem.input_shape[:2], *(max(axis.padded, axis.before + axis.input) for axis in problem.axes)))
+    for position, patch in _windows(problem):
+        for channels, kernels in _groups(problem):
+            canvas[:, channels, *patch] += np.tensordot(g[:, kernels, *position], w[kernels], axes=1)
+    gradient = _unpad(problem, canvas)
+    if b is not None:
+        gradient += np.asarray(b, np.float64).reshape(-1, *[1] * problem.spatial)
+    return np.maximum(gradient, 0) if problem.activation == "relu" else gradient
+
+
+def weight_gradient(problem: Problem, x: ArrayLike, output_gradient: ArrayLike) -> Array:
+    """Sum over O of dL/dO dO/dK: every output element adds the patch that it read, scaled, to its kernel's gradient."""
+    padded = pad(problem, np.asarray(x, np.float64))
+    g = np.asarray(output_gradient, np.float64)
+    gradient = np.zeros(problem.weight_shape)
+    for position, patch in _windows(problem):
+        for channels, kernels in _groups(problem):
+            gradient[kernels] += np.tensordot(g[:, kernels, *position].T, padded[:, channels, *patch], axes=1)
+    return gradient
+
+
+def pad(problem: Problem, x: Array, fill: float = 0.0) -> Array:
+    """`x` with its padding drawn in, as the problem's border says."""
+    for number, axis in enumerate(problem.axes, start=2):
+        sources = border_sources(axis.input, axis.before, axis.after, problem.border)
+        inside = np.expand_dims(sources >= 0, tuple(range(1, x.ndim - number)))
+        x = np.where(inside, np.take(x, sources, axis=number) if axis.input else fill, fill)
+    return x
+
+
+def _unpad(problem: Problem, canvas: Array) -> Array:
+    """The transpose of :func:`pad`: what padding received goes to the elements it shows; constant padding has none."""
+    for number, axis in enumerate(problem.axes, start=2):
+        sources = border_sources(axis.input, axis.before, max(axis.after, 0), problem.border)
+        folded = np.zeros((axis.input, *np.delete(canvas.shape, number)))
+        np.add.at(folded, sources[sources >= 0], np.moveaxis(canvas, number, 0)[sources >= 0])
+        canvas = np.moveaxis(folded, 0, number)
+    return canvas
+
+
+def _windows(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Every output position with the slices of the padded input that its window covers."""
+    for position in np.ndindex(*(axis.output for axis in problem.axes)):
+        starts = [index * axis.stride for index, axis in zip(position, problem.axes, strict=True)]
+        yield position, tuple(
+            slice(start, start + axis.extent, axis.dilation) for start, axis in zip(starts, problem.axes, strict=True)
+        )
+
+
+def _groups(problem: Problem) -> Iterator[tuple[slice, slice]]:
+    """Per group, its slice of the input channels and its slice of the kernels."""
+    channels, kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+    for group in range(problem.groups):
+        yield slice(group * channels, (group + 1) * channels), slice(group * kernels, (group + 1) * kernels)
+
+
+def _inner(patches: Array, kernels: Array) -> Array:
+    """Inner products of (N, ...) patches with (K, ...) kernels: (N, K)."""
+    return patches.reshape(len(patches), kernels[0].size) @ kernels.reshape(len(kernels), -1).T
