@@ -1,0 +1,80 @@
+"""What callers may hand in, made uniform: array-likes, dtypes, layouts, padding modes and `out`. Wrong ones raise here."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import ArgumentTypeError, ArgumentValueError, choices
+
+Array = NDArray[np.generic]
+
+PADDING_MODES = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+    "symmetric": "symmetric",
+}
+"""torch.nn's padding_mode words, and one more, by the names that ``numpy.pad`` gives the same borders."""
+
+_SPATIAL_LETTERS = {1: "W", 2: "HW", 3: "DHW"}
+
+
+def as_array(argument: str, value: ArrayLike) -> Array:
+    """`value` as an array of numbers that starconv can sum, without a copy where it is one already."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ArgumentValueError(argument, value, f"an array of numbers ({error})") from None
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or array.dtype == np.uint64:
+        expected = "an array of float16, float32, float64, bool or integers up to int64"
+        raise ArgumentTypeError(argument, value if array.ndim == 0 else array, expected)
+    return array
+
+
+def sum_dtype(*arrays: Array) -> tuple[str, np.dtype[np.generic]]:
+    """The dtype in which sums are formed, and the one of the result, by NumPy's promotion of the operands.
+
+    Integers and bools sum in int64 and stay int64, as ``numpy.sum`` does, so that they are exact; float16 sums in float32.
+    """
+    promoted = np.result_type(*arrays)
+    if promoted.kind in "biu":
+        return "int64", np.dtype(np.int64)
+    if promoted.itemsize == 2:
+        return "float32", np.dtype(np.float16)
+    return promoted.newbyteorder("=").name, promoted.newbyteorder("=")
+
+
+def border_of(padding_mode: str) -> str:
+    """The border's name of a padding_mode."""
+    if padding_mode not in PADDING_MODES:
+        raise ArgumentValueError("padding_mode", padding_mode, choices(PADDING_MODES))
+    return PADDING_MODES[padding_mode]
+
+
+def is_channels_last(layout: str | None, spatial: int) -> bool:
+    """Whether `layout` (as "NHWC", or without N) has the channels at the end; None means channels first."""
+    letters = _SPATIAL_LETTERS[spatial]
+    known = {None: False, f"NC{letters}": False, f"N{letters}C": True}
+    if spatial != 2:
+        known |= {"NCHW": False, "NHWC": True}  # the 2-D names serve for the other axes as well
+    if layout not in known:
+        raise ArgumentValueError("layout", layout, choices([f"NC{letters}", f"N{letters}C"]))
+    return known[layout]
+
+
+def channels_last_in_memory(x: Array) -> bool:
+    """Whether (N, C, ...) `x` lies in memory with its channels next to each other, as a transposed NHWC array does."""
+    if x.ndim < 3 or x.shape[1] < 2:
+        return False
+    spatial = [abs(step) for step, size in zip(x.strides[2:], x.shape[2:], strict=True) if size > 1]
+    return x.strides[1] == x.itemsize and bool(spatial) and min(spatial) >= x.shape[1] * x.itemsize
+
+
+def checked_out(out: object, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+    """`out` if it can take a result of `shape` and `dtype`."""
+    expected = f"a writable array of shape {shape} and dtype {dtype}"
+    if not isinstance(out, np.ndarray):
+        raise ArgumentTypeError("out", out, expected)
+    if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
+        raise ArgumentValueError("out", out, expected if out.flags.writeable else expected + "; this one is read-only")
+    return out

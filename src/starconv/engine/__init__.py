@@ -1,0 +1,1 @@
+"""The engine: a planner that chooses, algorithms that compute, and the runtime they run on."""

@@ -1,0 +1,49 @@
+"""The ordered table of algorithms. Adding one is a file of the same shape and a row here.
+
+Every row is a module with a NAME and four functions, told apart by what they may know:
+
+* ``refuses(problem, target)``: why it cannot take the problem on this target, or None;
+* ``cost(problem, target)``: predicted seconds, from a simple model of the machine;
+* ``workspace(problem, target)``: bytes of scratch memory;
+* ``build(problem, target)``: a :class:`Solution`, which prepares weights and runs.
+
+``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...problem import Problem
+from ..target import Target
+from . import vectorized
+
+__all__ = ["TABLE", "Algorithm", "Solution"]
+
+Array = NDArray[np.generic]
+
+
+class Solution(Protocol):
+    """One problem, ready to run as often as one likes, from any thread."""
+
+    def prepare(self, second: Array, bias: Array | None, fill: float) -> Any:
+        """The second operand (kernels; for weight_grad the output's gradient) and the bias in the algorithm's own form."""
+
+    def run(self, first: Array, prepared: Any, out: Array) -> None:
+        """Compute into `out`, which has the problem's result shape and dtype and any strides."""
+
+
+class Algorithm(Protocol):
+    """What a row of the table offers; see the module's text."""
+
+    NAME: str
+
+    def refuses(self, problem: Problem, target: Target | None) -> str | None: ...  # noqa: D102
+    def cost(self, problem: Problem, target: Target | None) -> float: ...  # noqa: D102
+    def workspace(self, problem: Problem, target: Target | None) -> int: ...  # noqa: D102
+    def build(self, problem: Problem, target: Target | None) -> Solution: ...  # noqa: D102
+
+
+TABLE: tuple[Algorithm, ...] = (vectorized,)
+"""In the order in which equal costs are decided. The last row takes everything."""

@@ -1,0 +1,240 @@
+"""correlate and convolve: scipy.ndimage's functions of the same names, with its signature, modes and results."""
+
+import operator
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .arguments import Array
+from .engine.planner import make_plan
+from .errors import ArgumentTypeError, ArgumentValueError, choices
+from .geometry import Axis, border_sources
+from .problem import Problem
+
+__all__ = ["convolve", "correlate"]
+
+MODES = {
+    "reflect": "symmetric",
+    "grid-mirror": "symmetric",
+    "mirror": "reflect",
+    "nearest": "edge",
+    "constant": "constant",
+    "wrap": "wrap",
+}
+"""scipy.ndimage's modes by the names that ``numpy.pad`` gives the same borders."""
+
+
+def correlate(
+    input: ArrayLike,
+    weights: ArrayLike,
+    output: Array | DTypeLike | None = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    axes: int | Sequence[int] | None = None,
+) -> Array:
+    """Correlation of an array of any dimension with a kernel, the same size as the input.
+
+    Arguments and results are those of ``scipy.ndimage.correlate``, except that sums are formed in the input's own float
+    type (float32 sums for float32 input; ask for ``output=np.float64`` to have them in float64). Integers are exact.
+
+    Args:
+        input: array of any shape; bool, integer, float or complex.
+        weights: kernel, with one axis per filtered axis.
+        output: an array of the input's shape to write to, or the dtype of a new one; default the input's dtype. Sums are
+            cut towards zero for an integer output, as scipy does.
+        mode: beyond the edge: "reflect" (d c b a | a b c d), "mirror" (d c b | a b c d), "nearest" (a a a | a b c d),
+            "wrap" (b c d | a b c d) or "constant" (`cval`).
+        cval: value beyond the edge for mode "constant".
+        origin: shift of the kernel's centre from element size // 2, per filtered axis.
+        axes: the axes to filter along, default all.
+
+    Returns:
+        Array of the input's shape.
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: naming the argument, its value, what was expected and the shapes.
+
+    >>> correlate([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
+    array([ 8, 26,  8, 12,  7, 28, 36,  9])
+    """
+    return _filter(input, weights, output, mode, cval, origin, axes, flip=False)
+
+
+def convolve(
+    input: ArrayLike,
+    weights: ArrayLike,
+    output: Array | DTypeLike | None = None,
+    mode: str = "reflect",
+    cval: complex = 0.0,
+    origin: int | Sequence[int] = 0,
+    axes: int | Sequence[int] | None = None,
+) -> Array:
+    """Convolution in the strict sense, with the kernel flipped; otherwise as :func:`correlate`.
+
+    Arguments and results are those of ``scipy.ndimage.convolve``.
+
+    >>> convolve([0, 0, 1, 0, 0], weights=[1, 2, 3])
+    array([0, 1, 2, 3, 0])
+    """
+    return _filter(input, weights, output, mode, cval, origin, axes, flip=True)
+
+
+def _filter(
+    input: ArrayLike,
+    weights: ArrayLike,
+    output: Array | DTypeLike | None,
+    mode: str,
+    cval: complex,
+    origin: int | Sequence[int],
+    axes: int | Sequence[int] | None,
+    *,
+    flip: bool,
+) -> Array:
+    picture, kernel = _numbers("input", input), _numbers("weights", weights)
+    filtered = _axes_of(axes, picture.ndim)
+    if kernel.ndim != len(filtered) or kernel.size == 0:
+        expected = f"{len(filtered)} axes of at least one element, one per filtered axis of the input"
+        raise ArgumentValueError("weights", kernel, expected, input_shape=picture.shape)
+    if mode not in MODES:
+        raise ArgumentValueError("mode", mode, choices(MODES))
+    if not isinstance(cval, (int, float, complex, np.number)):
+        raise ArgumentTypeError("cval", cval, "a number")
+    befores = _befores(origin, filtered, kernel.shape, flip)
+    if flip:
+        kernel = np.flip(kernel)
+    elif kernel.dtype.kind == "c":
+        kernel = kernel.conj()  # as numpy.correlate and scipy.ndimage.correlate do
+    is_complex = "c" in picture.dtype.kind + kernel.dtype.kind
+    result = _allocate(output, picture, is_complex)
+    geometry = (sorted(filtered), befores, MODES[mode])
+    if not is_complex:
+        sums = _sum_dtype(picture, kernel, cval, result.dtype)
+        result[...] = _cast(_real(picture, kernel, cval, *geometry, sums), result.dtype)
+        return result
+    sums = "float32" if picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64 else "float64"
+    parts = [
+        [_real(part, taps, value, *geometry, sums) for taps in (kernel.real, kernel.imag)]
+        for part, value in ((picture.real, complex(cval).real), (picture.imag, complex(cval).imag))
+    ]
+    result[...] = (parts[0][0] - parts[1][1]) + 1j * (parts[0][1] + parts[1][0])
+    return result
+
+
+def _real(
+    picture: Array, kernel: Array, cval: complex, filtered: list[int], befores: list[int], border: str, dtype: str
+) -> Array:
+    """The sums in `dtype`, of the picture's shape."""
+    if picture.size == 0:
+        return np.zeros(picture.shape, dtype)
+    if len(filtered) > 3:
+        return _axis_by_axis(picture, kernel, cval, filtered, befores, border, dtype)
+    count = len(filtered)
+    moved = np.moveaxis(picture, filtered, range(-count, 0))
+    kernel = kernel.astype(dtype, copy=False)
+    if count == 0:
+        return moved.astype(dtype) * kernel
+    sizes = moved.shape[moved.ndim - count :]
+    axes = tuple(
+        Axis(size, taps, before=before, after=taps - 1 - before)
+        for size, taps, before in zip(sizes, kernel.shape, befores, strict=True)
+    )
+    batch = picture.size // int(np.prod(sizes))
+    problem = Problem("conv", batch, 1, 1, axes, dtype=dtype, border=border)
+    fill = float(np.real(cval)) if border == "constant" else 0.0
+    result = make_plan(problem)(moved.reshape(batch, 1, *sizes), kernel[np.newaxis, np.newaxis], fill=fill)
+    return np.moveaxis(result.reshape(moved.shape), range(-count, 0), filtered)
+
+
+def _axis_by_axis(
+    picture: Array, kernel: Array, cval: complex, filtered: list[int], befores: list[int], border: str, dtype: str
+) -> Array:
+    """More than three filtered axes: the sum, over the taps of the first, of filters over the others."""
+    axis, size, taps = filtered[0], picture.shape[filtered[0]], kernel.shape[0]
+    sources = border_sources(size, befores[0], taps - 1 - befores[0], border)
+    total = np.zeros(picture.shape, dtype)
+    for tap in range(taps):
+        shifted = np.take(picture, sources[tap : tap + size], axis=axis).astype(dtype, copy=False)
+        shifted[(slice(None),) * axis + (sources[tap : tap + size] < 0,)] = np.real(cval)
+        total += _real(shifted, kernel[tap], cval, filtered[1:], befores[1:], border, dtype)
+    return total
+
+
+def _numbers(argument: str, value: ArrayLike) -> NDArray[np.generic]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
+        raise ArgumentTypeError(argument, value, "an array of bool, integers, float16 to float64 or complex numbers")
+    return array
+
+
+def _axes_of(axes: object, ndim: int) -> list[int]:
+    expected = f"distinct axes of an input with {ndim}"
+    if axes is None:
+        return list(range(ndim))
+    try:
+        numbers = [operator.index(axis) for axis in (axes if isinstance(axes, Iterable) else (axes,))]
+    except TypeError:
+        raise ArgumentTypeError("axes", axes, expected) from None
+    if any(not -ndim <= axis < ndim for axis in numbers) or len({axis % ndim for axis in numbers}) != len(numbers):
+        raise ArgumentValueError("axes", axes, expected)
+    return [axis % ndim for axis in numbers]
+
+
+def _befores(origin: object, filtered: list[int], sizes: tuple[int, ...], flip: bool) -> list[int]:
+    """Taps before the output position, per filtered axis in rising order.
+
+    As in scipy, the kernel's axes follow the filtered axes in rising order, the origins the order in which they are given.
+    """
+    expected = f"an integer or {len(filtered)} of them, each from -(size // 2) to (size - 1) // 2"
+    try:
+        given = list(origin) if isinstance(origin, Iterable) else [origin] * len(filtered)
+        origins = [operator.index(value) for value in given]
+    except TypeError:
+        raise ArgumentTypeError("origin", origin, expected) from None
+    if len(origins) != len(filtered):
+        raise ArgumentValueError("origin", origin, expected, kernel_shape=sizes)
+    by_axis = [value for _, value in sorted(zip(filtered, origins, strict=True))]
+    if flip:
+        by_axis = [-value - (size % 2 == 0) for value, size in zip(by_axis, sizes, strict=True)]
+    for value, size in zip(by_axis, sizes, strict=True):
+        if not -(size // 2) <= value <= (size - 1) // 2:
+            raise ArgumentValueError("origin", origin, expected, kernel_shape=sizes)
+    return [size // 2 + value for size, value in zip(sizes, by_axis, strict=True)]
+
+
+def _allocate(output: object, picture: Array, is_complex: bool) -> Array:
+    expected = f"None, a numeric dtype or a writable array of shape {picture.shape}" + (", complex" if is_complex else "")
+    if isinstance(output, np.ndarray):
+        if output.shape != picture.shape or not output.flags.writeable or output.dtype.kind not in "biufc":
+            raise ArgumentValueError("output", output, expected)
+        if is_complex and output.dtype.kind != "c":
+            raise ArgumentValueError("output", output, expected)
+        return output
+    if output is None:
+        dtype = np.promote_types(picture.dtype, np.complex64) if is_complex else picture.dtype.newbyteorder("=")
+        return np.empty(picture.shape, dtype)
+    try:
+        dtype = np.dtype(output)  # type: ignore[call-overload]
+    except TypeError:
+        raise ArgumentTypeError("output", output, expected) from None
+    if dtype.kind not in "biufc" or (is_complex and dtype.kind != "c"):
+        raise ArgumentValueError("output", output, expected)
+    return np.empty(picture.shape, dtype)
+
+
+def _sum_dtype(picture: Array, kernel: Array, cval: complex, result: np.dtype[np.generic]) -> str:
+    """Integers with integer kernels are exact in int64; float32 (and float16) input sums in float32; else float64."""
+    whole = all(array.dtype.kind in "biu" and array.dtype != np.uint64 for array in (picture, kernel))
+    if whole and float(np.real(cval)).is_integer():
+        return "int64"
+    narrow = picture.dtype.kind == "f" and picture.dtype.itemsize <= 4 and result.itemsize <= 4
+    return "float32" if narrow else "float64"
+
+
+def _cast(sums: Array, dtype: np.dtype[np.generic]) -> Array:
+    """`sums` in `dtype`: towards zero and modulo the range for integers, as a C cast and so scipy does it."""
+    if dtype.kind in "iu" and sums.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            return sums.astype(np.int64).astype(dtype)
+    return (sums.astype(np.int64) != 0) if dtype.kind == "b" else sums.astype(dtype, copy=False)

@@ -1,0 +1,217 @@
+"""Gradients of a convolution with respect to its input and its kernels, under torch.nn.grad's names."""
+
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
+
+from .arguments import Array, as_array, channels_last_in_memory, sum_dtype
+from .engine.planner import make_plan
+from .errors import ArgumentTypeError, ArgumentValueError
+from .geometry import Padding, PerAxis
+from .problem import Problem
+
+__all__ = [
+    "conv1d_input",
+    "conv1d_weight",
+    "conv2d_input",
+    "conv2d_weight",
+    "conv3d_input",
+    "conv3d_weight",
+]
+
+
+def conv1d_input(
+    input_size: Sequence[int],
+    w: ArrayLike,
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of :func:`starconv.conv1d` with respect to its input; see :func:`conv2d_input`."""
+    return _input(1, input_size, w, grad_output, stride, padding, dilation, groups)
+
+
+def conv1d_weight(
+    x: ArrayLike,
+    weight_size: Sequence[int],
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of :func:`starconv.conv1d` with respect to its kernels; see :func:`conv2d_weight`."""
+    return _weight(1, x, weight_size, grad_output, stride, padding, dilation, groups)
+
+
+def conv2d_input(
+    input_size: Sequence[int],
+    w: ArrayLike,
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of :func:`starconv.conv2d` with respect to its input: A^T vec(grad_output) for vec(O) = A vec(X).
+
+    Args:
+        input_size: shape of the input, (N, C, H, W). Not derivable from the output's where a stride left elements over.
+        w: kernels (K, C / groups, kh, kw).
+        grad_output: gradient with respect to the output, (N, K, H', W').
+        stride, padding, dilation, groups: those of the convolution.
+
+    Returns:
+        The gradient (N, C, H, W).
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: naming the argument, its value, what was expected and the shapes.
+
+    >>> import numpy as np
+    >>> conv2d_input((1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 2)))[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
+    """
+    return _input(2, input_size, w, grad_output, stride, padding, dilation, groups)
+
+
+def conv2d_weight(
+    x: ArrayLike,
+    weight_size: Sequence[int],
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of :func:`starconv.conv2d` with respect to its kernels.
+
+    dO[i, j] / dK[p, q] = X[i * stride + p * dilation, j * stride + q * dilation], so the gradient is the correlation of
+    the input with grad_output, summed over pictures and positions.
+
+    Args:
+        x: input (N, C, H, W).
+        weight_size: shape of the kernels, (K, C / groups, kh, kw).
+        grad_output: gradient with respect to the output, (N, K, H', W').
+        stride, padding, dilation, groups: those of the convolution.
+
+    Returns:
+        The gradient (K, C / groups, kh, kw).
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: naming the argument, its value, what was expected and the shapes.
+
+    >>> import numpy as np
+    >>> conv2d_weight(np.arange(9.0).reshape(1, 1, 3, 3), (1, 1, 2, 2), np.ones((1, 1, 2, 2)))[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]])
+    """
+    return _weight(2, x, weight_size, grad_output, stride, padding, dilation, groups)
+
+
+def conv3d_input(
+    input_size: Sequence[int],
+    w: ArrayLike,
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of :func:`starconv.conv3d` with respect to its input; see :func:`conv2d_input`."""
+    return _input(3, input_size, w, grad_output, stride, padding, dilation, groups)
+
+
+def conv3d_weight(
+    x: ArrayLike,
+    weight_size: Sequence[int],
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Array:
+    """Gradient of :func:`starconv.conv3d` with respect to its kernels; see :func:`conv2d_weight`."""
+    return _weight(3, x, weight_size, grad_output, stride, padding, dilation, groups)
+
+
+def _input(
+    spatial: int,
+    input_size: Sequence[int],
+    w: ArrayLike,
+    grad_output: ArrayLike,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+) -> Array:
+    kernels = as_array("w", w)
+    return _gradient(
+        "input_grad",
+        _shape("input_size", input_size, spatial),
+        kernels.shape,
+        kernels,
+        grad_output,
+        (stride, padding, dilation, groups),
+    )
+
+
+def _weight(
+    spatial: int,
+    x: ArrayLike,
+    weight_size: Sequence[int],
+    grad_output: ArrayLike,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+) -> Array:
+    picture = as_array("x", x)
+    if picture.ndim != spatial + 2:
+        raise ArgumentValueError("x", picture, f"{spatial + 2} axes (N, C, ...)")
+    return _gradient(
+        "weight_grad",
+        picture.shape,
+        _shape("weight_size", weight_size, spatial),
+        picture,
+        grad_output,
+        (stride, padding, dilation, groups),
+    )
+
+
+def _shape(argument: str, value: Sequence[int], spatial: int) -> tuple[int, ...]:
+    expected = f"the whole shape, {spatial + 2} integers"
+    try:
+        shape = tuple(int(size.__index__()) for size in value)
+    except (TypeError, AttributeError):
+        raise ArgumentTypeError(argument, value, expected) from None
+    if len(shape) != spatial + 2 or min(shape) < 0:
+        raise ArgumentValueError(argument, value, expected)
+    return shape
+
+
+def _gradient(
+    operation: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    operand: Array,
+    grad_output: ArrayLike,
+    arguments: tuple[object, object, object, int],
+) -> Array:
+    gradient = as_array("grad_output", grad_output)
+    dtype, result_dtype = sum_dtype(operand, gradient)
+    last = channels_last_in_memory(operand if operation == "weight_grad" else gradient)
+    problem = Problem.of_shapes(x_shape, w_shape, *arguments, operation=operation, dtype=dtype, channels_last=last)
+    if gradient.shape != problem.output_shape:
+        raise ArgumentValueError(
+            "grad_output",
+            gradient,
+            f"the output's shape {problem.output_shape}",
+            input_shape=x_shape,
+            kernel_shape=w_shape,
+        )
+    operands = (operand, gradient) if operation == "weight_grad" else (gradient, operand)
+    return make_plan(problem)(*operands).astype(result_dtype, copy=False)
