@@ -1,0 +1,240 @@
+"""IR text in, callable machine code out: the only file that touches LLVM's code generator.
+
+A module is compiled once per text, feature string and version, however many threads ask, and its object
+is remembered on disk (`cache`). llvmlite is imported on first use, so importing this file costs nothing.
+
+    module = compile_module(text, features=host().feature_string)
+    function = ctypes.CFUNCTYPE(...)(module.address("name"))     # valid as long as `module` is referenced
+"""
+
+import ctypes
+import functools
+import itertools
+import os
+import platform
+import re
+import sys
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+from starconv.engine.runtime import cache, machine
+from starconv.errors import StarconvError
+
+__all__ = ["CompileError", "Host", "Module", "assembly", "available", "compile_module", "compile_object", "host"]
+
+# Code generation at full optimisation, but no IR passes before it: the emitters already write the loops
+# they want, and the pipeline costs 30 ms without changing such kernels.
+# Position-independent code with the small code model reads constants relative to the program counter;
+# that is safe because the linker puts all sections of an object into one block of memory.
+_CODE_OPTIONS = {"opt": 3, "reloc": "pic", "codemodel": "small"}
+
+# Kernels choose their vectors themselves and state them through the feature string. The name of the host's
+# CPU would add tuning that splits <16 x float> in two on some, and under a hypervisor it can be wrong.
+_GENERIC_CPU = {"x86_64": "x86-64", "i386": "pentium4"}
+
+# The functions a text defines for others to see, with and without quotes around the name.
+_DEFINED = re.compile(r'^define\b(?![^@\n]*\b(?:internal|private)\b)[^@\n]*@(?:"([^"]+)"|([-\w$.]+))', re.MULTILINE)
+
+_PROBE = """
+define i64 @probe(i64 %x) nounwind {
+  %y = add i64 %x, 42
+  ret i64 %y
+}
+"""
+
+
+class CompileError(StarconvError):
+    """The IR does not compile, a symbol is missing, or this host does not let compiled code run."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The processor as an emitter needs to know it. Caches in bytes, as seen by one core."""
+
+    triple: str
+    architecture: str  # as LLVM spells it: "x86_64", "aarch64", ...
+    features: frozenset[str]  # only those that are present: "avx2", "fma", ...
+    l1_bytes: int
+    l2_bytes: int
+    l3_bytes: int
+    cores: int
+
+    @functools.cached_property
+    def feature_string(self) -> str:
+        """All features as LLVM wants them, in a fixed order: ``"+avx,+avx2,..."``."""
+        return ",".join(f"+{name}" for name in sorted(self.features))
+
+
+@functools.cache
+def host() -> Host:
+    """What this process runs on. Without llvmlite the features are empty, and the rest still holds."""
+    level1, level2, level3 = machine.cache_sizes()
+    try:
+        llvm = _llvm()
+        with _lock:
+            triple = llvm.get_process_triple()
+            features = frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+    except Exception:  # available() is where the reason is told
+        triple, features = f"{platform.machine()}-unknown-{sys.platform}", frozenset()
+    if sys.platform == "win32" and not triple.endswith("-elf"):
+        triple += "-elf"  # the in-process linker's ELF side is the complete one
+    return Host(triple, _architecture(triple), features, level1, level2, level3, machine.usable_cores())
+
+
+@functools.cache
+def available() -> str | None:
+    """None where compiled kernels work, else the reason in words. Found out once, by compiling and calling one."""
+    try:
+        module = compile_module(_PROBE, features=host().feature_string)
+        answer = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(module.address("probe"))(-2)
+    except ImportError as error:
+        return f"llvmlite cannot be imported: {error}"
+    except Exception as error:
+        return f"compiled code cannot run here: {error}"
+    return None if answer == 40 else f"compiled code computes -2 + 42 = {answer}"
+
+
+@dataclass(eq=False)
+class Module:
+    """Machine code in memory. It is unmapped when the last reference goes: keep one as long as code may run."""
+
+    _tracker: Any
+    _addresses: dict[str, int]
+
+    def address(self, name: str) -> int:
+        """Where the function `name` is; a name that is not defined is a :class:`CompileError`, never a zero."""
+        found = self._addresses.get(name, 0)
+        if not found:
+            raise CompileError(f"compiled module has no function {name!r}, only {sorted(self._addresses)}")
+        return found
+
+    def __del__(self, finalizing: Any = sys.is_finalizing) -> None:
+        # While the process exits, other threads may still be inside compiled code: leave it mapped.
+        if not finalizing():
+            with _lock:
+                self._tracker.close()
+
+
+def compile_module(ir_text: str, *, features: str, triple: str | None = None) -> Module:
+    """Compile (or find) `ir_text` for this process. Errors in the text are a :class:`CompileError`."""
+    triple = host().triple if triple is None else triple
+    key = cache.key(ir_text, features, triple, _version())
+    names = [quoted or plain for quoted, plain in _DEFINED.findall(ir_text)]
+    with _lock:
+        module = _modules.get(key)
+        if module is not None:
+            return module
+        code = cache.load(key)
+        if code is not None:
+            try:
+                module = _link(code, names)
+            except CompileError:
+                code = None  # an object that LLVM of the same version does not take: make it anew
+        if module is None:
+            code = compile_object(ir_text, triple, features)
+            module = _link(code, names)
+            cache.store(key, code)
+        _modules[key] = module
+        return module
+
+
+def compile_object(ir_text: str, triple: str, features: str) -> bytes:
+    """The object file of `ir_text` for any target that LLVM knows, this machine's or another."""
+    with _lock:
+        target = _target_machine(triple, features)
+        return bytes(target.emit_object(_parse(ir_text, triple, target)))
+
+
+def assembly(ir_text: str, triple: str, features: str) -> str:
+    """The same code as :func:`compile_object` makes, as text to read, count instructions in, and test."""
+    with _lock:
+        target = _target_machine(triple, features)
+        return str(target.emit_assembly(_parse(ir_text, triple, target)))
+
+
+# One lock for everything below: LLVM is entered by one thread at a time anyway, it makes "compile once per
+# key" a matter of looking twice, and a fork waits for it, so no child inherits a compiler in mid-work.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+_modules: weakref.WeakValueDictionary[bytes, Module] = weakref.WeakValueDictionary()
+_library_numbers = itertools.count(1)
+
+
+@functools.cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    with _lock:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def _all_targets() -> None:
+    _llvm().initialize_all_targets()
+    _llvm().initialize_all_asmprinters()
+
+
+@functools.cache
+def _version() -> str:
+    """Everything outside the text that decides the machine code."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_CODE_OPTIONS}, {_GENERIC_CPU}"
+
+
+@functools.cache
+def _target_machine(triple: str, features: str) -> Any:
+    llvm = _llvm()
+    if triple != host().triple:
+        _all_targets()
+    architecture = _architecture(triple)
+    try:
+        target = llvm.Target.from_triple(triple)
+    except RuntimeError as error:
+        raise CompileError(f"no code generator for {triple!r}: {error}") from None
+    return target.create_target_machine(
+        cpu=_GENERIC_CPU.get(architecture, "generic"), features=features, jit=True, **_CODE_OPTIONS
+    )
+
+
+@functools.cache
+def _linker() -> Any:
+    """LLVM's in-process linker. Unlike the older MCJIT it reports an unknown symbol instead of aborting."""
+    llvm = _llvm()
+    llvm.check_jit_execution()
+    return llvm.create_lljit_compiler(_target_machine(host().triple, ""), use_jit_link=True)
+
+
+def _parse(ir_text: str, triple: str, target: Any) -> Any:
+    llvm = _llvm()
+    try:
+        # A context of its own: the names of struct types in one text do not meet those of another.
+        module = llvm.parse_assembly(ir_text, llvm.create_context())
+        module.triple = triple
+        module.data_layout = str(target.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise CompileError(f"LLVM rejects the IR: {error}") from None
+    return module
+
+
+def _link(code: bytes, names: list[str]) -> Module:
+    builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+    for name in names:
+        builder.export_symbol(name)
+    try:
+        tracker = builder.link(_linker(), f"starconv {next(_library_numbers)}")
+    except RuntimeError as error:
+        raise CompileError(f"cannot link compiled code: {error}") from None
+    return Module(tracker, {name: int(tracker[name]) for name in names})
+
+
+def _architecture(triple: str) -> str:
+    architecture = triple.partition("-")[0].lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)

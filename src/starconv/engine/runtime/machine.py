@@ -1,0 +1,107 @@
+"""What this process may use of the machine: cores (affinity, container limits) and cache sizes.
+
+Everything here is read from the operating system and may be wrong or missing on some host, so each
+reader has a default that is merely slower, never wrong.
+"""
+
+import math
+import os
+from pathlib import Path
+
+__all__ = ["cache_sizes", "cgroup_limit", "usable_cores"]
+
+# What a desktop core of the last ten years has at least; used where the system does not say.
+DEFAULT_CACHES = (32 * 1024, 256 * 1024, 4 * 1024 * 1024)
+
+_DEVICES = Path("/sys/devices/system/cpu")
+
+
+def usable_cores(devices: Path = _DEVICES) -> int:
+    """How many threads can compute at full speed at once: cores in the affinity mask, within the container's quota.
+
+    Two hardware threads of one core share its multipliers, and one thread of a good kernel keeps those
+    busy, so siblings count once.
+    """
+    try:
+        processors = os.sched_getaffinity(0)
+    except AttributeError:  # macOS and Windows have no such call
+        processors = set(range(os.cpu_count() or 1))
+    cores = {_siblings(devices, processor) for processor in processors}
+    limit = cgroup_limit()
+    return max(1, len(cores) if limit is None else min(len(cores), math.ceil(limit)))
+
+
+def _siblings(devices: Path, processor: int) -> str:
+    try:
+        return (devices / f"cpu{processor}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(processor)
+
+
+def cgroup_limit(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The number of processors (1.5 is possible) that the control groups of this process allow, or None.
+
+    A limit set on any ancestor holds too, so the smallest one counts. Inside a container the path that
+    `membership` names is often not visible, but then its root is the container's own group.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":
+            mounts, read = [root, root / "unified"], _quota_v2
+        elif "cpu" in controllers.split(","):
+            mounts, read = [root / controllers, root / "cpu"], _quota_v1
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for mount in mounts:
+            groups = [mount.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+            limits += [quota for quota in map(read, groups) if quota is not None]
+    return min(limits, default=None)
+
+
+def _quota_v2(group: Path) -> float | None:
+    """``cpu.max`` holds "quota period" in microseconds, or "max period"."""
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+        return _ratio(int(quota), int(period))
+    except (OSError, ValueError):
+        return None
+
+
+def _quota_v1(group: Path) -> float | None:
+    """Two files, and a quota of -1 where there is no limit."""
+    try:
+        quota = int((group / "cpu.cfs_quota_us").read_text())
+        return _ratio(quota, int((group / "cpu.cfs_period_us").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _ratio(quota: int, period: int) -> float | None:
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def cache_sizes(devices: Path = _DEVICES) -> tuple[int, int, int]:
+    """Bytes of the data caches of levels 1, 2 and 3 that one core sees (a shared cache counts whole)."""
+    sizes = list(DEFAULT_CACHES)
+    for index in sorted(devices.glob("cpu0/cache/index*")):
+        try:
+            level = int((index / "level").read_text())
+            kind = (index / "type").read_text().strip()
+            size = _bytes((index / "size").read_text().strip())
+        except (OSError, ValueError):
+            continue
+        if kind in ("Data", "Unified") and 1 <= level <= 3 and size > 0:
+            sizes[level - 1] = size
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _bytes(text: str) -> int:
+    """``"32K"`` and ``"16M"`` as sysfs writes them."""
+    units = {"K": 1024, "M": 1024**2, "G": 1024**3}
+    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
