@@ -1,0 +1,38 @@
+"""What the commands print: results on standard output, errors and progress on standard error."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+__all__ = ["describe", "error_console", "output_console", "print_error"]
+
+
+def output_console() -> Console:
+    """Standard output. Lines are not wrapped, so that a file or a pipe gets them whole."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def error_console() -> Console:
+    """Standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def describe(error: Exception) -> str:
+    """`error` in one line that begins with the argument or path it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def print_error(error: Exception) -> None:
+    """One red line on standard error."""
+    error_console().print(Text(describe(error), style="red"))
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """`path` as the user typed it, where bytes that are no text cannot break the terminal."""
+    return str(Path(path)).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,1 @@
+"""Things to convolve: pictures in files, kernels by name or from text, synthetic pictures."""
