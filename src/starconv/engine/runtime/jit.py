@@ -171,6 +171,7 @@ def _llvm() -> Any:
     with _lock:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()  # for inline assembly
     return llvm
 
 

@@ -1,0 +1,411 @@
+"""The compiled half of `threads`: how a job is shared among workers, as LLVM IR text with the reasons beside it.
+
+A **job** is a task function ``void task(ptr descriptor, i64 task, i64 worker)``, its descriptor, and a number
+of tasks. The caller publishes it, takes part as worker 0, and returns when every task is done. Nothing in
+here waits for a worker to wake up: a worker that comes late finds the gate closed.
+
+    caller (run_shared)                              worker (work)
+    own the pool, or else run alone                  poll the gate, for a while
+    write the job; open the gate          ------->   the gate is open: join (count + 1)
+    wake two parked workers                          wake two more
+    claim tasks until none is left                   claim tasks until none is left
+    close the gate                                   leave (count - 1)
+    wait until the count is zero          <-------   poll again; park when nothing came for a while
+
+The **gate** is one word, so that "is it open" and "join" are one atomic step:
+
+    bit  0-11  how many workers are inside        bit 24    open
+    bit 12-23  size of the team, caller included  bit 25-   number of the job
+
+A worker is inside only between its join and its leave, and the caller returns only at count zero: after that
+nobody touches the descriptor. The fields of a job are written while the gate is closed and empty.
+
+Parking uses the system's own semaphores through function pointers set by `set_up`, so a worker never needs
+the interpreter between two jobs. A worker first says "parked" and then looks at the gate again, the caller
+first opens the gate and then looks for parked workers, both sequentially consistent: one of them sees the other.
+"""
+
+__all__ = ["MAX_THREADS", "source"]
+
+# The team size has 12 bits in the gate; 256 rows of worker state are 32 KiB that stay untouched until used.
+MAX_THREADS = 256
+
+_COMMON = f"""
+; Every row has 128 bytes to itself: a line, and the neighbour that the prefetcher fetches with it.
+@owner    = internal global [16 x i64] zeroinitializer, align 128   ; 1 while a caller has the pool
+@gate     = internal global [16 x i64] zeroinitializer, align 128
+@next     = internal global [16 x i64] zeroinitializer, align 128   ; the first task nobody has claimed
+%job      = type {{ ptr, ptr, i64 }}                                  ; task function, descriptor, tasks
+@job      = internal global %job zeroinitializer, align 128
+%settings = type {{ ptr, ptr, ptr, i64, i64 }}                        ; park, wake, yield, polls before parking, stop
+@settings = internal global %settings zeroinitializer, align 128
+%worker   = type {{ i64, ptr, [112 x i8] }}                           ; parked?, semaphore, room for a semaphore
+@workers  = internal global [{MAX_THREADS} x %worker] zeroinitializer, align 128
+
+; ---- one thread, no pool -------------------------------------------------------------------------------------
+
+define void @run_alone(ptr %task, ptr %descriptor, i64 %tasks) nounwind {{
+entry:
+  %saved = call i64 @flush_denormals()
+  br label %check
+check:
+  %index = phi i64 [ 0, %entry ], [ %following, %body ]
+  %more = icmp slt i64 %index, %tasks
+  br i1 %more, label %body, label %done
+body:
+  call void %task(ptr %descriptor, i64 %index, i64 0)
+  %following = add i64 %index, 1
+  br label %check
+done:
+  call void @restore_denormals(i64 %saved)
+  ret void
+}}
+
+; ---- the caller ----------------------------------------------------------------------------------------------
+
+define void @run_shared(ptr %task, ptr %descriptor, i64 %tasks, i64 %threads) nounwind {{
+entry:
+  %mine = call i64 @own()
+  %owned = icmp eq i64 %mine, 1
+  br i1 %owned, label %publish, label %alone
+
+alone:                                     ; another job has the pool, perhaps the one we were called from
+  call void @run_alone(ptr %task, ptr %descriptor, i64 %tasks)
+  ret void
+
+publish:
+  %useful = call i64 @llvm.smin.i64(i64 %threads, i64 %tasks)
+  %team = call i64 @llvm.smin.i64(i64 %useful, i64 {MAX_THREADS})
+  store ptr %task, ptr @job
+  store ptr %descriptor, ptr getelementptr (%job, ptr @job, i64 0, i32 1)
+  store i64 %tasks, ptr getelementptr (%job, ptr @job, i64 0, i32 2)
+  store atomic i64 0, ptr @next monotonic, align 8
+  %before = load atomic i64, ptr @gate monotonic, align 8
+  %number = lshr i64 %before, 25
+  %number.next = add i64 %number, 1
+  %number.bits = shl i64 %number.next, 25
+  %team.bits = shl i64 %team, 12
+  %named = or i64 %number.bits, %team.bits
+  %open = or i64 %named, {1 << 24}
+  store atomic i64 %open, ptr @gate seq_cst, align 8
+  call void @wake_two(i64 0, i64 %team)
+  %saved = call i64 @flush_denormals()
+  call void @claim(i64 0)
+  call void @restore_denormals(i64 %saved)
+  %closed = atomicrmw and ptr @gate, i64 {~(1 << 24)} acq_rel
+  %patience = load i64, ptr getelementptr (%settings, ptr @settings, i64 0, i32 3)
+  br label %wait
+
+wait:
+  %left = phi i64 [ %patience, %publish ], [ %less, %spin ], [ 0, %give.way ]
+  %now = load atomic i64, ptr @gate acquire, align 8
+  %inside = and i64 %now, 4095
+  %empty = icmp eq i64 %inside, 0
+  br i1 %empty, label %finished, label %linger
+linger:
+  %patient = icmp sgt i64 %left, 0
+  br i1 %patient, label %spin, label %give.way
+spin:
+  call void @pause()
+  %less = sub i64 %left, 1
+  br label %wait
+give.way:                                  ; more threads than processors: let the worker we wait for run
+  %yield = load ptr, ptr getelementptr (%settings, ptr @settings, i64 0, i32 2)
+  %unused = call i64 %yield()
+  br label %wait
+
+finished:
+  call void @disown()
+  ret void
+}}
+
+; Claim tasks one by one until there are none. Which thread runs a task is a matter of luck, that each runs once is not.
+define internal void @claim(i64 %worker) nounwind {{
+entry:
+  %task = load ptr, ptr @job
+  %descriptor = load ptr, ptr getelementptr (%job, ptr @job, i64 0, i32 1)
+  %tasks = load i64, ptr getelementptr (%job, ptr @job, i64 0, i32 2)
+  br label %take
+take:
+  %index = atomicrmw add ptr @next, i64 1 monotonic
+  %more = icmp slt i64 %index, %tasks
+  br i1 %more, label %run, label %done
+run:
+  call void %task(ptr %descriptor, i64 %index, i64 %worker)
+  br label %take
+done:
+  ret void
+}}
+
+; Waking costs a system call of 1-2 us, so it spreads like a tree: n wakes n and n, not one after the other.
+define internal void @wake_two(i64 %index, i64 %team) nounwind {{
+  %twice = shl i64 %index, 1
+  %left = add i64 %twice, 1
+  %right = add i64 %twice, 2
+  call void @wake(i64 %left, i64 %team)
+  call void @wake(i64 %right, i64 %team)
+  ret void
+}}
+
+define internal void @wake(i64 %index, i64 %team) nounwind {{
+entry:
+  %exists = icmp slt i64 %index, %team
+  br i1 %exists, label %look, label %done
+look:
+  %parked = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 0
+  %seen = load atomic i64, ptr %parked seq_cst, align 8
+  %asleep = icmp eq i64 %seen, 1
+  br i1 %asleep, label %take, label %done
+take:                                      ; the one that turns 1 into 0 posts the semaphore, once
+  %was = atomicrmw xchg ptr %parked, i64 0 acq_rel
+  %first = icmp eq i64 %was, 1
+  br i1 %first, label %post, label %done
+post:
+  %wake.function = load ptr, ptr getelementptr (%settings, ptr @settings, i64 0, i32 1)
+  %semaphore.slot = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 1
+  %semaphore = load ptr, ptr %semaphore.slot
+  %unused = call i64 %wake.function(ptr %semaphore, i64 1, i64 0)
+  br label %done
+done:
+  ret void
+}}
+
+; ---- a worker ------------------------------------------------------------------------------------------------
+
+define void @work(i64 %index) nounwind {{
+entry:
+  %polls = load i64, ptr getelementptr (%settings, ptr @settings, i64 0, i32 3)
+  %parked = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 0
+  %semaphore.slot = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 1
+  %semaphore = load ptr, ptr %semaphore.slot
+  %saved = call i64 @flush_denormals()
+  br label %poll
+
+poll:                                      ; %last: the job this worker has already helped with
+  %left = phi i64 [ %polls, %entry ], [ %less, %idle ], [ %left, %join ], [ %polls, %work ], [ %polls, %up ]
+  %last = phi i64 [ 0, %entry ], [ %last, %idle ], [ %last, %join ], [ %number, %work ], [ %last, %up ]
+  %gate = load atomic i64, ptr @gate acquire, align 8
+  %number = lshr i64 %gate, 25
+  %wanted = call i1 @wanted(i64 %gate, i64 %index, i64 %last)
+  br i1 %wanted, label %join, label %none
+
+join:                                      ; fails when the gate changed in between: look again
+  %joined = add i64 %gate, 1
+  %attempt = cmpxchg ptr @gate, i64 %gate, i64 %joined acquire monotonic
+  %inside = extractvalue {{ i64, i1 }} %attempt, 1
+  br i1 %inside, label %work, label %poll
+
+work:
+  %team.bits = lshr i64 %gate, 12
+  %team = and i64 %team.bits, 4095
+  call void @wake_two(i64 %index, i64 %team)
+  call void @claim(i64 %index)
+  %leaving = atomicrmw sub ptr @gate, i64 1 release
+  br label %poll
+
+none:
+  %stop = load atomic i64, ptr getelementptr (%settings, ptr @settings, i64 0, i32 4) acquire, align 8
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %leave, label %linger
+linger:
+  %patient = icmp sgt i64 %left, 0
+  br i1 %patient, label %idle, label %park
+idle:
+  call void @pause()
+  %less = sub i64 %left, 1
+  br label %poll
+
+park:
+  store atomic i64 1, ptr %parked seq_cst, align 8
+  %again = load atomic i64, ptr @gate seq_cst, align 8
+  %missed = call i1 @wanted(i64 %again, i64 %index, i64 %last)
+  %stop.again = load atomic i64, ptr getelementptr (%settings, ptr @settings, i64 0, i32 4) seq_cst, align 8
+  %stopping = icmp ne i64 %stop.again, 0
+  %stay = or i1 %missed, %stopping
+  br i1 %stay, label %up, label %sleep
+sleep:                                     ; a signal may end this early: then we poll once more and come back
+  %park.function = load ptr, ptr @settings
+  %unused = call i64 %park.function(ptr %semaphore, i64 -1, i64 0)
+  br label %up
+up:                                        ; a post that came in between only makes the next sleep short
+  store atomic i64 0, ptr %parked seq_cst, align 8
+  br label %poll
+
+leave:
+  call void @restore_denormals(i64 %saved)
+  ret void
+}}
+
+; Is there an open job that this worker belongs to and has not been in yet?
+define internal i1 @wanted(i64 %gate, i64 %index, i64 %last) nounwind {{
+  %open.bit = and i64 %gate, {1 << 24}
+  %open = icmp ne i64 %open.bit, 0
+  %team.bits = lshr i64 %gate, 12
+  %team = and i64 %team.bits, 4095
+  %member = icmp slt i64 %index, %team
+  %number = lshr i64 %gate, 25
+  %new = icmp ne i64 %number, %last
+  %both = and i1 %open, %member
+  %all = and i1 %both, %new
+  ret i1 %all
+}}
+
+; ---- what Python calls to manage the pool ----------------------------------------------------------------------
+
+; 1 if the pool was free and is now the caller's.
+define i64 @own() nounwind {{
+  %attempt = cmpxchg ptr @owner, i64 0, i64 1 acq_rel monotonic
+  %won = extractvalue {{ i64, i1 }} %attempt, 1
+  %answer = zext i1 %won to i64
+  ret i64 %answer
+}}
+
+define void @disown() nounwind {{
+  store atomic i64 0, ptr @owner release, align 8
+  ret void
+}}
+
+define void @set_up(ptr %park, ptr %wake, ptr %yield, i64 %polls) nounwind {{
+  store ptr %park, ptr @settings
+  store ptr %wake, ptr getelementptr (%settings, ptr @settings, i64 0, i32 1)
+  store ptr %yield, ptr getelementptr (%settings, ptr @settings, i64 0, i32 2)
+  store i64 %polls, ptr getelementptr (%settings, ptr @settings, i64 0, i32 3)
+  ret void
+}}
+
+; Memory for the semaphore of a worker. It is here and not in Python because a parked worker may outlive all objects.
+define ptr @semaphore_room(i64 %index) nounwind {{
+  %room = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 2
+  ret ptr %room
+}}
+
+define void @set_semaphore(i64 %index, ptr %semaphore) nounwind {{
+  %slot = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 1
+  store ptr %semaphore, ptr %slot
+  ret void
+}}
+
+; Tell all workers to return (1), or allow new ones to stay (0). Only the owner of the pool may.
+define void @set_stop(i64 %stop) nounwind {{
+entry:
+  store atomic i64 %stop, ptr getelementptr (%settings, ptr @settings, i64 0, i32 4) seq_cst, align 8
+  br label %each
+each:
+  %index = phi i64 [ 1, %entry ], [ %following, %each ]
+  call void @wake(i64 %index, i64 {MAX_THREADS})
+  %following = add i64 %index, 1
+  %more = icmp slt i64 %following, {MAX_THREADS}
+  br i1 %more, label %each, label %done
+done:
+  ret void
+}}
+
+; In a forked child: the workers and the owner stayed behind, so nobody is inside, parked or waiting.
+define void @forget() nounwind {{
+entry:
+  store atomic i64 0, ptr @gate seq_cst, align 8
+  store atomic i64 0, ptr getelementptr (%settings, ptr @settings, i64 0, i32 4) seq_cst, align 8
+  br label %each
+each:
+  %index = phi i64 [ 1, %entry ], [ %following, %each ]
+  %parked = getelementptr [{MAX_THREADS} x %worker], ptr @workers, i64 0, i64 %index, i32 0
+  store atomic i64 0, ptr %parked seq_cst, align 8
+  %following = add i64 %index, 1
+  %more = icmp slt i64 %following, {MAX_THREADS}
+  br i1 %more, label %each, label %done
+done:
+  call void @disown()
+  ret void
+}}
+
+; `polls` idle rounds as a worker makes them, for Python to time.
+define void @calibrate(i64 %polls) nounwind {{
+entry:
+  br label %round
+round:
+  %left = phi i64 [ %polls, %entry ], [ %less, %round ]
+  %gate = load atomic i64, ptr @gate acquire, align 8
+  %unused = call i1 @wanted(i64 %gate, i64 {MAX_THREADS}, i64 0)
+  call void @pause()
+  %less = sub i64 %left, 1
+  %more = icmp sgt i64 %less, 0
+  br i1 %more, label %round, label %done
+done:
+  ret void
+}}
+
+declare i64 @llvm.smin.i64(i64, i64)
+"""
+
+# Floating-point control around the tasks: denormals count as zero (an operation on one costs 100 cycles and more),
+# rounding is to nearest, nothing traps. The caller's own settings come back afterwards, whatever they were.
+_X86 = """
+define internal i64 @flush_denormals() nounwind {
+  %slot = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %slot)
+  %old = load i32, ptr %slot
+  store i32 40896, ptr %slot               ; 0x9FC0: the default 0x1F80, flush to zero 0x8000, denormals are zero 0x0040
+  call void @llvm.x86.sse.ldmxcsr(ptr %slot)
+  %saved = zext i32 %old to i64
+  ret i64 %saved
+}
+
+define internal void @restore_denormals(i64 %saved) nounwind {
+  %slot = alloca i32
+  %old = trunc i64 %saved to i32
+  store i32 %old, ptr %slot
+  call void @llvm.x86.sse.ldmxcsr(ptr %slot)
+  ret void
+}
+
+define internal void @pause() nounwind {
+  call void @llvm.x86.sse2.pause()
+  ret void
+}
+
+declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+declare void @llvm.x86.sse2.pause()
+"""
+
+_AARCH64 = """
+define internal i64 @flush_denormals() nounwind {
+  %saved = call i64 @llvm.aarch64.get.fpcr()
+  call void @llvm.aarch64.set.fpcr(i64 16777216)     ; bit 24: flush to zero; all else as after reset
+  ret i64 %saved
+}
+
+define internal void @restore_denormals(i64 %saved) nounwind {
+  call void @llvm.aarch64.set.fpcr(i64 %saved)
+  ret void
+}
+
+define internal void @pause() nounwind {
+  call void @llvm.aarch64.isb(i32 15)                ; waits some 10 ns; "yield" is a no-operation on most cores
+  ret void
+}
+
+declare i64 @llvm.aarch64.get.fpcr()
+declare void @llvm.aarch64.set.fpcr(i64)
+declare void @llvm.aarch64.isb(i32)
+"""
+
+_OTHER = """
+define internal i64 @flush_denormals() nounwind {
+  ret i64 0
+}
+
+define internal void @restore_denormals(i64 %saved) nounwind {
+  ret void
+}
+
+define internal void @pause() nounwind {
+  fence syncscope("singlethread") seq_cst            ; nothing to execute, only not to be optimised away
+  ret void
+}
+"""
+
+
+def source(architecture: str) -> str:
+    """The scheduler as IR text for `architecture` ("x86_64", "aarch64", or any other without denormal control)."""
+    return _COMMON + {"x86_64": _X86, "aarch64": _AARCH64}.get(architecture, _OTHER)
