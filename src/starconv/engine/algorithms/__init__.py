@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...problem import Problem
-from ..target import Target
+from ..emit.target import Target
 from . import vectorized
 
 __all__ = ["TABLE", "Algorithm", "Solution"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...geometry import border_sources
 from ...problem import Problem
-from ..target import Target
+from ..emit.target import Target
 
 NAME = "numpy"
 

@@ -1,0 +1,87 @@
+"""What an emitter must know of a processor: width of a vector, number of registers, whether there is an fma.
+
+Algorithms are written once and ask the target; nothing else in the engine tells processors apart.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from ...errors import ArgumentValueError, choices
+from ..runtime import jit
+
+__all__ = ["LEVELS", "Target", "host_target", "named_target"]
+
+_AVX2 = "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe"
+# Without the last one LLVM may split <16 x float> in two; evex512 is implied by avx512f since LLVM 20.
+_AVX512 = _AVX2 + ",+avx512f,+avx512vl,+avx512dq,+avx512bw,+avx512cd,-prefer-256-bit"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One kind of processor that code is generated for.
+
+    Attributes:
+        name: "avx512", "avx2", "sse" or "neon".
+        triple: LLVM's name of architecture and system.
+        features: LLVM's feature string; part of every cache key, because it decides what the object may use.
+        vector_bytes: width of a vector register.
+        registers: how many of them there are.
+        has_fma: whether a * b + c is one instruction with one rounding.
+        l1_bytes, l2_bytes, l3_bytes: data caches as one core sees them.
+        cores: cores that this process may use.
+    """
+
+    name: str
+    triple: str
+    features: str
+    vector_bytes: int
+    registers: int
+    has_fma: bool
+    l1_bytes: int = 32 << 10
+    l2_bytes: int = 512 << 10
+    l3_bytes: int = 8 << 20
+    cores: int = 1
+
+    def lanes(self, itemsize: int) -> int:
+        """Elements of `itemsize` bytes in one vector."""
+        return self.vector_bytes // itemsize
+
+
+LEVELS = ("avx512", "avx2", "sse", "neon")
+"""Every kind of target, best first per architecture."""
+
+_KINDS = {  # name: architecture, features that the host must have, feature string, vector bytes, registers, fma
+    "avx512": ("x86_64", {"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma"}, _AVX512, 64, 32, True),
+    "avx2": ("x86_64", {"avx2", "fma", "bmi2"}, _AVX2, 32, 16, True),
+    "sse": ("x86_64", {"sse2"}, "+sse2", 16, 16, False),
+    "neon": ("aarch64", set[str](), "+neon", 16, 32, True),
+}
+
+
+def named_target(name: str) -> Target:
+    """The target `name` with this machine's caches and cores: for tests, and for looking at another target's code.
+
+    It can be compiled anywhere; whether it can be run here, :func:`runs_here` says.
+    """
+    if name not in _KINDS:
+        raise ArgumentValueError("target", name, choices(LEVELS))
+    architecture, _, features, vector_bytes, registers, has_fma = _KINDS[name]
+    host = jit.host()
+    triple = host.triple if host.architecture == architecture else f"{architecture}-unknown-linux-gnu"
+    caches = (host.l1_bytes, host.l2_bytes, host.l3_bytes, host.cores)
+    return Target(name, triple, features, vector_bytes, registers, has_fma, *caches)
+
+
+def runs_here(name: str) -> bool:
+    """Whether this processor has every feature of the target `name`."""
+    architecture, needed, *_ = _KINDS[name]
+    host = jit.host()
+    return host.architecture == architecture and (needed <= host.features or (architecture == "x86_64" and name == "sse"))
+
+
+@cache
+def host_target() -> Target | None:
+    """The best target that this machine can run; None where no compiled code can be had (see ``jit.available``)."""
+    if jit.available() is not None:
+        return None
+    return next((named_target(name) for name in LEVELS if runs_here(name)), None)
