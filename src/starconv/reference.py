@@ -2,7 +2,7 @@
 
 Each function is a loop over output positions. At a position the kernel lies over one *patch* of the padded input:
 
-    O[n, s, i, j] = sum_r sum_p sum_q  X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q]  +  b[s]
+    O[n, s, i, j] = b[s] + sum_r sum_p sum_q  X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q]
 
 with r over the channels of the kernel's group. Both gradients follow from reading the same line differently: the
 output element is linear in the patch with coefficients K, and linear in K with the patch as coefficients.
@@ -21,7 +21,9 @@ __all__ = ["convolution", "input_gradient", "pad", "weight_gradient"]
 Array = NDArray[np.float64]
 
 
-def convolution(problem: Problem, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, fill: float = 0.0) -> Array:
+def convolution(
+    problem: Problem, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, fill: float = 0.0
+) -> Array:
     """O = X ⋆ K + b. `x` has `problem.input_shape`, `w` `problem.weight_shape`, `b` one value per output channel.
 
     `fill` is what constant padding holds.
@@ -46,7 +48,9 @@ def input_gradient(problem: Problem, output_gradient: ArrayLike, w: ArrayLike, b
     """
     g = np.asarray(output_gradient, np.float64)
     w = np.asarray(w, np.float64)
-    canvas = np.zeros((*problem.input_shape[:2], *(max(axis.padded, axis.before + axis.input) for axis in problem.axes)))
+    canvas = np.zeros(
+        (*problem.input_shape[:2], *(max(axis.padded, axis.before + axis.input) for axis in problem.axes))
+    )
     for position, patch in _windows(problem):
         for channels, kernels in _groups(problem):
             canvas[:, channels, *patch] += np.tensordot(g[:, kernels, *position], w[kernels], axes=1)
@@ -71,8 +75,10 @@ def pad(problem: Problem, x: Array, fill: float = 0.0) -> Array:
     """`x` with its padding drawn in, as the problem's border says."""
     for number, axis in enumerate(problem.axes, start=2):
         sources = border_sources(axis.input, axis.before, axis.after, problem.border)
-        inside = np.expand_dims(sources >= 0, tuple(range(1, x.ndim - number)))
-        x = np.where(inside, np.take(x, sources, axis=number) if axis.input else fill, fill)
+        leading = (slice(None),) * number
+        padded = np.full((*x.shape[:number], len(sources), *x.shape[number + 1 :]), fill)
+        padded[(*leading, sources >= 0)] = x[(*leading, sources[sources >= 0])]
+        x = padded
     return x
 
 
@@ -90,8 +96,12 @@ def _windows(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[slice, .
     """Every output position with the slices of the padded input that its window covers."""
     for position in np.ndindex(*(axis.output for axis in problem.axes)):
         starts = [index * axis.stride for index, axis in zip(position, problem.axes, strict=True)]
-        yield position, tuple(
-            slice(start, start + axis.extent, axis.dilation) for start, axis in zip(starts, problem.axes, strict=True)
+        yield (
+            position,
+            tuple(
+                slice(start, start + axis.extent, axis.dilation)
+                for start, axis in zip(starts, problem.axes, strict=True)
+            ),
         )
 
 

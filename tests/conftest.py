@@ -1,0 +1,25 @@
+"""How the tests run: hypothesis profiles, and the heavy folder left alone where its packages may be missing."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+# Derandomized: a commit passes or fails for everybody alike. `--hypothesis-profile=explore` looks for new failures.
+settings.register_profile(
+    "quick", deadline=None, derandomize=True, max_examples=50, print_blob=True, suppress_health_check=SLOW_IS_FINE
+)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=300)
+settings.register_profile("explore", settings.get_profile("quick"), derandomize=False, max_examples=2000)
+settings.load_profile("quick")
+
+HEAVY = Path(__file__).parent / "heavy"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m "not heavy"` does not import tests/heavy, whose packages `make test` does not install."""
+    if collection_path == HEAVY and config.getoption("markexpr") == "not heavy":
+        return True
+    return None

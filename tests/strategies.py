@@ -1,0 +1,234 @@
+"""Hypothesis strategies for whole problems, operands of every kind for them, and every algorithm that takes them.
+
+Shapes are drawn by hypothesis, so that they shrink; the numbers in the arrays come from a generator seeded by it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from starconv import Plan, Problem, plan, reference
+from starconv.engine.algorithms import TABLE
+from starconv.geometry import BORDERS, Axis
+from starconv.problem import DTYPES, OPERATIONS
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+GROUP_CHANNELS = (1, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)
+"""Per group: one, and the sizes around the vectors and register tiles of native kernels, which divide and do not."""
+MAX_WORK = 150_000
+"""Multiply-adds of a drawn problem; the reference stays quick and float32 sums of small integers exact."""
+MAX_WINDOWS = 600
+"""Output positions times groups: the reference takes a Python step for each."""
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def axes(draw: st.DrawFn, *, border: str = "constant", transposed: bool = False, longest: int = 12) -> Axis:
+    """One valid axis. `transposed`: also the negative padding that an output padding of a stride or more leads to."""
+    kernel = draw(st.integers(1, 4))
+    stride = draw(st.integers(1, 3))
+    dilation = draw(st.integers(1, 3))
+    before, after = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+    if transposed and dilation > stride and draw(st.booleans()):
+        after -= draw(st.integers(stride, dilation - 1))
+    extent = dilation * (kernel - 1) + 1
+    smallest = max(extent - before - after, 0 if border == "constant" and after >= 0 and not transposed else 1)
+    size = draw(st.integers(smallest, max(longest, smallest + 3)))
+    return Axis(size, kernel, stride, before, after, dilation)
+
+
+@st.composite
+def problems(
+    draw: st.DrawFn,
+    *,
+    spatial: Sequence[int] = (1, 2, 3),
+    operations: Sequence[str] = OPERATIONS,
+    dtypes: Sequence[str] = DTYPES,
+    borders: Sequence[str] = BORDERS,
+) -> Problem:
+    """A valid problem: strides, a padding per side, dilations, groups, borders, bias, relu, batches of 0 and 1 too."""
+    operation = draw(st.sampled_from(operations))
+    border = draw(st.sampled_from(("constant", *borders)) if "constant" in borders else st.sampled_from(borders))
+    count = draw(st.sampled_from(spatial))
+    one = axes(border=border, transposed=operation == "input_grad", longest={1: 40, 2: 12, 3: 6}[count])
+    geometry = tuple(draw(st.lists(one, min_size=count, max_size=count)))
+    windows = math.prod(axis.output for axis in geometry)
+    taps = math.prod(axis.kernel for axis in geometry)
+    batch = draw(st.sampled_from([1, 1, 1, 2, 2, 3, 0]))
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 8, 17]))
+    if groups * windows > MAX_WINDOWS:
+        groups = 1
+    work = max(batch, 1) * groups * windows * taps
+    per_group = draw(st.sampled_from([c for c in GROUP_CHANNELS if c == 1 or c * work <= MAX_WORK]))
+    kernels = draw(st.sampled_from([c for c in GROUP_CHANNELS if c == 1 or c * per_group * work <= MAX_WORK]))
+    finish = operation != "weight_grad"
+    return Problem(
+        operation,
+        batch,
+        per_group * groups,
+        kernels * groups,
+        geometry,
+        groups,
+        dtype=draw(st.sampled_from(dtypes)),
+        border=border,
+        channels_last=draw(st.booleans()),
+        bias=finish and draw(st.booleans()),
+        activation=draw(st.sampled_from(["none", "relu"])) if finish else "none",
+        precision=draw(st.sampled_from(["float32", "strict"])),
+    )
+
+
+@dataclass(frozen=True)
+class Operands:
+    """What one call takes: both operands, the bias, and the value of constant padding."""
+
+    first: Array
+    second: Array
+    bias: Array | None
+    fill: float = 0.0
+
+    def absolute(self) -> "Operands":
+        """The absolute values: their result is what rounding errors are measured by."""
+        bias = None if self.bias is None else np.abs(self.bias)
+        return Operands(np.abs(self.first), np.abs(self.second), bias, abs(self.fill))
+
+
+def operands(problem: Problem, seed: int, *, integers: bool = True, fill: float = 0.0) -> Operands:
+    """Operands of `problem`: whole numbers from -4 to 4, whose sums are exact in any order, or random fractions."""
+    generator = np.random.default_rng(seed)
+
+    def draw(shape: tuple[int, ...]) -> Array:
+        if integers or problem.dtype == "int64":
+            return generator.integers(-4, 5, shape).astype(problem.dtype)
+        # Magnitudes over three decades, so that a sum in another order differs in its last bits.
+        return (generator.standard_normal(shape) * 10.0 ** generator.uniform(-2, 1, shape)).astype(problem.dtype)
+
+    first, second = (draw(shape) for shape in problem.operand_shapes)
+    takes_fill = problem.operation == "conv" and problem.border == "constant"
+    return Operands(
+        first, second, draw((problem.result_shape[1],)) if problem.bias else None, fill if takes_fill else 0.0
+    )
+
+
+def expected(problem: Problem, given: Operands) -> Array:
+    """The definition's result, in float64."""
+    if problem.operation == "conv":
+        return reference.convolution(problem, given.first, given.second, given.bias, fill=given.fill)
+    if problem.operation == "input_grad":
+        return reference.input_gradient(problem, given.first, given.second, given.bias)
+    return reference.weight_gradient(problem, given.first, given.second)
+
+
+def error_bound(problem: Problem, given: Operands, factor: float = 1.0) -> Array:
+    """How far a sum in the problem's dtype, in any order, may lie from the definition's, element by element.
+
+    A sum of n products has an error of at most n eps / (1 - n eps) times the sum of their absolute values (N. Higham,
+    "Accuracy and Stability of Numerical Algorithms", section 3.1); the bias is one more term, and the definition's own
+    float64 sums have the same bound with their eps. Results below the smallest normal number may be flushed to zero.
+    """
+    if problem.dtype == "int64":
+        return np.zeros(problem.result_shape)
+    limits = np.finfo(problem.dtype)
+    linear = replace(problem, activation="none")
+    shapes = problem.operand_shapes
+    # Operands of ones count the terms. Two more: the bias, and a product's own rounding.
+    terms = expected(replace(linear, bias=False), Operands(np.ones(shapes[0]), np.ones(shapes[1]), None, 1.0)) + 2
+    sums = expected(linear, given.absolute())
+    return factor * (1.01 * terms * (limits.eps + np.finfo(np.float64).eps) * sums + terms * limits.tiny)
+
+
+VIEWS: dict[str, Callable[[Array], Array]] = {}
+"""By name: the same values, lying in memory in another way."""
+
+
+def _view(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    VIEWS[function.__name__] = function
+    return function
+
+
+@_view
+def contiguous(array: Array) -> Array:
+    return np.ascontiguousarray(array).copy()
+
+
+@_view
+def transposed(array: Array) -> Array:
+    return np.asfortranarray(array)
+
+
+@_view
+def channels_last(array: Array) -> Array:
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, min(1, array.ndim - 1), -1)), -1, min(1, array.ndim - 1))
+
+
+@_view
+def reversed_steps(array: Array) -> Array:
+    back = (slice(None, None, -1),) * array.ndim
+    return array[back].copy()[back]
+
+
+@_view
+def sliced(array: Array) -> Array:
+    """Every second element of an array whose other elements would spoil any result that reads them."""
+    room = _spoiled(tuple(2 * size + 3 for size in array.shape), array.dtype)
+    inner = room[tuple(slice(2, 2 + 2 * size, 2) for size in array.shape)]
+    inner[...] = array
+    return inner
+
+
+@_view
+def read_only(array: Array) -> Array:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+@_view
+def misaligned(array: Array) -> Array:
+    memory = np.empty(array.nbytes + 1, np.uint8)[1:]
+    view = memory.view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def broadcast(array: Array) -> Array:
+    """Another array, constant along its first axis by a stride of 0. Not in VIEWS, because its values differ."""
+    return np.broadcast_to(array[:1], array.shape) if len(array) else array
+
+
+def outputs(shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, Array, Array]]:
+    """Arrays to write a result to, by name, each with the array around it, in which nothing else may change."""
+    for name, view in VIEWS.items():
+        if name == "sliced":
+            room = _spoiled(tuple(2 * size + 3 for size in shape), np.dtype(dtype))
+            yield name, room[tuple(slice(2, 2 + 2 * size, 2) for size in shape)], room
+        elif name != "read_only":
+            out = view(_spoiled(shape, np.dtype(dtype)))
+            yield name, out, out
+
+
+def _spoiled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return np.full(shape, np.nan if dtype.kind in "fc" else np.iinfo(dtype).min if dtype.kind in "iu" else 1, dtype)
+
+
+def every_algorithm(problem: Problem) -> Iterator[Plan]:
+    """A plan for every row of the table that takes `problem`, in the table's order."""
+    for candidate in plan(problem).candidates:
+        if candidate.refusal is None:
+            yield plan(problem, algorithm=candidate.name)
+
+
+def declared_bound(chosen: Plan) -> float | None:
+    """The row's ERROR_BOUND: None for algorithms that only reorder the definition's sum.
+
+    Others (Winograd, FFT) declare a factor: their error is at most that many times the largest :func:`error_bound` of
+    the result. They need not be exact on integers, nor keep a NaN within its neighbourhood.
+    """
+    row = next(row for row in TABLE if chosen.algorithm == row.NAME)
+    return getattr(row, "ERROR_BOUND", None)
