@@ -1,12 +1,13 @@
 """What the commands print: results on standard output, errors and progress on standard error."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["describe", "error_console", "output_console", "print_error"]
+__all__ = ["describe", "error_console", "help_text", "output_console", "print_error", "shown"]
 
 
 def output_console() -> Console:
@@ -31,6 +32,11 @@ def describe(error: Exception) -> str:
 def print_error(error: Exception) -> None:
     """One red line on standard error."""
     error_console().print(Text(describe(error), style="red"))
+
+
+def help_text(command: Callable[..., object]) -> str:
+    """The docstring of `command` for its help page: paragraphs in one line each, which the terminal then wraps."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
 
 
 def shown(path: str | os.PathLike[str]) -> str:

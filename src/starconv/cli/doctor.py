@@ -1,14 +1,12 @@
 """`starconv doctor`: what starconv finds on this machine, for the user and for reports of faults."""
 
-import importlib
 import json
 import os
 import platform
 import re
-import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,10 +16,22 @@ from .console import output_console
 __all__ = ["register", "report"]
 
 INSTRUCTION_SETS = (
-    *("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_bf16", "asimd", "asimdhp", "asimddp", "bf16", "sve", "sve2", "sme"),
+    *(
+        "sse4.2",
+        "avx",
+        "f16c",
+        "fma",
+        "avx2",
+        "avx512f",
+        "avx512vnni",
+        "avx512bf16",
+        "avx512fp16",
+        "amx-tile",
+        "amx-bf16",
+    ),
+    *("neon", "fullfp16", "dotprod", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
-"""Processor features (Linux's names) that decide how fast a convolution can be: vector width, fma, low precision."""
+"""Processor features (LLVM's names) that decide how fast a convolution can be: vector width, fma, low precision."""
 NOT_OPTIONAL_PARTS = ("test", "check", "all")
 """Extras that are no part of the product: tools of its engineers, and the sum of the others."""
 
@@ -76,72 +86,41 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> dict[str, str]:
-    information = _cpuinfo()
-    model = information.get("model name") or information.get("cpu model") or platform.processor() or platform.machine()
-    flags = set((information.get("flags") or information.get("features") or "").split())
-    known = [flag for flag in INSTRUCTION_SETS if flag in flags]
-    if hasattr(os, "sched_getaffinity"):
-        usable = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} usable by this process"
-    else:
-        usable = str(os.cpu_count())
+    from ..engine.runtime import jit
+
+    host = jit.host()
+    known = [feature for feature in INSTRUCTION_SETS if feature in host.features]
+    caches = ("L1 data", host.l1_bytes), ("L2", host.l2_bytes), ("L3", host.l3_bytes)
     return {
-        "model": model,
-        "architecture": platform.machine(),
-        "logical cores": usable,
+        "model": _model_name(),
+        "architecture": host.architecture,
+        "cores": f"{host.cores} usable by this process, of {os.cpu_count()} logical ones in the machine",
         "features": " ".join(known) or "unknown",
-        "caches": ", ".join(_caches()) or "unknown",
+        "caches": ", ".join(f"{name} {size // 1024} KiB" for name, size in caches),
     }
 
 
-def _cpuinfo(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """The first processor in Linux's list; empty elsewhere."""
+def _model_name(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name: on Linux from the kernel's list, elsewhere what Python knows."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-def _caches(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> list[str]:
-    """The caches of the first core as Linux lists them, such as ``L1 data 32K``."""
-    caches = []
-    for entry in sorted(folder.glob("index*")):
-        try:
-            level, kind, size = ((entry / name).read_text().strip() for name in ("level", "type", "size"))
-        except OSError:
-            continue
-        caches.append(f"L{level} {'' if kind == 'Unified' else kind.lower() + ' '}{size}")
-    return caches
+        text = ""
+    found = re.search(r"^(?:model name|cpu model|Model)\s*:\s*(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def _engine() -> dict[str, str]:
     """Whether kernels can be compiled here, as the engine says, and where compiled ones are kept."""
-    try:
-        jit = importlib.import_module("starconv.engine.runtime.jit")
-    except ImportError as error:
-        return {"available": f"no: {error}; everything runs on NumPy"}
-    answer: Any = jit.available()
-    # True or an empty reason means yes; False or a text means no, and why.
-    reason = answer if isinstance(answer, str) else None
-    if answer is True or answer is None or answer == "":
-        found = {"available": "yes"}
-    else:
-        found = {"available": f"no: {reason or 'the engine gives no reason'}; everything runs on NumPy"}
-    return found | _cache()
+    from ..engine.runtime import cache, jit
 
-
-def _cache() -> dict[str, str]:
-    try:
-        cache = importlib.import_module("starconv.engine.runtime.cache")
-        folder = Path(cache.directory())
-    except (ImportError, AttributeError):
-        return {"cache": "none: compiled kernels are not kept between runs"}
-    if not folder.is_dir():
-        return {"cache": f"{folder} (not made yet)"}
-    sizes = [entry.stat().st_size for entry in folder.rglob("*") if entry.is_file()]
-    state = f"{len(sizes)} files, {sum(sizes) / 1e6:.1f} MB" + ("" if os.access(folder, os.W_OK) else ", not writable")
-    return {"cache": f"{folder} ({state})"}
+    reason = jit.available()
+    state = cache.status()
+    kept = f"{state.files} objects, {state.bytes / 1e6:.1f} MB" if state.reason is None else f"not used: {state.reason}"
+    return {
+        "available": "yes" if reason is None else f"no: {reason}; everything runs on NumPy",
+        "cache": f"{state.directory} ({kept})" if state.directory else kept,
+    }
 
 
 def _extras() -> dict[str, str]:
@@ -156,10 +135,6 @@ def _extras() -> dict[str, str]:
     for name_of_extra, packages in extras.items():
         there = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
         missing = ", ".join(name for name, version in packages.items() if not version)
-        hint = (
-            f'missing {missing}: {Path(sys.executable).name} -m pip install "starconv[{name_of_extra}]"'
-            if missing
-            else ""
-        )
+        hint = f'missing {missing}: pip install "starconv[{name_of_extra}]"' if missing else ""
         lines[name_of_extra] = "; ".join(part for part in (there, hint) if part)
     return lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ArgumentValueError, StarconvError
-from .console import describe, error_console, output_console, shown
+from .console import describe, error_console, help_text, output_console, shown
 from .parsing import padding_value, per_axis_value
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ __all__ = ["destinations", "register"]
 
 _EXAMPLES = """[bold]Examples[/bold]
 
-starconv filter photo.jpg -k horizontal-edges --grey --signed -o edges.png
+starconv filter photo.jpg -k horizontal-edges --grey --signed --scale 0.4 -o edges.png
 
 starconv filter photo.jpg -k gaussian:3 -o blurred.jpg
 
-starconv filter scan.tif -k "1/9 1/9 1/9; 1/9 1/9 1/9; 1/9 1/9 1/9" --stride 2 -o half.tif
+starconv filter scan.tif -k "1/4 1/4; 1/4 1/4" --stride 2 --padding valid -o half.tif
 
 starconv filter *.png -k sharpen -o sharpened/
 
@@ -42,12 +42,12 @@ _FIELDS: dict[str, Callable[[Path, int], str]] = {
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("filter", epilog=_EXAMPLES)(filter_pictures)
+    app.command("filter", help=help_text(filter_pictures), epilog=_EXAMPLES)(filter_pictures)
 
 
 def filter_pictures(
     context: typer.Context,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures: PNG, JPEG, TIFF or .npy.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures: PNG, JPEG, TIFF or .npy.")],
     kernel: Annotated[
         str,
         typer.Option(

@@ -113,7 +113,7 @@ class Filter:
         return self._convolved(channel.astype(np.float64), self.kernel)
 
     def _convolved(self, plane: NDArray[Any], kernel: NDArray[Any]) -> NDArray[Any]:
-        return conv2d(
+        result: NDArray[Any] = conv2d(
             plane[None],
             kernel[None, None],
             stride=self.stride,
@@ -121,6 +121,7 @@ class Filter:
             dilation=self.dilation,
             padding_mode=BORDERS[self.border],
         )[0]
+        return result
 
     def _alpha(self, alpha: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
         """The alpha of the pixel that is under the middle of the kernel, for every output pixel."""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import output_console
+from .console import help_text, output_console
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -23,15 +23,13 @@ starconv kernels "1 0 -1; 2 0 -2; 1 0 -1"
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("kernels", epilog=_EXAMPLES)(kernels)
+    app.command("kernels", help=help_text(kernels), epilog=_EXAMPLES)(kernels)
 
 
 def kernels(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KERNEL]...", help="Only these: names, matrices or files as `starconv filter -k` takes."
-        ),
+        typer.Argument(metavar="KERNEL", help="Only these: names, matrices or files as `starconv filter -k` takes."),
     ] = None,
 ) -> None:
     """Show the named kernels with their matrices.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ArgumentValueError
-from .console import output_console
+from .console import help_text, output_console
 from .parsing import layer, padding_value, per_axis_value
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TRANSPOSED_FORMULA = "(H - 1)*s - p_before - p_after + d*(k - 1) + output_paddi
 
 def register(app: typer.Typer) -> None:
     """Add the command to `app`."""
-    app.command("size", epilog=_EXAMPLES)(size)
+    app.command("size", help=help_text(size), epilog=_EXAMPLES)(size)
 
 
 def size(

@@ -43,6 +43,9 @@ def read_png(file: BinaryIO) -> Image:
     head = file.read(26)
     file.seek(0)
     bits, colour = head[24:26]
+    with _opened(file, "PNG") as picture:
+        picture.verify()  # the checksums of all chunks, at which Pillow does not look when it decodes
+    file.seek(0)
     if bits < 16 or colour == 0:
         with _opened(file, "PNG") as picture:
             return _from_pillow(picture)
