@@ -1,0 +1,97 @@
+"""Workspace for kernels: aligned arrays, and scratch blocks that are lent, taken back and lent again.
+
+A fresh block of a megabyte costs a page fault per 4 KiB, more than many a layer computes, so blocks that come
+back are kept, up to a bound; what is larger or beyond the bound is freed at once.
+
+    with scratch(plan.workspace_bytes) as block:
+        ...                       # block.address, or block.array (bytes); contents undefined
+"""
+
+import os
+import threading
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ALIGNMENT", "KEPT_BYTES", "Scratch", "aligned_empty", "scratch"]
+
+ALIGNMENT = 64  # a cache line, and the widest vector
+
+# What all threads together keep for later. Beyond the last-level cache of most machines, so a kernel whose
+# workspace is larger has other worries than page faults.
+KEPT_BYTES = 32 * 1024 * 1024
+
+
+def aligned_empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.generic]:
+    """An uninitialised C-contiguous array whose first element is at a multiple of 64 bytes."""
+    kind = np.dtype(dtype)
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    length = int(np.prod(sizes, dtype=np.int64)) * kind.itemsize
+    room = np.empty(length + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + length].view(kind).reshape(sizes)
+
+
+class Scratch:
+    """A block of bytes on loan until the ``with`` is left. Each loan is one caller's alone."""
+
+    __slots__ = ("address", "array", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.array = aligned_empty(size, np.uint8)
+        self.address = int(self.array.ctypes.data)
+
+    def __enter__(self) -> "Scratch":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _give_back(self)
+
+
+def scratch(size: int) -> Scratch:
+    """Borrow at least `size` bytes, for a ``with``. A loan that is never given back is merely collected as garbage."""
+    global _kept
+    rounded = _rounded(size)
+    with _lock:
+        shelf = _shelves.get(rounded)
+        if shelf:
+            _kept -= rounded
+            return shelf.pop()
+    return Scratch(rounded)
+
+
+def _rounded(size: int) -> int:
+    """Up to the next of 4 KiB, 5, 6, 7, 8, 10, 12, 14, 16, ...: at most a quarter unused, and few different sizes."""
+    if size <= 4096:
+        return 4096
+    step = 1 << ((size - 1).bit_length() - 3)
+    return -(-size // step) * step
+
+
+def _give_back(block: Scratch) -> None:
+    global _kept
+    with _lock:
+        if block.size > KEPT_BYTES:
+            return
+        shelf = _shelves.pop(block.size, [])
+        shelf.append(block)
+        _shelves[block.size] = shelf
+        _kept += block.size
+        # Room is made by dropping the sizes that came back longest ago.
+        while _kept > KEPT_BYTES:
+            oldest = next(size for size, blocks in _shelves.items() if blocks)
+            _shelves[oldest].pop(0)
+            _kept -= oldest
+
+
+_shelves: dict[int, list[Scratch]] = {}  # by size, the size given back longest ago first
+_kept = 0
+
+# A reentrant lock: garbage collection inside may run a finalizer that borrows.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
