@@ -1,0 +1,351 @@
+"""Drawings as files and in notebooks: PNG, SVG, PDF, GIF, MP4 and self-contained HTML, chosen by the file's suffix.
+
+A figure function returns a :class:`Still` or an :class:`Animation`. Both have ``save(path)`` and show themselves in a
+notebook. Files are complete or not there at all, and the same drawing gives the same bytes (no dates, fixed ids).
+"""
+
+import base64
+import contextlib
+import html
+import io
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.files import MissingPackageError, optional_import, replaced_when_complete
+from ..errors import ArgumentValueError, StarconvError, choices
+from .theme import matplotlib
+
+__all__ = ["Animation", "FfmpegError", "Still", "page"]
+
+Frame = NDArray[np.uint8]
+"""(height, width, 3)."""
+
+STILL_SUFFIXES = (".png", ".svg", ".pdf", ".html")
+MOVING_SUFFIXES = (".gif", ".mp4")
+METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": "starconv"},
+    "svg": {"Date": None, "Creator": "starconv"},
+    "pdf": {"CreationDate": None, "ModDate": None, "Creator": "starconv", "Producer": "starconv"},
+}
+PROGRESS_FROM = 40
+"""Frames from which writing shows a progress bar (on a terminal only)."""
+_settings_lock = threading.Lock()
+
+
+class FfmpegError(StarconvError, RuntimeError):
+    """ffmpeg is there but could not write the video."""
+
+
+class Still:
+    """A finished drawing: one matplotlib figure.
+
+    Attributes:
+        figure: the matplotlib Figure.
+        description: what it shows in one sentence, for those who do not see it (the HTML form's alternative text).
+        data: what was drawn, for tests and for those who want the numbers.
+    """
+
+    def __init__(self, figure: Any, description: str = "", data: Any = None) -> None:
+        self.figure = figure
+        self.description = description
+        self.data = data
+
+    def save(self, path: str | os.PathLike[str], *, dpi: float | None = None) -> Path:
+        """Write PNG, SVG, PDF or HTML, by the suffix of `path`; `dpi` is that of PNG.
+
+        Returns:
+            The path written.
+
+        Raises:
+            ArgumentValueError: another suffix. OSError: it cannot be written.
+        """
+        suffix = _suffix(path, STILL_SUFFIXES)
+        with replaced_when_complete(path) as file:
+            if suffix == ".html":
+                file.write(self.to_html().encode())
+            else:
+                _print(self.figure, file, suffix[1:], dpi)
+        return Path(path)
+
+    def to_html(self) -> str:
+        """A self-contained HTML page with the drawing as SVG."""
+        return page(_svg(self.figure), title=self.description, background=self.figure.get_facecolor())
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.figure)
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(_png(self.figure)).decode()
+        alt = html.escape(self.description, quote=True)
+        return f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{picture}">'
+
+
+class Animation:
+    """A drawing that changes: one matplotlib figure whose moving artists are drawn anew for every frame.
+
+    Args:
+        figure: the matplotlib Figure with everything that does not move.
+        draw: ``draw(number)`` adds the artists of frame `number` to the figure's axes and returns them; they are
+            removed again afterwards. The rest of the figure is drawn once.
+        frames: how many there are.
+        seconds: how long each frame is shown.
+        hold: how much longer the last one is.
+        player: makes the interactive HTML page; without it the HTML form shows the GIF.
+        description: what it shows, in one sentence.
+        data: what was drawn, such as a :class:`~starconv.view.trace.Trace`.
+        poster: the frame that stands for all in a still format, by default the middle one.
+    """
+
+    def __init__(
+        self,
+        figure: Any,
+        draw: Callable[[int], Sequence[Any]],
+        frames: int,
+        *,
+        seconds: float = 0.8,
+        hold: float = 1.5,
+        player: Callable[[], str] | None = None,
+        description: str = "",
+        data: Any = None,
+        poster: int | None = None,
+    ) -> None:
+        self.figure = figure
+        self.frames = frames
+        self.seconds = seconds
+        self.hold = hold
+        self.description = description
+        self.data = data
+        self.poster = frames // 2 if poster is None else poster
+        self._draw = draw
+        self._player = player
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def still(self, frame: int | None = None) -> Still:
+        """One frame as a :class:`Still`; it shares the figure, so use it before asking for the next."""
+        number = self.poster if frame is None else range(self.frames)[frame]
+        for artist in getattr(self, "_left", ()):
+            artist.remove()
+        self._left = list(self._draw(number))
+        return Still(self.figure, self.description, self.data)
+
+    def images(self) -> Iterator[Frame]:
+        """Every frame as pixels, (height, width, 3) uint8."""
+        for artist in self.__dict__.pop("_left", ()):
+            artist.remove()
+        canvas = self.figure.canvas
+        canvas.draw()
+        background = canvas.copy_from_bbox(self.figure.bbox)
+        for number in range(self.frames):
+            canvas.restore_region(background)
+            artists = self._draw(number)
+            for artist in sorted(artists, key=lambda one: one.get_zorder()):
+                artist.axes.draw_artist(artist)
+            yield np.array(canvas.buffer_rgba())[..., :3]
+            for artist in artists:
+                artist.remove()
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        frame: int | None = None,
+        dpi: float | None = None,
+        progress: bool | None = None,
+    ) -> Path:
+        """Write it by the suffix of `path`: GIF, MP4 (needs ffmpeg), HTML, or one frame as PNG, SVG or PDF.
+
+        Args:
+            path: where.
+            frame: which frame, for the formats that hold one; by default the poster.
+            dpi: pixels per inch, by default the figure's.
+            progress: whether to show a progress bar; by default on a terminal and for many frames.
+
+        Raises:
+            ArgumentValueError: another suffix. OSError: it cannot be written. MissingPackageError: no ffmpeg for MP4.
+        """
+        suffix = _suffix(path, (*MOVING_SUFFIXES, *STILL_SUFFIXES))
+        if suffix in (".png", ".svg", ".pdf"):
+            return self.still(frame).save(path, dpi=dpi)
+        if suffix == ".html":
+            with replaced_when_complete(path) as file:
+                file.write(self.to_html().encode())
+            return Path(path)
+        with _resolution(self.figure, dpi), replaced_when_complete(path) as file:
+            images = _tracked(self.images(), self.frames, Path(path).name, progress)
+            write = _write_gif if suffix == ".gif" else _write_mp4
+            write(file, images, self.seconds, self.hold)
+        return Path(path)
+
+    def to_html(self) -> str:
+        """A self-contained page: the player, or the GIF in a page."""
+        if self._player is not None:
+            return self._player()
+        return page(self._gif_tag(), title=self.description, background=self.figure.get_facecolor())
+
+    def _gif_tag(self) -> str:
+        file = io.BytesIO()
+        _write_gif(file, self.images(), self.seconds, self.hold)
+        alt = html.escape(self.description, quote=True)
+        picture = base64.b64encode(file.getvalue()).decode()
+        return f'<img alt="{alt}" style="max-width:100%" src="data:image/gif;base64,{picture}">'
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.still().figure)
+
+    def _repr_html_(self) -> str:
+        if self._player is None:
+            return self._gif_tag()
+        source = html.escape(self._player(), quote=True)
+        return (
+            f'<iframe title="{html.escape(self.description, quote=True)}" sandbox="allow-scripts" srcdoc="{source}" '
+            'style="width:100%;height:640px;border:0"></iframe>'
+        )
+
+
+def page(body: str, *, title: str, background: Any) -> str:
+    """A self-contained HTML page round `body`, which may not ask for anything from elsewhere."""
+    colour = matplotlib("colors").to_hex(background)
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        'img-src data:">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        f"<style>body{{margin:0;background:{colour};display:grid;place-items:center;min-height:100vh}}"
+        "svg,img{max-width:100%;height:auto}</style>\n"
+        f"{body}\n</html>\n"
+    )
+
+
+def _suffix(path: str | os.PathLike[str], known: tuple[str, ...]) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in known:
+        raise ArgumentValueError("path", os.fspath(path), f"a name that ends with {choices(known)}")
+    return suffix
+
+
+def _print(figure: Any, file: BinaryIO | io.BytesIO, format: str, dpi: float | None = None) -> None:
+    """The figure in `format`: the same bytes for the same drawing, which is why ids are salted and dates left out."""
+    # matplotlib takes these from its global settings only; the lock keeps two threads from restoring each other's.
+    with (
+        _settings_lock,
+        matplotlib().rc_context({"svg.hashsalt": "starconv", "svg.fonttype": "path", "pdf.fonttype": 42}),
+    ):
+        figure.savefig(
+            file,
+            format=format,
+            dpi=figure.dpi if dpi is None else dpi,
+            facecolor=figure.get_facecolor(),
+            metadata=METADATA[format],
+        )
+
+
+def _png(figure: Any) -> bytes:
+    file = io.BytesIO()
+    _print(figure, file, "png")
+    return file.getvalue()
+
+
+def _svg(figure: Any) -> str:
+    file = io.BytesIO()
+    _print(figure, file, "svg")
+    text = file.getvalue().decode()
+    return text[text.index("<svg") :]
+
+
+@contextlib.contextmanager
+def _resolution(figure: Any, dpi: float | None) -> Iterator[None]:
+    before = figure.dpi
+    if dpi is not None:
+        figure.set_dpi(dpi)
+    try:
+        yield
+    finally:
+        figure.set_dpi(before)
+
+
+def _tracked(images: Iterator[Frame], count: int, name: str, progress: bool | None) -> Iterable[Frame]:
+    """`images`, with a bar on standard error while they are made."""
+    if progress is False or (progress is None and (count < PROGRESS_FROM or not sys.stderr.isatty())):
+        return images
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(images, description=name, total=count, console=Console(stderr=True), transient=True)
+
+
+def _write_gif(file: BinaryIO | io.BytesIO, images: Iterable[Frame], seconds: float, hold: float) -> None:
+    """An endless GIF. All frames share the palette of the first and the last, which between them show every colour."""
+    pillow = optional_import("PIL.Image", "Pillow", "writing GIF")
+    pictures = [pillow.fromarray(image) for image in images]
+    sample = np.concatenate(
+        [np.asarray(pictures[number]) for number in sorted({0, len(pictures) // 2, len(pictures) - 1})]
+    )
+    palette = pillow.fromarray(sample).quantize(255, method=pillow.Quantize.MEDIANCUT, dither=pillow.Dither.NONE)
+    indexed = [picture.quantize(palette=palette, dither=pillow.Dither.NONE) for picture in pictures]
+    # GIF counts in hundredths of a second.
+    durations = [max(round(seconds * 100), 2) * 10] * len(indexed)
+    durations[-1] += round(hold * 100) * 10
+    indexed[0].save(
+        file,
+        format="GIF",
+        save_all=True,
+        append_images=indexed[1:],
+        duration=durations,
+        loop=0,
+        optimize=False,
+        disposal=1,
+    )
+
+
+def _write_mp4(file: BinaryIO, images: Iterable[Frame], seconds: float, hold: float) -> None:
+    """An MP4 by the ffmpeg program: written to the same temporary file, since it must be able to seek in it."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise MissingPackageError(
+            "writing MP4 needs the ffmpeg program, which is not on the PATH; GIF and HTML need nothing"
+        )
+    # 25 pictures a second, each shown several times: players stumble over slower streams.
+    rate = 25
+    repeat, extra = max(round(seconds * rate), 1), round(hold * rate)
+    command: list[str] | None = None
+    process: subprocess.Popen[bytes] | None = None
+    last: bytes = b""
+    try:
+        for image in images:
+            if process is None:
+                height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2  # yuv420p needs even sides
+                command = [ffmpeg, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
+                command += ["-s", f"{width}x{height}", "-r", str(rate), "-i", "-", "-an", "-pix_fmt", "yuv420p"]
+                command += ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1", "-threads", "1"]
+                command += ["-movflags", "+faststart", "-f", "mp4", file.name]
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+            assert process.stdin is not None
+            last = image[:height, :width].tobytes()
+            for _ in range(repeat):
+                process.stdin.write(last)
+        assert process is not None
+        assert process.stdin is not None
+        for _ in range(extra):
+            process.stdin.write(last)
+    except BrokenPipeError:
+        pass  # ffmpeg gave up; it says why below
+    except BaseException:
+        if process is not None:
+            process.kill()
+            process.communicate()
+        raise
+    assert process is not None
+    _, message = process.communicate()
+    if process.returncode:
+        raise FfmpegError(f"ffmpeg could not write {file.name}: {message.decode(errors='replace').strip()}")
