@@ -1,0 +1,72 @@
+"""Cores and caches as read from files that look like Linux's."""
+
+import os
+
+import pytest
+
+from starconv.engine.runtime import machine
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "limit"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "400000 100000\n"}, 4.0),
+        ("0::/a/b\n", {"a/b/cpu.max": "800000 100000\n", "a/cpu.max": "400000 100000\n"}, 4.0),
+        ("0::/a\n", {"a/cpu.max": "max 100000\n"}, None),
+        ("0::/not/visible\n", {"cpu.max": "200000 100000\n"}, 2.0),
+        ("0::/../x\n", {"x/cpu.max": "100000 100000\n"}, 1.0),
+        ("0::/\n", {"cpu.max": "broken\n"}, None),
+        ("0::/\n", {"cpu.max": "100000 0\n"}, None),
+        ("4:cpu,cpuacct:/d\n", {"cpu,cpuacct/d/cpu.cfs_quota_us": "50000", "cpu,cpuacct/d/cpu.cfs_period_us": "100000"}, 0.5),
+        ("4:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1", "cpu/d/cpu.cfs_period_us": "100000"}, None),
+        ("4:cpu,cpuacct:/d\n", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3.0),
+        ("5:cpuset:/\n1:name=systemd:/x\n", {"cpuset/cpu.cfs_quota_us": "1"}, None),
+        ("nonsense\n\n", {}, None),
+    ],
+)  # fmt: skip
+def test_cgroup_limit(tmp_path, membership, files, limit):
+    write(tmp_path / "membership", membership)
+    for name, text in files.items():
+        write(tmp_path / "cgroup" / name, text)
+    assert machine.cgroup_limit(tmp_path / "membership", tmp_path / "cgroup") == limit
+
+
+def test_no_cgroups_at_all(tmp_path):
+    assert machine.cgroup_limit(tmp_path / "missing", tmp_path) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity")
+def test_cores_follow_affinity_siblings_and_quota(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "cgroup_limit", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5})
+    assert machine.usable_cores(tmp_path) == 4
+    for processor, siblings in {0: "0,4", 1: "1,5", 2: "2,6", 5: "1,5"}.items():
+        write(tmp_path / f"cpu{processor}/topology/thread_siblings_list", siblings + "\n")
+    assert machine.usable_cores(tmp_path) == 3
+    monkeypatch.setattr(machine, "cgroup_limit", lambda: 1.5)
+    assert machine.usable_cores(tmp_path) == 2
+    monkeypatch.setattr(machine, "cgroup_limit", lambda: 0.2)
+    assert machine.usable_cores(tmp_path) == 1
+
+
+def test_cores_where_the_system_knows_no_affinity(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(machine, "cgroup_limit", lambda: None)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert machine.usable_cores(tmp_path) == 6
+
+
+def test_cache_sizes(tmp_path):
+    assert machine.cache_sizes(tmp_path) == machine.DEFAULT_CACHES
+    for index, (level, kind, size) in enumerate(
+        [("1", "Data", "48K"), ("1", "Instruction", "32K"), ("2", "Unified", "2M"), ("3", "Unified", "rubbish")]
+    ):
+        for name, text in {"level": level, "type": kind, "size": size}.items():
+            write(tmp_path / f"cpu0/cache/index{index}/{name}", text + "\n")
+    assert machine.cache_sizes(tmp_path) == (48 * 1024, 2 * 1024 * 1024, machine.DEFAULT_CACHES[2])
