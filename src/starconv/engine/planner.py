@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..problem import Problem
 from .algorithms import TABLE, Solution
+from .emit.target import host_target
 
 __all__ = ["Candidate", "Plan", "make_plan"]
 
@@ -116,7 +117,7 @@ def make_plan(problem: Problem | str, *, algorithm: str | None = None) -> Plan:
 
 @lru_cache(maxsize=4096)
 def _plan(problem: Problem, algorithm: str | None) -> Plan:
-    target = None
+    target = host_target()
     candidates = []
     for row in TABLE:
         refusal = row.refuses(problem, target)

@@ -209,11 +209,10 @@ class Vector:
         text = self.function.call(f"llvm.fma.{_mangled(self.element, self.lanes)}", self.type, operands)
         return Vector(self.function, text, self.element, self.lanes)
 
-    def rectified(self) -> "Vector":
-        """max(self, 0), where NaN stays NaN as in NumPy and PyTorch."""
-        below = _vector_type("i1", self.lanes)
-        negative = self.function.emit(f"fcmp olt {self.type} {self.text}, zeroinitializer")
-        return self._make(f"select {below} {negative}, {self.type} zeroinitializer, {self.type} {self.text}")
+    def raised_to(self, floor: "Vector") -> "Vector":
+        """max(self, floor), where NaN stays NaN as in NumPy and PyTorch."""
+        below = self.function.emit(f"fcmp olt {self.type} {self.text}, {floor.text}")
+        return self._make(f"select {_vector_type('i1', self.lanes)} {below}, {self.type} {floor.text}, {self.type} {self.text}")
 
     def broadcast(self, lanes: int) -> "Vector":
         """A scalar in all lanes of a vector."""
@@ -295,6 +294,10 @@ class Function:
     def zero(self, element: str, lanes: int) -> Vector:
         """A vector of zeros."""
         return Vector(self, "zeroinitializer" if lanes > 1 else "0.0", element, lanes)
+
+    def buffer(self, element: str, count: int) -> Pointer:
+        """Room for `count` elements on the stack. Not inside a loop: it is freed only when the function returns."""
+        return Pointer(self, self.emit(f"alloca [{count} x {element}], align 64"), element)
 
     def loop(self, start: IntLike, stop: IntLike | None = None, step: IntLike = 1, *, carry: Sequence[Registers] = ()) -> Iterator[Int]:
         """Like ``range``: the body of the ``for`` is emitted once. Registers that it replaces must be in `carry`."""

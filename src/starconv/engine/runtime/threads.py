@@ -31,7 +31,7 @@ _SPIN_SECONDS = 70e-6
 
 
 def run(task_address: int, descriptor_address: int, tasks: int, threads: int) -> None:
-    """Call ``void task(ptr descriptor, i64 task, i64 worker)`` for each task in range(tasks), once; return after the last.
+    """Call ``void task(ptr descriptor, i64 task, i64 worker)`` once per task in range(tasks); return when all are done.
 
     Up to `threads` threads take part, this one included. `worker` is in range(threads), 0 is the caller, and no two
     threads have the same number at a time, so it may select scratch memory. Inside, denormals count as zero

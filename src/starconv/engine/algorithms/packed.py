@@ -1,0 +1,370 @@
+"""What algorithms that work on packed blocks share: cutting the output into bands, binding arrays, calling kernels.
+
+A task is a picture, a group, an output depth, a band of output rows and a share of the group's panels. It packs the
+rows of input that its band reads into its thread's scratch memory and computes from there. Nothing of this changes a
+sum, so neither the bands nor the threads do.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...problem import Problem
+from ..descriptor import Fields
+from ..emit.ir import Function, Int, Pointer, module_source
+from ..emit.target import Target
+from ..lattice import lattices
+from ..runtime import jit, memory, threads
+from .packing import BLOCK_FIELDS, PANEL_FIELDS, pack_panels
+
+__all__ = ["BLOCK", "ELEMENTS", "PackedSolution", "Panels", "Place"]
+
+Array = NDArray[Any]
+
+ELEMENTS = {"float32": "float", "float64": "double"}
+"""LLVM's names of the types in which kernels sum."""
+SOURCES = {"float32": "float", "float64": "double", "int8": "i8", "uint8": "u8", "int16": "i16", "uint16": "u16"}
+"""Element types of x that are read in place and widened while packing; others are converted before."""
+
+BLOCK = (
+    *BLOCK_FIELDS,
+    "x",
+    "x_base",  # bytes from x to the lowest address that the tables count from
+    "out",
+    "scratch",
+    "scratch_bytes",  # per worker
+    "x_batch",  # bytes between pictures of x, groups of channels of x, pictures of out, ...
+    "x_group",
+    "out_batch",
+    "out_channel",
+    "out_depth",
+    "out_row",
+    "out_column",
+    "groups",
+    "depths",  # output depths
+    "depth_stride",  # packed depths from one output depth to the next
+    "bands",
+    "splits",
+    "panels_per_split",
+    "blocks",  # panels per group
+    "rows_per_band",
+    "out_rows",
+    "out_columns",
+    "row_stride",
+    "row_rest",  # packed rows = rows * row_stride + row_rest
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task works, as values of the task function."""
+
+    group: Int
+    source: Pointer
+    block: Pointer
+    out: Pointer
+    depth_start: Int
+    row_start: Int
+    rows: Int
+    packed_rows: Int
+    first_block: Int
+    last_block: Int
+
+
+def place(f: Function, fields: Fields, element: str) -> Place:
+    """Take the task number apart: ((((picture, group), depth), band), share of the panels)."""
+    groups, depths, bands, splits = fields.integers(f, "groups", "depths", "bands", "splits")
+    task, worker = f.integer("task"), f.integer("worker")
+    split, task = task % splits, task // splits
+    band, task = task % bands, task // bands
+    depth, task = task % depths, task // depths
+    group, picture = task % groups, task // groups
+    per_band, out_rows, row_stride, row_rest = fields.integers(f, "rows_per_band", "out_rows", "row_stride", "row_rest")
+    first_row = band * per_band
+    rows = (out_rows - first_row).minimum(per_band)
+    out = fields.pointer(f, "out", element).at_bytes(
+        picture * fields.integer(f, "out_batch")
+        + depth * fields.integer(f, "out_depth")
+        + first_row * fields.integer(f, "out_row")
+    )
+    source = fields.pointer(f, "x", "i8").at(
+        picture * fields.integer(f, "x_batch") + group * fields.integer(f, "x_group") + fields.integer(f, "x_base")
+    )
+    share, blocks = fields.integers(f, "panels_per_split", "blocks")
+    return Place(
+        group=group,
+        source=source,
+        block=fields.pointer(f, "scratch", element).at_bytes(worker * fields.integer(f, "scratch_bytes")),
+        out=out,
+        depth_start=depth * fields.integer(f, "depth_stride"),
+        row_start=first_row * row_stride,
+        rows=rows,
+        packed_rows=rows * row_stride + row_rest,
+        first_block=split * share,
+        last_block=((split + 1) * share).minimum(blocks),
+    )
+
+
+class Panels:
+    """Weights as kernels read them: per group, panels of `width` kernels, [channel][tap][kernel], padded with zeros."""
+
+    def __init__(self, problem: Problem, target: Target, width: int) -> None:
+        self.problem, self.target, self.width = problem, target, width
+        self.kernels = problem.out_channels // problem.groups
+        self.blocks = -(-self.kernels // width)
+        self.length = math.prod(problem.weight_shape[1:])
+
+    @property
+    def bytes(self) -> int:
+        """Size of all panels."""
+        return self.problem.groups * self.blocks * self.width * self.length * self.problem.itemsize
+
+    def pack(self, weights: Array) -> Array:
+        """The panels of `weights` (K, C / groups, ...), of any strides."""
+        problem = self.problem
+        weights = _readable(weights, problem.dtype)
+        panels = memory.aligned_empty(self.bytes // problem.itemsize, problem.dtype)
+        sizes, steps = weights.shape, weights.strides
+        spatial_sizes = (1,) * (3 - problem.spatial) + sizes[2:]
+        spatial_steps = (0,) * (3 - problem.spatial) + steps[2:]
+        block = PANEL_FIELDS.block(
+            {
+                "weights": _address(weights),
+                "panels": _address(panels),
+                "kernels": self.kernels,
+                "blocks": self.blocks,
+                "length": self.length,
+                "channels": sizes[1],
+                **dict(zip(("depths", "rows", "columns"), spatial_sizes, strict=True)),
+                "group_step": self.kernels * steps[0],
+                "kernel_step": steps[0],
+                "channel_step": steps[1],
+                **dict(zip(("depth_step", "row_step", "column_step"), spatial_steps, strict=True)),
+                "dense": int(weights[0].flags.c_contiguous),
+            }
+        )
+        function = _panel_function(self.target, ELEMENTS[problem.dtype], self.width)
+        busy = self.bytes > _SERIAL_BYTES
+        count = problem.groups * self.blocks
+        threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads() if busy else 1)
+        return panels
+
+    def bias(self, bias: Array | None) -> Array:
+        """One value per kernel of every panel; zeros where there is no bias."""
+        padded = np.zeros((self.problem.groups, self.blocks * self.width), self.problem.dtype)
+        if bias is not None:
+            padded[:, : self.kernels] = bias.reshape(self.problem.groups, self.kernels)
+        return padded
+
+
+_SERIAL_BYTES = 64 << 10
+"""Work on less than this many bytes is over before another thread has joined."""
+_SERIAL_PRODUCTS = 1 << 18
+"""Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled function: its address, and the module that must live as long."""
+
+    address: int
+    module: jit.Module
+
+
+@lru_cache(maxsize=64)
+def _panel_function(target: Target, element: str, width: int) -> Compiled:
+    return compiled(module_source([pack_panels(target, element, width)]), target, "pack_panels")
+
+
+def compiled(source: str, target: Target, name: str) -> Compiled:
+    """The function `name` of a module's IR."""
+    module = jit.compile_module(source, features=target.features)
+    return Compiled(module.address(name), module)
+
+
+@dataclass(frozen=True)
+class _Binding:
+    """A kernel with all fields filled in but the addresses of one call."""
+
+    function: Compiled
+    block: Any
+    tasks: int
+    threads: int
+    scratch: int
+    tables: tuple[Array, ...]
+
+
+class PackedSolution:
+    """Runs a problem with a kernel of one task function; see the module's text.
+
+    Args:
+        problem, target: what and for what.
+        fields: the kernel's fields: those of `BLOCK` and its own.
+        panels: how it wants its weights.
+        source: from the element type of x to the IR of the module, whose task function is called "task".
+        pixels: output pixels in a tile; the table of pixels is padded to a multiple of it.
+        own: the fields of the kernel's own, from (rows of a block, bytes of a row, channels last).
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        target: Target,
+        fields: Fields,
+        panels: Panels,
+        source: Callable[[str], str],
+        own: Callable[["Block"], tuple[dict[str, int | float], tuple[Array, ...]]],
+    ) -> None:
+        self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
+        self._source, self._own = source, own
+        self._bindings: dict[tuple[object, ...], _Binding] = {}
+
+    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float]:
+        """Panels of weights, the padded bias, and what constant padding holds."""
+        return self.panels.pack(second), self.panels.bias(bias), float(fill)
+
+    def run(self, first: Array, prepared: tuple[Array, Array, float], out: Array) -> None:
+        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
+        problem = self.problem
+        if out.dtype != problem.dtype or not out.flags.aligned or not _rows_follow(out):
+            result = np.empty(problem.output_shape, problem.dtype)
+            self.run(first, prepared, result)
+            out[...] = result
+            return
+        panels, bias, fill = prepared
+        first = _readable(first, problem.dtype, SOURCES)
+        limit = threads.get_num_threads()
+        key = (first.strides, first.dtype, out.strides, limit)
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
+                self._bindings.clear()
+            binding = self._bindings[key] = self._bind(first, out, limit)
+        block = self.fields.copy(binding.block)
+        with memory.scratch(binding.scratch) as scratch:
+            index = self.fields.index
+            block[index["x"]] = _address(first)
+            block[index["out"]] = _address(out)
+            block[index["panels"]] = _address(panels)
+            block[index["bias"]] = _address(bias)
+            block[index["scratch"]] = scratch.address
+            if fill:
+                block[index["fill"]] = int(np.float64(fill).view(np.int64))
+            threads.run(binding.function.address, ctypes.addressof(block), binding.tasks, binding.threads)
+
+    def _bind(self, x: Array, out: Array, limit: int) -> _Binding:
+        problem = self.problem
+        shape = Block.of(problem, self.target, self.panels.blocks, limit)
+        depth, rows, columns = lattices(problem)
+        x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
+        out_steps = (0,) * (3 - problem.spatial) + out.strides[2:]
+        tables = tuple(
+            np.where(sources >= 0, sources * step, -1).astype(np.int64)
+            for sources, step in zip((axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True)
+        )
+        # Negative strides make offsets negative, which the tables keep for padding: count from the lowest address.
+        lowest = [int(table[table != -1].min(initial=0)) if step < 0 else 0 for table, step in zip(tables, x_steps, strict=True)]
+        for table, low, sources in zip(tables, lowest, (axis.sources(problem.border) for axis in (depth, rows, columns)), strict=True):
+            table[sources >= 0] -= low
+        left, right = columns.inside()
+        own, kept = self._own(shape)
+        values: dict[str, int | float] = {
+            "depth_table": _address(tables[0]),
+            "row_table": _address(tables[1]),
+            "column_table": _address(tables[2]),
+            "left": left,
+            "right": right,
+            "columns": columns.size,
+            "taps_depth": depth.taps,
+            "depth_dilation": depth.dilation,
+            "block_rows": shape.packed_rows,
+            "channels": shape.channels,
+            "x_channel": x.strides[1],
+            "x_column": x_steps[2] * columns.step,
+            "x_base": sum(lowest),
+            "x_batch": x.strides[0],
+            "x_group": x.strides[1] * shape.channels,
+            "scratch_bytes": shape.bytes,
+            "out_batch": out.strides[0],
+            "out_channel": out.strides[1],
+            **dict(zip(("out_depth", "out_row", "out_column"), out_steps, strict=True)),
+            "groups": problem.groups,
+            "depths": depth.outputs,
+            "depth_stride": depth.stride,
+            "bands": shape.bands,
+            "splits": shape.splits,
+            "panels_per_split": -(-self.panels.blocks // shape.splits),
+            "blocks": self.panels.blocks,
+            "rows_per_band": shape.rows,
+            "out_rows": rows.outputs,
+            "out_columns": columns.outputs,
+            "row_stride": rows.stride,
+            "row_rest": rows.span(1) - rows.stride,
+            **own,
+        }
+        tasks = problem.batch * problem.groups * depth.outputs * shape.bands * shape.splits
+        workers = min(limit, tasks) if problem.multiply_adds >= _SERIAL_PRODUCTS else 1
+        function = compiled(self._source(SOURCES[x.dtype.name]), self.target, "task")
+        return _Binding(function, self.fields.block(values), tasks, workers, shape.bytes * workers, (*tables, *kept))
+
+
+@dataclass(frozen=True)
+class Block:
+    """How large the packed blocks of a problem are, and so how its output is cut into tasks."""
+
+    problem: Problem
+    channels: int
+    rows: int
+    packed_rows: int
+    bytes: int
+    bands: int
+    splits: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target, panels: int, threads: int) -> "Block":
+        """Bands that fill about a third of the second-level cache; more of them, or shares of the panels, for threads."""
+        depth, rows, columns = lattices(problem)
+        channels = problem.in_channels // problem.groups
+        row_bytes = channels * depth.taps * columns.size * problem.itemsize
+        fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, 1)
+        bands = -(-rows.outputs // min(fit, rows.outputs))
+        others = problem.batch * problem.groups * depth.outputs
+        splits = 1
+        if threads > 1 and problem.multiply_adds >= _SERIAL_PRODUCTS:
+            wanted = 4 * threads  # so that the last task to end is not long
+            weights = math.prod(problem.weight_shape[1:]) * problem.out_channels // problem.groups
+            if others * bands < wanted:
+                # A band packs its halo again, a share of the panels packs everything again but reads fewer weights.
+                most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4), 1)
+                if weights * problem.itemsize <= target.l2_bytes // 2:
+                    bands = max(bands, min(-(-wanted // others), most))
+                splits = max(min(-(-threads // (others * bands)), panels), 1)
+        per_band = -(-rows.outputs // bands)
+        bands = -(-rows.outputs // per_band)
+        packed_rows = rows.span(per_band)
+        size = channels * depth.taps * packed_rows * columns.size * problem.itemsize
+        return cls(problem, channels, per_band, packed_rows, -(-size // 64) * 64 + 64, bands, splits)
+
+
+def _rows_follow(out: Array) -> bool:
+    """Whether the pixels of a row and the rows of a plane follow each other at one distance."""
+    return out.ndim < 4 or out.strides[-2] == out.shape[-1] * out.strides[-1] or out.shape[-2] == 1
+
+
+def _readable(array: Array, dtype: str, also: dict[str, str] | None = None) -> Array:
+    """`array`, converted unless its dtype is one that kernels read."""
+    if array.dtype.name in (also or (dtype,)) and array.dtype.isnative and array.flags.aligned and (
+        also is None or array.dtype.kind != "f" or array.dtype == dtype
+    ):
+        return array
+    return array.astype(dtype)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
