@@ -30,5 +30,14 @@ check: $(VENV)/check.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One run of starconv beside its peers, who live in an environment of their own: make bench ARGS="resnet18 --threads 2".
+.bench-venv/bench.stamp: $(INPUTS) bench/requirements.txt
+	$(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt -e .
+	touch $@
+
+bench: .bench-venv/bench.stamp
+	.bench-venv/bin/python -m bench $(ARGS)
+
 clean:
 	rm -rf $(VENV) .bench-venv tour

@@ -1,0 +1,1 @@
+"""Benchmarks: starconv beside its peers, in one run, row by row."""

@@ -1,0 +1,28 @@
+"""Running a few lines of Python in a fresh process that prints numbers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def numbers(code: str, *arguments: str, environment: dict[str, str] | None = None) -> list[float]:
+    """The numbers that `code` prints, run by a new interpreter with `arguments` in sys.argv.
+
+    Raises:
+        RuntimeError: the process failed; with its last line of error output.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise RuntimeError(lines[-1])
+    return [float(word) for word in done.stdout.split()]
