@@ -1,11 +1,13 @@
-"""What callers may hand in, made uniform: array-likes, dtypes, layouts, padding modes and `out`. Wrong ones raise here."""
+"""What callers may hand in, made uniform: array-likes, dtypes, layouts, padding modes, `out`. Wrong ones raise here."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 PADDING_MODES = {
     "zeros": "constant",
@@ -34,7 +36,8 @@ def as_array(argument: str, value: ArrayLike) -> Array:
 def sum_dtype(*arrays: Array) -> tuple[str, np.dtype[np.generic]]:
     """The dtype in which sums are formed, and the one of the result, by NumPy's promotion of the operands.
 
-    Integers and bools sum in int64 and stay int64, as ``numpy.sum`` does, so that they are exact; float16 sums in float32.
+    Integers and bools sum in int64 and stay int64, as ``numpy.sum`` does, so that they are exact; float16 sums in
+    float32.
     """
     promoted = np.result_type(*arrays)
     if promoted.kind in "biu":
@@ -46,6 +49,8 @@ def sum_dtype(*arrays: Array) -> tuple[str, np.dtype[np.generic]]:
 
 def border_of(padding_mode: str) -> str:
     """The border's name of a padding_mode."""
+    if not isinstance(padding_mode, str):
+        raise ArgumentTypeError("padding_mode", padding_mode, choices(PADDING_MODES))
     if padding_mode not in PADDING_MODES:
         raise ArgumentValueError("padding_mode", padding_mode, choices(PADDING_MODES))
     return PADDING_MODES[padding_mode]
@@ -57,8 +62,11 @@ def is_channels_last(layout: str | None, spatial: int) -> bool:
     known = {None: False, f"NC{letters}": False, f"N{letters}C": True}
     if spatial != 2:
         known |= {"NCHW": False, "NHWC": True}  # the 2-D names serve for the other axes as well
+    expected = choices([f"NC{letters}", f"N{letters}C"])
+    if layout is not None and not isinstance(layout, str):
+        raise ArgumentTypeError("layout", layout, expected)
     if layout not in known:
-        raise ArgumentValueError("layout", layout, choices([f"NC{letters}", f"N{letters}C"]))
+        raise ArgumentValueError("layout", layout, expected)
     return known[layout]
 
 

@@ -21,8 +21,14 @@ class _ArgumentError(StarconvError):
         self.shapes = shapes
         message = f"{argument} = {_brief(value)}: expected {expected}"
         if shapes:
-            message += " (" + ", ".join(f"{name.replace('_', ' ')} {_brief(shape)}" for name, shape in shapes.items()) + ")"
+            message += (
+                " (" + ", ".join(f"{name.replace('_', ' ')} {_brief(shape)}" for name, shape in shapes.items()) + ")"
+            )
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process gets the error as it was: unpickling would call __init__ with the message alone.
+        return _restore, (type(self), self.args, self.__dict__)
 
 
 class ArgumentValueError(_ArgumentError, ValueError):
@@ -31,6 +37,12 @@ class ArgumentValueError(_ArgumentError, ValueError):
 
 class ArgumentTypeError(_ArgumentError, TypeError):
     """An argument of the wrong kind."""
+
+
+def _restore(kind: type[_ArgumentError], args: tuple[object, ...], state: dict[str, object]) -> _ArgumentError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 def _brief(value: object, limit: int = 80) -> str:

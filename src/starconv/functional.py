@@ -1,4 +1,4 @@
-"""conv1d, conv2d, conv3d and their transposes: what a caller hands in becomes a Problem, its plan runs, arrays go back."""
+"""conv1d, conv2d, conv3d and their transposes: a call becomes a Problem, its plan runs, arrays go back."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from .arguments import (
 from .engine.planner import make_plan
 from .errors import ArgumentValueError
 from .geometry import Padding, PerAxis, transposed_axes
-from .problem import Problem, check_kernels
+from .problem import Problem, as_groups
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -60,7 +60,7 @@ def conv2d(
 ) -> Array:
     """2-D convolution as in deep learning (cross-correlation, the kernel is not flipped).
 
-    O[n, s, i, j] = b[s] + sum over r, p, q of X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q],
+    O[n, s, i, j] = b[s] + sum_r sum_p sum_q X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q]
     with X padded and r over the channels of the kernel's group. Arguments and results are those of
     ``torch.nn.functional.conv2d``, with more kinds of padding.
 
@@ -83,8 +83,8 @@ def conv2d(
         float16 is summed in float32. A channels-last view (NHWC seen as NCHW) gives a channels-last view.
 
     Raises:
-        ArgumentValueError, ArgumentTypeError: a ValueError or TypeError naming the argument, its value, what was expected
-            and the shapes.
+        ArgumentValueError, ArgumentTypeError: a ValueError or TypeError naming the argument, its value, what was
+            expected and the shapes.
 
     >>> import numpy as np
     >>> x = np.arange(25).reshape(1, 1, 5, 5)
@@ -112,7 +112,7 @@ def conv3d(
     precision: str = "float32",
     out: Array | None = None,
 ) -> Array:
-    """3-D convolution (cross-correlation): :func:`conv2d` with three axes, x (N, C, D, H, W), w (K, C / groups, kd, kh, kw).
+    """3-D convolution (cross-correlation): :func:`conv2d` with x (N, C, D, H, W) and w (K, C / groups, kd, kh, kw).
 
     >>> import numpy as np
     >>> conv3d(np.ones((1, 1, 3, 3, 3)), np.ones((1, 1, 3, 3, 3))).item()
@@ -160,8 +160,8 @@ def conv_transpose2d(
     """2-D transposed convolution: multiplies by A^T where the convolution with the same arguments multiplies by A.
 
     It is the gradient of a convolution with respect to its input; every input element stamps its kernel, scaled, onto
-    the output. Arguments, their order and their meaning are those of ``torch.nn.functional.conv_transpose2d``: `padding`
-    is the padding of the convolution that this one transposes, so it is cut off the result.
+    the output. Arguments, their order and their meaning are those of ``torch.nn.functional.conv_transpose2d``:
+    `padding` is the padding of the convolution that this one transposes, so it is cut off the result.
 
     Args:
         x: input (N, C, H, W), or (C, H, W) for one picture.
@@ -271,8 +271,14 @@ def _transpose(
             f"shape (C, K / groups, ...) with C = {picture.shape[1]} and {spatial} kernel sizes",
             input_shape=picture.shape,
         )
-    out_channels = kernels.shape[1] * groups
-    check_kernels((len(picture), out_channels, *picture.shape[2:]), kernels.shape, groups)
+    shapes = {"input_shape": picture.shape, "kernel_shape": kernels.shape}
+    count = as_groups(groups)
+    if count < 1 or picture.shape[1] < 1 or picture.shape[1] % count:
+        expected = f"a divisor of {picture.shape[1]} input channels, both at least 1"
+        raise ArgumentValueError("groups", groups, expected, **shapes)
+    if kernels.shape[1] < 1:
+        raise ArgumentValueError("w", kernels, "at least one output channel, w.shape[1] >= 1", **shapes)
+    out_channels = kernels.shape[1] * count
     bias = _bias(b, out_channels)
     dtype, result_dtype = sum_dtype(picture, kernels, *(() if bias is None else (bias,)))
     problem = Problem(
@@ -281,7 +287,7 @@ def _transpose(
         in_channels=out_channels,
         out_channels=picture.shape[1],
         axes=transposed_axes(picture.shape[2:], kernels.shape[2:], stride, padding, output_padding, dilation),
-        groups=groups,
+        groups=count,
         dtype=dtype,
         channels_last=last or channels_last_in_memory(picture),
         bias=bias is not None,
@@ -295,7 +301,7 @@ def _pictures(spatial: int, x: ArrayLike, layout: str) -> tuple[Array, bool, boo
     array = as_array("x", x)
     last = is_channels_last(layout, spatial)
     if array.ndim not in (spatial + 1, spatial + 2):
-        letters = ", ".join(layout)
+        letters = ", ".join(layout or f"NC{'DHW'[3 - spatial :]}")
         raise ArgumentValueError("x", array, f"{spatial + 2} axes ({letters}), or {spatial + 1} without N")
     single = array.ndim == spatial + 1
     if single:
@@ -328,7 +334,11 @@ def _run(
         shape = (shape[0], *shape[2:], shape[1])
     given = None if out is None else checked_out(out, tuple(shape[1:] if single else shape), dtype)
     plan = make_plan(problem)
-    if given is not None and dtype == problem.dtype and not any(np.may_share_memory(given, a) for a in (first, second)):
+    if (
+        given is not None
+        and dtype == problem.dtype
+        and not any(np.may_share_memory(given, operand) for operand in (first, second, bias) if operand is not None)
+    ):
         target = given[np.newaxis] if single else given
         plan(first, second, bias, out=np.moveaxis(target, -1, 1) if last else target)
         return given

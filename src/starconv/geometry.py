@@ -126,8 +126,8 @@ def convolution_axes(
         ArgumentValueError, ArgumentTypeError: a stride, dilation or kernel size below 1, negative padding, a number of
             values that is not the number of axes, or a kernel larger than the padded input.
     """
-    count = len(input_size)
-    inputs = per_axis("input_size", tuple(input_size), count, minimum=0)
+    inputs = _sizes(input_size)
+    count = len(inputs)
     kernels = per_axis("kernel_size", tuple(kernel_size), count, minimum=1)
     strides = per_axis("stride", stride, count, minimum=1)
     dilations = per_axis("dilation", dilation, count, minimum=1)
@@ -167,14 +167,16 @@ def transposed_axes(
         ArgumentValueError, ArgumentTypeError: as :func:`convolution_axes`; also an `output_padding` that is not smaller
             than the stride or the dilation, and an output of less than one element.
     """
-    count = len(input_size)
-    inputs = per_axis("input_size", tuple(input_size), count, minimum=0)
+    inputs = _sizes(input_size)
+    count = len(inputs)
     kernels = per_axis("kernel_size", tuple(kernel_size), count, minimum=1)
     strides = per_axis("stride", stride, count, minimum=1)
     dilations = per_axis("dilation", dilation, count, minimum=1)
     extras = per_axis("output_padding", output_padding, count, minimum=0)
     if padding == "same":
-        raise ArgumentValueError("padding", padding, "an integer, one or a (before, after) pair per axis, 'valid' or 'full'")
+        raise ArgumentValueError(
+            "padding", padding, "an integer, one or a (before, after) pair per axis, 'valid' or 'full'"
+        )
     pads = _padding_pairs(padding, inputs, kernels, strides, dilations)
     axes = []
     for size, kernel, step, (before, after), extra, spread in zip(
@@ -184,8 +186,10 @@ def transposed_axes(
             raise ArgumentValueError(
                 "output_padding", extras, "less than the stride or the dilation", stride=strides, dilation=dilations
             )
+        if size < 1:
+            raise ArgumentValueError("input_size", inputs, "at least one element along every axis")
         output = (size - 1) * step - before - after + spread * (kernel - 1) + extra + 1
-        if output < 1 or size < 1:
+        if output < 1:
             raise ArgumentValueError(
                 "padding",
                 pads,
@@ -235,13 +239,13 @@ def output_size(
     >>> output_size(112, 7, stride=2, padding=3, transposed=True, output_padding=1)
     224
     """
-    sizes = (_integer(input_size),) if _is_integer(input_size) else tuple(input_size)  # type: ignore[arg-type]
+    sizes = _sizes((input_size,) if _is_integer(input_size) else input_size)
     kernels = per_axis("kernel_size", kernel_size, len(sizes), minimum=1)
     if transposed:
         axes = transposed_axes(sizes, kernels, stride, padding, output_padding, dilation)
         result = tuple(axis.input for axis in axes)
     else:
-        if output_padding != 0:
+        if any(per_axis("output_padding", output_padding, len(sizes), minimum=0)):
             raise ArgumentValueError("output_padding", output_padding, "0 unless transposed=True")
         result = tuple(axis.output for axis in convolution_axes(sizes, kernels, stride, padding, dilation))
     return result[0] if _is_integer(input_size) else result
@@ -316,6 +320,10 @@ def _padding_pairs(
     dilations: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
     """`padding` in any of its forms as a (before, after) pair per axis."""
+    count = len(inputs)
+    expected = (
+        f"an integer >= 0, {count} of them or {count} (before, after) pairs, one per axis, or {choices(PADDING_RULES)}"
+    )
     if isinstance(padding, str):
         extents = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(kernels, dilations, strict=True)]
         if padding == "valid":
@@ -328,16 +336,31 @@ def _padding_pairs(
                 for size, step, extent in zip(inputs, strides, extents, strict=True)
             ]
             return tuple((total // 2, total - total // 2) for total in totals)
-        raise ArgumentValueError("padding", padding, choices(PADDING_RULES) + ", an integer, or one or a pair per axis")
+        raise ArgumentValueError("padding", padding, expected)
     if isinstance(padding, np.ndarray):
         padding = padding.tolist()
-    if isinstance(padding, Sequence) and padding and all(isinstance(pair, Sequence) for pair in padding):
-        expected = f"{len(inputs)} pairs (before, after) of integers >= 0, one per axis"
-        if len(padding) != len(inputs) or any(len(pair) != 2 for pair in padding):
-            raise ArgumentValueError("padding", padding, expected)
-        pairs = tuple(per_axis("padding", tuple(pair), 2, minimum=0) for pair in padding)
-        return tuple((before, after) for before, after in pairs)
-    return tuple((value, value) for value in per_axis("padding", padding, len(inputs), minimum=0))
+    values = (padding,) if _is_integer(padding) else padding
+    if not isinstance(values, Sequence):
+        raise ArgumentTypeError("padding", padding, expected)
+    ends = [(value, value) if _is_integer(value) else value for value in values]
+    if not all(isinstance(pair, Sequence) and len(pair) == 2 and all(map(_is_integer, pair)) for pair in ends):
+        raise ArgumentTypeError("padding", padding, expected)
+    pairs = [(_integer(before), _integer(after)) for before, after in ends]
+    if len(pairs) == 1 and _is_integer(values[0]):
+        pairs *= count
+    if len(pairs) != count or any(min(pair) < 0 for pair in pairs):
+        raise ArgumentValueError("padding", padding, expected)
+    return tuple(pairs)
+
+
+def _sizes(input_size: object) -> tuple[int, ...]:
+    """`input_size` as a tuple of one int per axis, none negative."""
+    expected = "one integer >= 0 per axis"
+    if isinstance(input_size, str) or not isinstance(input_size, (Sequence, np.ndarray)):
+        raise ArgumentTypeError("input_size", input_size, expected)
+    if len(input_size) == 0:
+        raise ArgumentValueError("input_size", input_size, expected + ", for at least one axis")
+    return per_axis("input_size", input_size, len(input_size), minimum=0)
 
 
 def _is_integer(value: object) -> bool:

@@ -8,7 +8,7 @@ from .arguments import Array, as_array, channels_last_in_memory, sum_dtype
 from .engine.planner import make_plan
 from .errors import ArgumentTypeError, ArgumentValueError
 from .geometry import Padding, PerAxis
-from .problem import Problem
+from .problem import Problem, check_kernels
 
 __all__ = [
     "conv1d_input",
@@ -172,10 +172,12 @@ def _weight(
     picture = as_array("x", x)
     if picture.ndim != spatial + 2:
         raise ArgumentValueError("x", picture, f"{spatial + 2} axes (N, C, ...)")
+    kernel_shape = _shape("weight_size", weight_size, spatial)
+    check_kernels(picture.shape, kernel_shape, groups, argument="weight_size")
     return _gradient(
         "weight_grad",
         picture.shape,
-        _shape("weight_size", weight_size, spatial),
+        kernel_shape,
         picture,
         grad_output,
         (stride, padding, dilation, groups),

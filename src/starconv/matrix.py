@@ -1,13 +1,15 @@
 """The convolution as what it is, a linear map: its sparse matrix A with vec(O) = A vec(X)."""
 
+from collections.abc import Sized
+
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 
-from .arguments import as_array, border_of
+from .arguments import as_array, border_of, sum_dtype
 from .errors import ArgumentValueError
 from .geometry import Padding, PerAxis, border_sources, convolution_axes, per_axis
-from .problem import Problem, check_kernels
+from .problem import Problem, as_groups, check_kernels
 
 __all__ = ["conv_matrix"]
 
@@ -35,7 +37,8 @@ def conv_matrix(
             one entry may be the sum of several kernel entries.
 
     Returns:
-        scipy.sparse.csr_array of shape (K H' W', C H W) and w's dtype. Kernel entries that are zero are stored too.
+        scipy.sparse.csr_array of shape (K H' W', C H W). Its dtype is the one in which a convolution with `w` sums:
+        int64 for integers and bools, float32 for float16, else w's. Kernel entries that are zero are stored too.
 
     Raises:
         ArgumentValueError, ArgumentTypeError: naming the argument, its value, what was expected and the shapes.
@@ -46,20 +49,22 @@ def conv_matrix(
            [0, 0, 1, 2]])
     """
     kernels = as_array("w", w)
-    if kernels.dtype == np.float16:
-        kernels = kernels.astype(np.float32)  # scipy.sparse has no float16
+    kernels = kernels.astype(
+        sum_dtype(kernels)[0], copy=False
+    )  # an entry may be a sum, and scipy.sparse has no float16
     channels_given = kernels.ndim - 2 if kernels.ndim >= 3 else None
     spatial = kernels.ndim - 2 if kernels.ndim >= 3 else kernels.ndim
     if not 1 <= spatial <= 3:
-        raise ArgumentValueError("w", kernels, "(K, C / groups, ...) with 1 to 3 spatial axes, or a bare 1-D or 2-D kernel")
+        raise ArgumentValueError(
+            "w", kernels, "(K, C / groups, ...) with 1 to 3 spatial axes, or a bare 1-D or 2-D kernel"
+        )
     if channels_given is None:
         kernels = kernels[np.newaxis, np.newaxis]
-    sizes = (input_size,) * spatial if isinstance(input_size, int) else tuple(input_size)
-    if len(sizes) == spatial:
-        sizes = (kernels.shape[1] * groups if isinstance(groups, int) else 0, *sizes)
-    if len(sizes) != spatial + 1:
-        raise ArgumentValueError("input_size", input_size, f"{spatial} sizes, or {spatial + 1} with C", kernel_shape=kernels.shape)
-    sizes = per_axis("input_size", sizes, spatial + 1, minimum=0)
+    groups = as_groups(groups)
+    count = spatial + 1 if isinstance(input_size, Sized) and len(input_size) == spatial + 1 else spatial
+    sizes = per_axis("input_size", input_size, count, minimum=0)
+    if count == spatial:
+        sizes = (kernels.shape[1] * max(groups, 1), *sizes)
     check_kernels((1, *sizes), kernels.shape, groups)
     axes = convolution_axes(sizes[1:], kernels.shape[2:], stride, padding, dilation)
     problem = Problem("conv", 1, sizes[0], len(kernels), axes, groups, border=border_of(padding_mode))

@@ -77,6 +77,15 @@ class Problem:
                 raise ArgumentValueError(argument, value, choices(allowed))
         if not 1 <= len(self.axes) <= 3:
             raise ArgumentValueError("axes", self.axes, "1 to 3 spatial axes")
+        if any(axis.output < 1 for axis in self.axes):
+            raise ArgumentValueError("axes", self.axes, "at least one output element along every axis")
+        if self.batch < 0:
+            raise ArgumentValueError("batch", self.batch, "a number of pictures, 0 or more")
+        if self.operation == "weight_grad" and (self.bias or self.activation != "none"):
+            finish = "bias" if self.bias else self.activation
+            raise ArgumentValueError(
+                "operation", self.operation, f"conv or input_grad, to which {finish} can be applied"
+            )
 
     @classmethod
     def of_shapes(
@@ -102,7 +111,7 @@ class Problem:
             raise ArgumentValueError("x", tuple(x_shape), "a shape (N, C, ...) with 1 to 3 spatial axes")
         check_kernels(x_shape, w_shape, groups)
         axes = convolution_axes(x_shape[2:], w_shape[2:], stride, padding, dilation)
-        return cls(operation, x_shape[0], x_shape[1], w_shape[0], axes, groups, **options)  # type: ignore[arg-type]
+        return cls(operation, x_shape[0], x_shape[1], w_shape[0], axes, int(groups), **options)  # type: ignore[arg-type]
 
     @property
     def spatial(self) -> int:
@@ -127,7 +136,9 @@ class Problem:
     @property
     def result_shape(self) -> tuple[int, ...]:
         """Shape of what the operation seeks."""
-        return {"conv": self.output_shape, "input_grad": self.input_shape, "weight_grad": self.weight_shape}[self.operation]
+        return {"conv": self.output_shape, "input_grad": self.input_shape, "weight_grad": self.weight_shape}[
+            self.operation
+        ]
 
     @property
     def operand_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -195,7 +206,9 @@ class Problem:
         words = text.split()
         head = re.fullmatch(rf"({'|'.join(OPERATIONS)})([123])d", words[0]) if words else None
         if head is None:
-            raise ArgumentValueError("problem", text, "an operation first: conv2d, input_grad2d or weight_grad2d (or 1d, 3d)")
+            raise ArgumentValueError(
+                "problem", text, "an operation first: conv2d, input_grad2d or weight_grad2d (or 1d, 3d)"
+            )
         fields: dict[str, str] = {}
         for word in words[1:]:
             name, _, value = word.partition("=")
@@ -210,6 +223,7 @@ class Problem:
             if len(shape) != int(head[2]) + 2:
                 raise ArgumentValueError(name, fields[name], f"{int(head[2]) + 2} sizes for {words[0]}")
         padding: object = 0
+        cuts = [0] * int(head[2])
         if "padding" in fields:
             parts = fields["padding"].split("x")
             pairs = [tuple(_integer_of("padding", end) for end in part.split(":")) for part in parts]
@@ -217,9 +231,13 @@ class Problem:
                 raise ArgumentValueError("padding", fields["padding"], "1, 1x2 or before:after per axis as in 0:1x2:2")
             pairs = [pair * 2 if len(pair) == 1 else pair for pair in pairs]
             padding = tuple(pairs * int(head[2]) if len(pairs) == 1 else pairs)
+            if head[1] == "input_grad":
+                # The output padding of a transposed convolution can be more than its padding takes away.
+                cuts = [max(-pair[1], 0) for pair in padding]
+                padding = tuple((pair[0], max(pair[1], 0)) for pair in padding)
         numbers = {name: _numbers(name, fields[name]) for name in ("stride", "dilation") if name in fields}
         options: dict[str, object] = {name: fields[name] for name in ("border", "dtype", "precision") if name in fields}
-        return cls.of_shapes(
+        problem = cls.of_shapes(
             shapes["x"],
             shapes["w"],
             numbers.get("stride", 1),
@@ -232,6 +250,10 @@ class Problem:
             activation="relu" if "relu" in fields else "none",
             **options,
         )
+        if not any(cuts):
+            return problem
+        axes = tuple(replace(axis, after=axis.after - cut) for axis, cut in zip(problem.axes, cuts, strict=True))
+        return replace(problem, axes=axes)
 
 
 _WORDS = {
@@ -251,23 +273,31 @@ _WORDS = {
 """The words of a problem string after the operation; True where a value follows."""
 
 
-def check_kernels(x_shape: Sequence[int], w_shape: Sequence[int], groups: object) -> None:
+def as_groups(groups: object) -> int:
+    """`groups` as an int, whatever its value."""
+    if isinstance(groups, (bool, np.bool_)) or not isinstance(groups, (int, np.integer)):
+        raise ArgumentTypeError("groups", groups, "an integer >= 1")
+    return int(groups)
+
+
+def check_kernels(x_shape: Sequence[int], w_shape: Sequence[int], groups: object, argument: str = "w") -> None:
     """Raise unless input (N, C, ...) and kernels (K, C / groups, ...) fit together.
 
     Raises:
-        ArgumentValueError, ArgumentTypeError: naming `groups` or `w`, with both shapes.
+        ArgumentValueError, ArgumentTypeError: naming `groups` or `argument`, with both shapes.
     """
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)):
-        raise ArgumentTypeError("groups", groups, "an integer >= 1")
+    groups = as_groups(groups)
     shapes = {"input_shape": tuple(x_shape), "kernel_shape": tuple(w_shape)}
     if len(w_shape) != len(x_shape):
-        raise ArgumentValueError("w", tuple(w_shape), f"{len(x_shape)} axes (K, C / groups, ...), as many as x", **shapes)
+        raise ArgumentValueError(
+            argument, tuple(w_shape), f"{len(x_shape)} axes (K, C / groups, ...), as many as x", **shapes
+        )
     if groups < 1 or x_shape[1] % groups or w_shape[0] % groups or w_shape[0] < 1:
         expected = f"a divisor of {x_shape[1]} input channels and of {w_shape[0]} output channels, both at least 1"
         raise ArgumentValueError("groups", groups, expected, **shapes)
     if w_shape[1] != x_shape[1] // groups or w_shape[1] < 1:
-        expected = f"w.shape[1] = {x_shape[1]} input channels / {groups} groups = {x_shape[1] // groups}, at least 1"
-        raise ArgumentValueError("w", tuple(w_shape), expected, **shapes)
+        expected = f"C / groups = {x_shape[1]} input channels / {groups} groups = {x_shape[1] // groups}, at least 1"
+        raise ArgumentValueError(argument, tuple(w_shape), expected, **shapes)
 
 
 def _join(sizes: Sequence[int]) -> str:

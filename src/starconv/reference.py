@@ -2,7 +2,7 @@
 
 Each function is a loop over output positions. At a position the kernel lies over one *patch* of the padded input:
 
-    O[n, s, i, j] = b[s] + sum_r sum_p sum_q  X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q]
+    O[n, s, i, j] = b[s] + sum_r sum_p sum_q X[n, r, i * stride + p * dilation, j * stride + q * dilation] K[s, r, p, q]
 
 with r over the channels of the kernel's group. Both gradients follow from reading the same line differently: the
 output element is linear in the patch with coefficients K, and linear in K with the patch as coefficients.
