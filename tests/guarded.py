@@ -4,7 +4,8 @@
     x = guarded(array, end=False)         # a copy that begins where an unreadable page ends
     x = guarded(array, read_only=True)    # writing to it, through NumPy or a pointer, is refused
 
-A kernel that reads or writes outside is killed by a segmentation fault; run it in a subprocess to report that as a failure.
+A kernel that reads or writes outside is killed by a segmentation fault, and pytest with it; its last lines then say
+which test it was. Run the kernel in a subprocess where that is to be reported as a failure.
 """
 
 import ctypes

@@ -6,6 +6,8 @@ import pytest
 
 from starconv.engine.runtime import machine
 
+QUOTA, PERIOD = "cpu.cfs_quota_us", "cpu.cfs_period_us"
+
 
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +25,7 @@ def write(path, text):
         ("0::/../x\n", {"x/cpu.max": "100000 100000\n"}, 1.0),
         ("0::/\n", {"cpu.max": "broken\n"}, None),
         ("0::/\n", {"cpu.max": "100000 0\n"}, None),
-        ("4:cpu,cpuacct:/d\n", {"cpu,cpuacct/d/cpu.cfs_quota_us": "50000", "cpu,cpuacct/d/cpu.cfs_period_us": "100000"}, 0.5),
+        ("4:cpu,cpuacct:/d\n", {f"cpu,cpuacct/d/{QUOTA}": "50000", f"cpu,cpuacct/d/{PERIOD}": "100000"}, 0.5),
         ("4:cpu:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1", "cpu/d/cpu.cfs_period_us": "100000"}, None),
         ("4:cpu,cpuacct:/d\n", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3.0),
         ("5:cpuset:/\n1:name=systemd:/x\n", {"cpuset/cpu.cfs_quota_us": "1"}, None),

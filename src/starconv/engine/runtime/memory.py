@@ -29,8 +29,7 @@ def aligned_empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float3
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     length = int(np.prod(sizes, dtype=np.int64)) * kind.itemsize
     room = np.empty(length + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    return room[start : start + length].view(kind).reshape(sizes)
+    return np.ndarray(sizes, kind, buffer=room, offset=-room.ctypes.data % ALIGNMENT)
 
 
 class Scratch:
