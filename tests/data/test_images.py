@@ -127,14 +127,17 @@ def test_orientation(tmp_path, kind, orientation):
     assert read_image(tmp_path / "again.png").array.shape == upright.shape
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "LAB"])
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-def test_modes_of_8_bits_are_what_pillow_makes_of_them(tmp_path, mode, suffix):
+MODES = {
+    ".png": ["1", "L", "P", "RGB", "RGBA", "LA"],
+    ".jpg": ["1", "L", "RGB", "CMYK", "YCbCr"],
+    ".tif": ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "LAB"],
+}
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, modes in MODES.items() for mode in modes])
+def test_modes_of_8_bits_are_what_pillow_makes_of_them(tmp_path, suffix, mode):
     path = tmp_path / f"a{suffix}"
-    try:
-        save(path, pixels((8, 6, 3), "uint8"), mode)
-    except OSError:
-        pytest.skip(f"{suffix} has no {mode}")
+    save(path, pixels((8, 6, 3), "uint8"), mode)
     image = read_image(path)
     wanted = {"1": "L", "L": "L", "LA": "LA", "RGBA": "RGBA"}.get(mode, "RGB")
     with Pillow.open(path) as picture:

@@ -1,8 +1,6 @@
 """What the commands print: results on standard output, errors and progress on standard error."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -26,7 +24,7 @@ def describe(error: Exception) -> str:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     else:
         text = str(error) or type(error).__name__
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
 
 
 def print_error(error: Exception) -> None:
@@ -39,6 +37,6 @@ def help_text(command: Callable[..., object]) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as the user typed it, where bytes that are no text cannot break the terminal."""
-    return str(Path(path)).encode("utf-8", "backslashreplace").decode("utf-8")
+def shown(text: object) -> str:
+    """`text` (or a path) with bytes that are no text, which file names may have, in a form that can be printed."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -137,7 +137,7 @@ def filter_pictures(
     try:
         for source, target in _with_progress(list(zip(images, targets, strict=True))):
             try:
-                if str(target) != out:  # a directory or a pattern makes its folders, a mistyped path does not
+                if target != Path(out):  # a directory or a pattern makes its folders, a mistyped path does not
                     target.parent.mkdir(parents=True, exist_ok=True)
                 lines.append(_filter_file(source, target, recipe, depth))
             except (StarconvError, OSError, MemoryError) as error:
@@ -255,8 +255,8 @@ def _filter_file(source: Path, target: Path, recipe: "Filter", depth: str | None
 def _report(error: Exception, source: Path) -> None:
     """One red line; the path goes first where the error does not already begin with it."""
     text = "not enough memory" if isinstance(error, MemoryError) else describe(error)
-    if str(source) not in text:
-        text = f"{source}: {text}"
+    if shown(source) not in text:
+        text = f"{shown(source)}: {text}"
     from rich.text import Text
 
-    error_console().print(Text(shown(text), style="red"))
+    error_console().print(Text(text, style="red"))

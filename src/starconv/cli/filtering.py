@@ -10,7 +10,7 @@ from ..data.depth import DEPTHS, Depth, quantise, white
 from ..data.images import Image, to_grey
 from ..errors import ArgumentValueError
 from ..functional import conv2d
-from ..geometry import Padding, PerAxis
+from ..geometry import Padding, PerAxis, convolution_axes
 
 __all__ = ["BORDERS", "Filter", "Filtered"]
 
@@ -56,6 +56,8 @@ class Filter:
             raise ArgumentValueError("border", self.border, f"one of {', '.join(BORDERS)}")
         if self.scale is not None and not np.isfinite(self.scale):
             raise ArgumentValueError("scale", self.scale, "a finite number")
+        # What is wrong for every picture is told once, before the first; this size has room for any kernel.
+        convolution_axes((2**40, 2**40), self.kernel.shape, self.stride, self.padding, self.dilation)
 
     def apply(self, image: Image, depth: Depth | None = None) -> Filtered:
         """Filter `image`; the result has its depth, or `depth`.

@@ -7,9 +7,14 @@ import typer
 from .console import help_text, output_console
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.text import Text
 
 __all__ = ["register"]
+
+LARGEST_SHOWN = 11
+"""Rows and columns of a kernel that are printed: with numbers of nine characters these fill a wide terminal."""
 
 _EXAMPLES = """[bold]Examples[/bold]
 
@@ -56,16 +61,18 @@ def kernels(
         console.print(_matrix(kernel))
 
 
-def _matrix(kernel: "object") -> "Text":
-    import numpy as np
+def _matrix(kernel: "NDArray[np.float64]") -> "Text":
     from rich.text import Text
 
     from ..data.kernels import format_kernel
 
-    values = np.asarray(kernel)
+    text = Text()
+    first = [max(side - LARGEST_SHOWN, 0) // 2 for side in kernel.shape]
+    values = kernel[first[0] : first[0] + LARGEST_SHOWN, first[1] : first[1] + LARGEST_SHOWN]
+    if values.shape != kernel.shape:
+        text.append(f"    the middle {values.shape[0]} x {values.shape[1]}:\n", style="dim")
     words = format_kernel(values)
     width = max(len(word) for row in words for word in row)
-    text = Text()
     for row, numbers in zip(words, values, strict=True):
         text.append("   ")
         for word, number in zip(row, numbers, strict=True):

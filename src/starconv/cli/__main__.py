@@ -1,0 +1,5 @@
+"""``python -m starconv.cli``: the command line without its script."""
+
+from .application import main
+
+main()
