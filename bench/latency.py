@@ -62,15 +62,10 @@ def imports(rounds: int) -> list[Figure]:
             seconds[name] += numbers(IMPORT.format(line))
     # The first round brings the files into the page cache.
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    ratio = medians["starconv"] / medians["numpy and scipy"]
     return [
         *(Figure("latency", f"import {name}", 1e3 * value, "ms") for name, value in medians.items()),
-        Figure(
-            "latency",
-            "import starconv ÷ import numpy, scipy",
-            medians["starconv"] / medians["numpy and scipy"],
-            "x",
-            1.5,
-        ),
+        Figure("latency", "import starconv ÷ import numpy, scipy", ratio, "x", 1.5),
     ]
 
 

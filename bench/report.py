@@ -56,9 +56,7 @@ class Report:
         loads = [row.foreign_load for run in self.runs for row in run.outcomes if row.foreign_load is not None]
         if loads:
             mean, most = sum(loads) / len(loads), max(loads)
-            lines.append(
-                f"- other processes used {mean:.0%} of the processors meanwhile, {most:.0%} during the worst row"
-            )
+            lines.append(f"- other processes used {mean:.0%} of the processors, {most:.0%} during the worst row")
         lines += ["", *GUIDE]
         if any(run.outcomes for run in self.runs):
             lines += ["", "## Suites", "", *summary(self.runs)]
@@ -97,9 +95,9 @@ class Report:
 
 
 GUIDE = [
-    "Times are medians; ratios above 1 mean that starconv is faster. *call* is `sc.conv2d` (or `sc.grad`, `sc.correlate`)",
-    "against the fastest function of x and w; *plan* has its weights in place and meets every peer. *roofline* is the least",
-    "time that the definition's arithmetic and traffic can take here, as a part of our best time.",
+    "Times are medians; ratios above 1 mean that starconv is faster. *call* is `sc.conv2d` (or `sc.grad`,",
+    "`sc.correlate`) against the fastest function of x and w; *plan* has its weights in place and meets every peer.",
+    "*roofline* is the least time that the definition's arithmetic and traffic can take here, over our best time.",
 ]
 
 
@@ -137,7 +135,7 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def lines_of(outcome: Outcome) -> list[str]:
-    """One row for the terminal: our ratios, then everyone's time or, for who should have one, the reason of its lack."""
+    """One row for the terminal: our ratios, everyone's time, and who computed something else."""
     own = outcome.fastest_own
     ratios = [
         f"{way} {ratio_text(ratio)}x"

@@ -1,9 +1,9 @@
 """What this machine can do at most: multiply-adds per second and bytes per second, measured with two emitted loops.
 
 A call that does `flops` and moves `bytes` cannot take less than max(flops / peak, bytes / bandwidth): the roofline of
-S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual performance model", CACM 2009. Bandwidth is that
-of the smallest level of memory that holds the call's arrays, since a benchmark repeats its call. Winograd and Fourier
-transforms do fewer operations than the definition, so their fraction of this roofline can pass 1.
+S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual performance model", CACM 2009. Bandwidth is
+that of the smallest level of memory that holds the call's arrays, since a benchmark repeats its call. Winograd and
+Fourier transforms do fewer operations than the definition, so their fraction of this roofline can pass 1.
 """
 
 import ctypes

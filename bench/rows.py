@@ -48,12 +48,12 @@ class Outcome:
     entries: dict[str, Entry] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    """Who computed something else than the first; those are not timed."""
+    """Who failed, or computed something else than the first; those are not timed."""
     foreign_load: float | None = None
     """Part of the processors that other processes used meanwhile."""
 
     def best(self, *, ours: bool, prepared: bool) -> tuple[str, float] | None:
-        """Name and seconds of the fastest of us or of the peers; `prepared` also admits what has its weights in place."""
+        """Name and seconds of the fastest of us or of the peers; `prepared` admits those with weights in place."""
         times = {
             name: entry.seconds
             for name, entry in self.entries.items()
@@ -97,8 +97,7 @@ def measure(
             result = call()
         except Exception as error:
             outcome.reasons[entrant.name] = f"{type(error).__name__}: {error}".split("\n")[0]
-            if entrant.ours:
-                outcome.wrong.append(entrant.name)
+            outcome.wrong.append(entrant.name)
             continue
         first = time.perf_counter() - start
         array = entrant.array(result)
@@ -122,7 +121,7 @@ def measure(
 
 
 def difference(array: NDArray[np.generic], expected: NDArray[np.generic]) -> float:
-    """Largest difference in parts of the expected root mean square; infinite for other shapes or numbers that are none."""
+    """Largest difference in parts of the expected root mean square; infinite for other shapes and NaN."""
     if array.shape != expected.shape:
         return float("inf")
     if array.size == 0:

@@ -1,7 +1,7 @@
 """The rows of the shape files: problems shared by benchmarks and tests, and the operands that go with them.
 
-A file of ``bench/shapes`` is a suite. Each line is one problem string (see :mod:`starconv.problem`); after ``#`` comes a
-note, in which ``x4`` says that the network has four such layers and ``gaussian`` that the kernel is one, of rank 1.
+A file of ``bench/shapes`` is a suite. Each line is one problem string (see :mod:`starconv.problem`); after ``#`` comes
+a note, in which ``x4`` says that the network has four such layers and ``gaussian`` that the kernel is one, of rank 1.
 """
 
 import re

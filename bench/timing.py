@@ -1,7 +1,7 @@
 """Timing in alternating blocks: everyone in turn, rested, warmed up, then timed; medians over several rounds.
 
-The libraries compared keep their idle threads spinning for a while, so whoever runs right after another runs slow. Before
-every block we therefore sleep until this process has stopped using the processor, and we report how long that took.
+The libraries compared keep their idle threads spinning for a while, so whoever runs right after another runs slow.
+Before every block we therefore sleep until this process has stopped using the processor, and report how long that took.
 Block by block also evens out drift: everyone meets the machine's slow and fast minutes.
 """
 

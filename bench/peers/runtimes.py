@@ -112,11 +112,8 @@ def _model(problem: Problem, operands: Operands) -> bytes:
         constants.append(numpy_helper.from_array(operands.bias, "b"))
     relu = problem.activation == "relu"
     inputs = ["first", *(constant.name for constant in constants)]
-    nodes = [
-        helper.make_node(
-            "ConvTranspose" if transposed else "Conv", inputs, ["sums" if relu else "result"], **attributes
-        )
-    ]
+    kind, output = "ConvTranspose" if transposed else "Conv", "sums" if relu else "result"
+    nodes = [helper.make_node(kind, inputs, [output], **attributes)]
     if relu:
         nodes.append(helper.make_node("Relu", ["sums"], ["result"]))
     values = [

@@ -1,17 +1,10 @@
 """The shape files: every row is a problem, is written in the one way, and whole networks add up."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from bench import shapes
 from starconv.problem import Problem
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from bench import shapes  # noqa: E402
 
 
 @pytest.mark.parametrize("suite", shapes.suites())
