@@ -211,8 +211,8 @@ class Problem:
             )
         fields: dict[str, str] = {}
         for word in words[1:]:
-            name, _, value = word.partition("=")
-            if name not in _WORDS or bool(value) != _WORDS[name] or name in fields:
+            name, sign, value = word.partition("=")
+            if name not in _WORDS or {bool(sign), bool(value)} != {_WORDS[name]} or name in fields:
                 raise ArgumentValueError("problem", text, f"each of {', '.join(_WORDS)} at most once; not {word!r}")
             fields[name] = value
         for name in ("x", "w"):

@@ -1,0 +1,81 @@
+"""sc.grad against the definition, against its adjoint identity, and against the convolution's differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+import starconv as sc
+from strategies import VIEWS, expected, operands, problems, seeds
+from test_functional import CONVOLUTIONS, arguments
+
+INPUT = {1: sc.grad.conv1d_input, 2: sc.grad.conv2d_input, 3: sc.grad.conv3d_input}
+WEIGHT = {1: sc.grad.conv1d_weight, 2: sc.grad.conv2d_weight, 3: sc.grad.conv3d_weight}
+DEFINED = problems(operations=["weight_grad"], borders=["constant"])
+
+
+@given(DEFINED, seeds)
+def test_gradients_are_the_definitions(problem: sc.Problem, seed: int) -> None:
+    given = operands(problem, seed)
+    x, g = given.first, given.second
+    w = np.random.default_rng(seed).integers(-4, 5, problem.weight_shape).astype(problem.dtype)
+    options = arguments(problem)
+    weight = WEIGHT[problem.spatial](x, problem.weight_shape, g, **options)
+    np.testing.assert_array_equal(weight, expected(problem, given))
+    assert weight.dtype == problem.dtype
+
+    back = INPUT[problem.spatial](problem.input_shape, w, g, **options)
+    forward = CONVOLUTIONS[problem.spatial](x, w, **options)
+    assert back.shape == x.shape
+    assert back.dtype == problem.dtype
+    # <X ⋆ K, G> = <X, input gradient> = <K, weight gradient>
+    inner = np.vdot(forward, g)
+    assert np.vdot(x, back) == inner
+    assert np.vdot(w, weight) == inner
+
+
+@given(DEFINED, seeds)
+def test_gradients_are_unit_differences(problem: sc.Problem, seed: int) -> None:
+    """The convolution is linear in each operand, so one element more changes <O, G> by that element's gradient."""
+    given = operands(problem, seed)
+    generator = np.random.default_rng(seed)
+    x, g = given.first, given.second
+    w = generator.integers(-4, 5, problem.weight_shape).astype(problem.dtype)
+    options = arguments(problem)
+    gradients = (
+        INPUT[problem.spatial](problem.input_shape, w, g, **options),
+        WEIGHT[problem.spatial](x, problem.weight_shape, g, **options),
+    )
+    at_rest = np.vdot(CONVOLUTIONS[problem.spatial](x, w, **options), g)
+    for which, gradient in enumerate(gradients):
+        if gradient.size:
+            place = np.unravel_index(generator.integers(gradient.size), gradient.shape)
+            moved = [x.copy(), w.copy()]
+            moved[which][place] += 1
+            assert np.vdot(CONVOLUTIONS[problem.spatial](*moved, **options), g) - at_rest == gradient[place]
+
+
+@given(DEFINED, seeds)
+def test_any_view(problem: sc.Problem, seed: int) -> None:
+    given = operands(problem, seed)
+    answer = expected(problem, given)
+    for name, view in VIEWS.items():
+        result = WEIGHT[problem.spatial](
+            view(given.first), problem.weight_shape, view(given.second), **arguments(problem)
+        )
+        np.testing.assert_array_equal(result, answer, err_msg=name)
+
+
+@pytest.mark.parametrize("height", [7, 8])
+def test_the_input_size_decides_what_a_stride_left_over(height: int) -> None:
+    gradient = sc.grad.conv2d_input((1, 1, height, 7), np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), stride=2)
+    assert gradient.shape == (1, 1, height, 7)
+    assert gradient[0, 0, 7:].sum() == 0, "no window read the last row"
+
+
+def test_padding_by_name() -> None:
+    x, w = np.arange(10.0).reshape(1, 1, 10), np.array([[[1.0, 2, 3, 4]]])
+    for padding in ("same", "full", "valid"):
+        g = np.ones_like(sc.conv1d(x, w, padding=padding))
+        assert (
+            np.vdot(sc.grad.conv1d_input(x.shape, w, g, padding=padding), x) == sc.conv1d(x, w, padding=padding).sum()
+        )
