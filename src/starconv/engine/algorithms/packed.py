@@ -163,6 +163,8 @@ class Panels:
         return padded
 
 
+MOST_PIXELS = 16
+"""No tile has more pixels; tables and waiting sums have room for one tile past the end."""
 _SERIAL_BYTES = 64 << 10
 """Work on less than this many bytes is over before another thread has joined."""
 _SERIAL_PRODUCTS = 1 << 18
@@ -208,8 +210,8 @@ class PackedSolution:
         fields: the kernel's fields: those of `BLOCK` and its own.
         panels: how it wants its weights.
         source: from the element type of x to the IR of the module, whose task function is called "task".
-        pixels: output pixels in a tile; the table of pixels is padded to a multiple of it.
-        own: the fields of the kernel's own, from (rows of a block, bytes of a row, channels last).
+        own: the kernel's own fields for a block, and the arrays that they point to.
+        sums: output pixels per row for which sums wait in scratch memory behind the block, or 0.
     """
 
     def __init__(
@@ -220,9 +222,11 @@ class PackedSolution:
         panels: Panels,
         source: Callable[[str], str],
         own: Callable[["Block"], tuple[dict[str, int | float], tuple[Array, ...]]],
+        *,
+        sums: int = 0,
     ) -> None:
         self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
-        self._source, self._own = source, own
+        self._source, self._own, self._sums = source, own, sums
         self._bindings: dict[tuple[object, ...], _Binding] = {}
 
     def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float]:
@@ -274,6 +278,8 @@ class PackedSolution:
             table[sources >= 0] -= low
         left, right = columns.inside()
         own, kept = self._own(shape)
+        waiting = (self._sums * shape.rows + MOST_PIXELS if self._sums else 0) * self.panels.width * problem.itemsize
+        scratch_bytes = shape.bytes + -(-waiting // 64) * 64
         values: dict[str, int | float] = {
             "depth_table": _address(tables[0]),
             "row_table": _address(tables[1]),
@@ -290,7 +296,7 @@ class PackedSolution:
             "x_base": sum(lowest),
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * shape.channels,
-            "scratch_bytes": shape.bytes,
+            "scratch_bytes": scratch_bytes,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
             **dict(zip(("out_depth", "out_row", "out_column"), out_steps, strict=True)),
@@ -311,7 +317,7 @@ class PackedSolution:
         tasks = problem.batch * problem.groups * depth.outputs * shape.bands * shape.splits
         workers = min(limit, tasks) if problem.multiply_adds >= _SERIAL_PRODUCTS else 1
         function = compiled(self._source(SOURCES[x.dtype.name]), self.target, "task")
-        return _Binding(function, self.fields.block(values), tasks, workers, shape.bytes * workers, (*tables, *kept))
+        return _Binding(function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept))
 
 
 @dataclass(frozen=True)

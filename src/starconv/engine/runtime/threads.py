@@ -186,11 +186,13 @@ def _recruit(threads: int) -> None:
             # Daemon: a parked helper must not keep the process alive. It stays in compiled code, away from the
             # interpreter, until the process ends, and touches no memory that the interpreter frees.
             helper = threading.Thread(target=scheduler.work, args=(index,), name=f"starconv-{index}", daemon=True)
+            # In the list first: an interrupt between the two must not make us start a second worker of this number.
+            _helpers.append(helper)
             try:
                 helper.start()
             except RuntimeError:  # no more threads, or the interpreter is shutting down
+                _helpers.pop()
                 break
-            _helpers.append(helper)
         _recruited = max(_recruited, threads)
 
 
@@ -203,13 +205,16 @@ def _before_fork() -> None:
     _lock.acquire()
     if _scheduler is None or not _helpers or not _scheduler.own():
         return
-    _scheduler.set_stop(1)
-    for helper in _helpers:
-        helper.join()
-    _helpers.clear()
-    _recruited = 1
-    _scheduler.set_stop(0)
-    _scheduler.disown()
+    try:
+        _scheduler.set_stop(1)
+        for helper in _helpers:
+            if helper.is_alive():
+                helper.join()
+        _helpers.clear()
+        _recruited = 1
+    finally:
+        _scheduler.set_stop(0)
+        _scheduler.disown()
 
 
 def _after_fork_in_child() -> None:
