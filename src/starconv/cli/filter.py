@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from ..errors import ArgumentValueError, StarconvError
 from .console import describe, error_console, help_text, output_console, shown
@@ -134,24 +136,24 @@ def filter_pictures(
     targets = destinations(images, out)
     lines: list[str] = []
     failed = 0
+    errors = error_console()  # one for the bar and the messages, so that these go above the bar and not into it
     try:
-        for source, target in _with_progress(list(zip(images, targets, strict=True))):
+        for source, target in _with_progress(list(zip(images, targets, strict=True)), errors):
             try:
-                if target != Path(out):  # a directory or a pattern makes its folders, a mistyped path does not
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                lines.append(_filter_file(source, target, recipe, depth))
+                # A directory or a pattern makes its folders, a mistyped path does not.
+                lines.append(_filter_file(source, target, recipe, depth, make_folder=target != Path(out)))
             except (StarconvError, OSError, MemoryError) as error:
                 if context.find_root().params["debug"]:
                     raise
                 failed += 1
-                _report(error, source)
+                _report(error, source, errors)
     finally:
         # Together at the end, because the progress bar owns the terminal until then.
         for line in lines:
             output_console().print(line, markup=False)
     if failed:
         if len(images) > 1:
-            error_console().print(f"{failed} of {len(images)} pictures failed, {len(lines)} written", style="red")
+            errors.print(f"{failed} of {len(images)} pictures failed, {len(lines)} written", style="red")
         raise typer.Exit(1)
 
 
@@ -211,9 +213,8 @@ def _by_pattern(pattern: str, image: Path, index: int) -> Path:
     return target
 
 
-def _with_progress(pairs: list[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
-    """`pairs`, with a progress bar on standard error if there are several and somebody is watching."""
-    console = error_console()
+def _with_progress(pairs: list[tuple[Path, Path]], console: Console) -> Iterator[tuple[Path, Path]]:
+    """`pairs`, with a progress bar on `console` if there are several and somebody is watching."""
     if len(pairs) < 2 or not console.is_terminal:
         yield from pairs
         return
@@ -229,7 +230,7 @@ def _with_progress(pairs: list[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]
             progress.advance(task)
 
 
-def _filter_file(source: Path, target: Path, recipe: "Filter", depth: str | None) -> str:
+def _filter_file(source: Path, target: Path, recipe: "Filter", depth: str | None, *, make_folder: bool) -> str:
     """Read, filter, write one picture; the line that says what was done."""
     from ..data.images import format_for, read_image, write_image
 
@@ -248,15 +249,15 @@ def _filter_file(source: Path, target: Path, recipe: "Filter", depth: str | None
 
         result = replace(result, alpha=None)
         notes.append(f"{known.name} holds no alpha")
+    if make_folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
     write_image(target, result)
     return "; ".join([f"{shown(source)} -> {shown(target)}: {result}", *notes])
 
 
-def _report(error: Exception, source: Path) -> None:
+def _report(error: Exception, source: Path, console: Console) -> None:
     """One red line; the path goes first where the error does not already begin with it."""
     text = "not enough memory" if isinstance(error, MemoryError) else describe(error)
     if shown(source) not in text:
         text = f"{shown(source)}: {text}"
-    from rich.text import Text
-
-    error_console().print(Text(text, style="red"))
+    console.print(Text(text, style="red"))

@@ -26,10 +26,10 @@ def edges_picture(size: int | Sequence[int] = 64, *, dark: float = 0.0, light: f
     Returns:
         float64 array (height, width).
 
-    >>> edges_picture((3, 2))
-    array([[0., 0.],
-           [1., 1.],
-           [0., 0.]])
+    >>> edges_picture(3)
+    array([[0., 0., 0.],
+           [1., 1., 1.],
+           [0., 0., 0.]])
     """
     height, width = _height_width(size)
     picture = np.full((height, width), dark, dtype=np.float64)
