@@ -28,7 +28,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
 from ..emit.target import Target
 from ..lattice import lattices
-from .packed import BLOCK, ELEMENTS, Array, Block, PackedSolution, Panels, place
+from .packed import BLOCK, ELEMENTS, Array, Block, Form, PackedSolution, Panels, place
 from .packing import pack_block
 
 NAME = "direct"
@@ -93,7 +93,11 @@ def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: one packed block per thread, and the panels of weights."""
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
-    return panels.bytes + target.cores * Block.of(problem, target, panels.blocks, target.cores).bytes
+    return panels.bytes + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem)).bytes
+
+
+def _form(problem: Problem) -> Form:
+    return Form(last=problem.channels_last)
 
 
 def build(problem: Problem, target: Target | None) -> PackedSolution:
@@ -111,7 +115,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         return _own_fields(problem, panels, block, chunk)
 
     pixels = 0 if chunk == channels else lattices(problem)[2].outputs
-    return PackedSolution(problem, target, FIELDS, panels, source, own, sums=pixels)
+    return PackedSolution(problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels)
 
 
 def _chunk(problem: Problem, target: Target, panels: Panels) -> int:
@@ -131,7 +135,7 @@ def _own_fields(problem: Problem, panels: Panels, block: Block, chunk: int) -> t
     """Where taps and pixels lie in the block, as byte offsets."""
     depth, rows, columns = lattices(problem)
     column_step = block.channels if problem.channels_last else 1
-    row_step = columns.size * column_step
+    row_step = block.pitch
     depth_step = block.packed_rows * row_step
 
     def offsets(counts: tuple[int, int, int], steps: tuple[int, int, int]) -> Array:
@@ -169,23 +173,23 @@ def _task(target: Target, element: str, panel: int, pack: Function, tile: Functi
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
     where = place(f, FIELDS, element)
-    f.run(pack, fields, where.source, where.block, where.depth_start, where.row_start, where.packed_rows)
-
     blocks, kernels, channels, taps = FIELDS.integers(f, "blocks", "kernels", "channels", "taps")
     columns, out_channel, chunk = FIELDS.integers(f, "out_columns", "out_channel", "chunk")
     panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
-    pixels = where.rows * columns
-    for number in f.loop(where.first_block, where.last_block):
-        first = number * panel
-        weights = panels.at((where.group * blocks + number) * channels * taps * panel)
-        bias = biases.at((where.group * blocks + number) * panel)
-        valid = (kernels - first).minimum(panel)
-        out = where.out.at_bytes((where.group * kernels + first) * out_channel)
-        for channel in f.loop(0, channels, chunk):
-            stop = (channel + chunk).minimum(channels)
-            for pixel in f.loop(0, pixels, PIXELS):
-                count = (pixels - pixel).minimum(PIXELS)
-                f.run(tile, fields, where.block, weights, bias, out, pixel, count, valid, channel, stop)
+    pixels, x_group = where.rows * columns, FIELDS.integer(f, "x_group")
+    for group in f.loop(where.first_group, where.last_group):
+        source = where.source.at(group * x_group)
+        f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
+        for number in f.loop(where.first_block, where.last_block):
+            first, entry = number * panel, group * blocks + number
+            weights, bias = panels.at(entry * channels * taps * panel), biases.at(entry * panel)
+            valid = (kernels - first).minimum(panel)
+            out = where.out.at_bytes((group * kernels + first) * out_channel)
+            for channel in f.loop(0, channels, chunk):
+                stop = (channel + chunk).minimum(channels)
+                for pixel in f.loop(0, pixels, PIXELS):
+                    count = (pixels - pixel).minimum(PIXELS)
+                    f.run(tile, fields, where.block, weights, bias, out, pixel, count, valid, channel, stop)
     return f
 
 

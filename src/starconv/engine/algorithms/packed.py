@@ -23,7 +23,7 @@ from ..lattice import lattices
 from ..runtime import jit, memory, threads
 from .packing import BLOCK_FIELDS, PANEL_FIELDS, pack_panels
 
-__all__ = ["BLOCK", "ELEMENTS", "PackedSolution", "Panels", "Place"]
+__all__ = ["BLOCK", "ELEMENTS", "Block", "Form", "PackedSolution", "Panels", "Place", "place"]
 
 Array = NDArray[Any]
 
@@ -47,6 +47,8 @@ BLOCK = (
     "out_row",
     "out_column",
     "groups",
+    "shares",  # tasks that divide the groups among them
+    "groups_per_task",
     "depths",  # output depths
     "depth_stride",  # packed depths from one output depth to the next
     "bands",
@@ -63,9 +65,10 @@ BLOCK = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a task works, as values of the task function."""
+    """Where a task works, as values of the task function. `source` and `out` are those of the first group."""
 
-    group: Int
+    first_group: Int
+    last_group: Int
     source: Pointer
     block: Pointer
     out: Pointer
@@ -78,13 +81,15 @@ class Place:
 
 
 def place(f: Function, fields: Fields, element: str) -> Place:
-    """Take the task number apart: ((((picture, group), depth), band), share of the panels)."""
-    groups, depths, bands, splits = fields.integers(f, "groups", "depths", "bands", "splits")
+    """Take the task number apart: ((((picture, some groups), depth), band), share of the panels)."""
+    shares, depths, bands, splits = fields.integers(f, "shares", "depths", "bands", "splits")
     task, worker = f.integer("task"), f.integer("worker")
     split, task = task % splits, task // splits
     band, task = task % bands, task // bands
     depth, task = task % depths, task // depths
-    group, picture = task % groups, task // groups
+    share_of_groups, picture = task % shares, task // shares
+    per_task = fields.integer(f, "groups_per_task")
+    first_group = share_of_groups * per_task
     per_band, out_rows, row_stride, row_rest = fields.integers(f, "rows_per_band", "out_rows", "row_stride", "row_rest")
     first_row = band * per_band
     rows = (out_rows - first_row).minimum(per_band)
@@ -94,11 +99,12 @@ def place(f: Function, fields: Fields, element: str) -> Place:
         + first_row * fields.integer(f, "out_row")
     )
     source = fields.pointer(f, "x", "i8").at(
-        picture * fields.integer(f, "x_batch") + group * fields.integer(f, "x_group") + fields.integer(f, "x_base")
+        picture * fields.integer(f, "x_batch") + fields.integer(f, "x_base")
     )
     share, blocks = fields.integers(f, "panels_per_split", "blocks")
     return Place(
-        group=group,
+        first_group=first_group,
+        last_group=(first_group + per_task).minimum(fields.integer(f, "groups")),
         source=source,
         block=fields.pointer(f, "scratch", element).at_bytes(worker * fields.integer(f, "scratch_bytes")),
         out=out,
@@ -211,6 +217,7 @@ class PackedSolution:
         panels: how it wants its weights.
         source: from the element type of x to the IR of the module, whose task function is called "task".
         own: the kernel's own fields for a block, and the arrays that they point to.
+        form: how it wants its blocks.
         sums: output pixels per row for which sums wait in scratch memory behind the block, or 0.
     """
 
@@ -223,8 +230,10 @@ class PackedSolution:
         source: Callable[[str], str],
         own: Callable[["Block"], tuple[dict[str, int | float], tuple[Array, ...]]],
         *,
+        form: "Form",
         sums: int = 0,
     ) -> None:
+        self.form = form
         self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
         self._source, self._own, self._sums = source, own, sums
         self._bindings: dict[tuple[object, ...], _Binding] = {}
@@ -264,7 +273,7 @@ class PackedSolution:
 
     def _bind(self, x: Array, out: Array, limit: int) -> _Binding:
         problem = self.problem
-        shape = Block.of(problem, self.target, self.panels.blocks, limit)
+        shape = Block.of(problem, self.target, self.panels.blocks, limit, self.form)
         depth, rows, columns = lattices(problem)
         x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
         out_steps = (0,) * (3 - problem.spatial) + out.strides[2:]
@@ -287,6 +296,8 @@ class PackedSolution:
             "left": left,
             "right": right,
             "columns": columns.size,
+            "pitch": shape.pitch,
+            "phase_pitch": shape.pitch // shape.phases,
             "taps_depth": depth.taps,
             "depth_dilation": depth.dilation,
             "block_rows": shape.packed_rows,
@@ -301,6 +312,8 @@ class PackedSolution:
             "out_channel": out.strides[1],
             **dict(zip(("out_depth", "out_row", "out_column"), out_steps, strict=True)),
             "groups": problem.groups,
+            "shares": shape.shares,
+            "groups_per_task": -(-problem.groups // shape.shares),
             "depths": depth.outputs,
             "depth_stride": depth.stride,
             "bands": shape.bands,
@@ -314,10 +327,26 @@ class PackedSolution:
             "row_rest": rows.span(1) - rows.stride,
             **own,
         }
-        tasks = problem.batch * problem.groups * depth.outputs * shape.bands * shape.splits
+        tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
         workers = min(limit, tasks) if problem.multiply_adds >= _SERIAL_PRODUCTS else 1
         function = compiled(self._source(SOURCES[x.dtype.name]), self.target, "task")
         return _Binding(function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an algorithm wants its packed blocks.
+
+    Attributes:
+        last: [depth][row][column][channel] instead of [channel][depth][row][column].
+        phases: columns are sorted by their number modulo this, see `packing.pack_block`.
+        room_rows, room_columns: output rows and columns per tile: a block has room for a tile that reaches past the end.
+    """
+
+    last: bool = False
+    phases: int = 1
+    room_rows: int = 1
+    room_columns: int = 1
 
 
 @dataclass(frozen=True)
@@ -328,34 +357,44 @@ class Block:
     channels: int
     rows: int
     packed_rows: int
+    pitch: int
+    phases: int
     bytes: int
     bands: int
     splits: int
+    shares: int
 
     @classmethod
-    def of(cls, problem: Problem, target: Target, panels: int, threads: int) -> "Block":
+    def of(cls, problem: Problem, target: Target, panels: int, threads: int, form: Form) -> "Block":
         """Bands that fill about a third of the second-level cache; more of them, or shares of the panels, for threads."""
         depth, rows, columns = lattices(problem)
         channels = problem.in_channels // problem.groups
-        row_bytes = channels * depth.taps * columns.size * problem.itemsize
-        fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, 1)
+        wide = columns.span(-(-columns.outputs // form.room_columns) * form.room_columns)
+        pitch = -(-wide // form.phases) * form.phases * (channels if form.last else 1)
+        row_bytes = (1 if form.last else channels) * depth.taps * pitch * problem.itemsize
+        fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, form.room_rows)
         bands = -(-rows.outputs // min(fit, rows.outputs))
-        others = problem.batch * problem.groups * depth.outputs
-        splits = 1
+        others = problem.batch * depth.outputs
+        shares, splits = problem.groups, 1
         if threads > 1 and problem.multiply_adds >= _SERIAL_PRODUCTS:
             wanted = 4 * threads  # so that the last task to end is not long
             weights = math.prod(problem.weight_shape[1:]) * problem.out_channels // problem.groups
-            if others * bands < wanted:
+            if others * shares * bands < wanted:
                 # A band packs its halo again, a share of the panels packs everything again but reads fewer weights.
-                most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4), 1)
+                most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4, form.room_rows), 1)
                 if weights * problem.itemsize <= target.l2_bytes // 2:
-                    bands = max(bands, min(-(-wanted // others), most))
-                splits = max(min(-(-threads // (others * bands)), panels), 1)
+                    bands = max(bands, min(-(-wanted // (others * shares)), most))
+                splits = max(min(-(-threads // (others * shares * bands)), panels), 1)
+        # A task should be worth its start, some 300 ns: take several small groups together.
+        products = problem.multiply_adds // max(others * shares * bands * splits, 1)
+        together = max(min(_SERIAL_PRODUCTS // 4 // max(products, 1), problem.groups * others * bands // (4 * threads)), 1)
+        shares = -(-problem.groups // together)
         per_band = -(-rows.outputs // bands)
+        per_band = min(-(-per_band // form.room_rows) * form.room_rows, rows.outputs)
         bands = -(-rows.outputs // per_band)
-        packed_rows = rows.span(per_band)
-        size = channels * depth.taps * packed_rows * columns.size * problem.itemsize
-        return cls(problem, channels, per_band, packed_rows, -(-size // 64) * 64 + 64, bands, splits)
+        packed_rows = rows.span(-(-per_band // form.room_rows) * form.room_rows)
+        size = (1 if form.last else channels) * depth.taps * packed_rows * pitch * problem.itemsize
+        return cls(problem, channels, per_band, packed_rows, pitch, form.phases, -(-size // 64) * 64 + 64, bands, splits, shares)
 
 
 def _rows_follow(out: Array) -> bool:

@@ -17,7 +17,9 @@ BLOCK_FIELDS = (
     "column_table",
     "left",  # packed columns before the first, and before the last of those that lie inside the input
     "right",
-    "columns",  # packed columns in a row of the block
+    "columns",  # packed columns in a row
+    "pitch",  # columns from one row of the block to the next
+    "phase_pitch",  # columns from one phase of a row to the next
     "taps_depth",  # packed depths in a block
     "block_rows",  # packed rows for which the block has room
     "depth_dilation",
@@ -28,110 +30,141 @@ BLOCK_FIELDS = (
 )
 
 
-def pack_block(name: str, target: Target, fields: Fields, source: str, element: str, *, last: bool) -> Function:
+def pack_block(
+    name: str, target: Target, fields: Fields, source: str, element: str, *, last: bool = False, phases: int = 1
+) -> Function:
     """A function that packs (source, block, first depth, first row, rows): all channels of some rows.
 
-    The block is [channel][depth][row][column], or with `last` [depth][row][column][channel]. `source` is the element
-    type of x ("float", "i8", "u8", ...), `element` that of the block.
+    The block is [channel][depth][row][column], or with `last` [depth][row][column][channel]. With `phases` s, a row holds
+    first its columns 0, s, 2s, ..., then 1, s + 1, ...: what a kernel with stride s reads is then side by side. `source`
+    is the element type of x ("float", "i8", "u8", ...), `element` that of the block.
     """
     f = Function(name, target, ["fields", "source", "block", "depth", "row", "rows"], internal=True)
-    signed = not source.startswith("u")
-    source = "i" + source[1:] if source.startswith("u") else source
     x, block = f.pointer("source", "i8"), f.pointer("block", element)
     depth, row, rows = f.integer("depth"), f.integer("row"), f.integer("rows")
-    depths, spread, columns = fields.integers(f, "taps_depth", "depth_dilation", "columns")
-    room = fields.integer(f, "block_rows")
-    channels, x_channel, x_column = fields.integers(f, "channels", "x_channel", "x_column")
-    left, right = fields.integers(f, "left", "right")
+    depths, spread, room = fields.integers(f, "taps_depth", "depth_dilation", "block_rows")
+    channels, x_channel, pitch = fields.integers(f, "channels", "x_channel", "pitch")
     depth_table, row_table = fields.pointer(f, "depth_table", "i64"), fields.pointer(f, "row_table", "i64")
-    column_table = fields.pointer(f, "column_table", "i64")
-    fill = fields.real(f, "fill", element)
-    lanes = target.lanes(ITEMSIZES[element])
-    itemsize = ITEMSIZES[source]
-
-    def value(pointer: Pointer, count: int = 1) -> Vector:
-        return pointer.viewed(source).load(count).converted(element, signed=signed)
-
-    def copy_run(origin: Pointer, target_run: Pointer, count: Int) -> None:
-        """`count` elements that lie one after the other; the last vector overlaps the one before it."""
-        with f.either(count >= lanes) as (long, short):
-            with long:
-                for i in f.loop(0, count - (lanes - 1), lanes):
-                    target_run.at(i).store(value(origin.at_bytes(i * itemsize), lanes))
-                end = count - lanes
-                target_run.at(end).store(value(origin.at_bytes(end * itemsize), lanes))
-            with short:
-                for i in f.loop(count):
-                    target_run.at(i).store(value(origin.at_bytes(i * itemsize)))
-
-    def fill_run(target_run: Pointer, count: Int) -> None:
-        for i in f.loop(count):
-            target_run.at(i).store(fill)
-
-    def pick(origin: Pointer, offset: Int, target_run: Pointer) -> None:
-        """One column by the table, from the input or filled."""
-        with f.either(offset >= 0) as (inside, outside):
-            with inside:
-                target_run.store(value(origin.at_bytes(offset)))
-            with outside:
-                target_run.store(fill)
-
-    def each_row(channel: Int | None) -> None:
+    copy = _Copy(f, target, fields, source, element, phases)
+    for channel in f.loop(1 if last else channels):
         for d in f.loop(depths):
             depth_offset = depth_table.at(depth + d * spread).load_int()
             for r in f.loop(rows):
                 row_offset = row_table.at(row + r).load_int()
-                run = columns * (1 if channel is not None else channels)
-                start = (d * room + r) * run
-                if channel is not None:
-                    start = start + channel * depths * room * run
-                to = block.at(start)
-                origin = x.at(depth_offset + row_offset)
-                if channel is not None:
-                    origin = origin.at(channel * x_channel)
+                to = block.at(((channel * depths + d) * room + r) * pitch)
+                origin = x.at(depth_offset + row_offset + channel * x_channel)
                 with f.either((depth_offset >= 0) & (row_offset >= 0)) as (inside, outside):
                     with outside:
-                        fill_run(to, run)
+                        copy.fill(to, pitch)
                     with inside:
-                        if channel is None:
-                            copy_pixels(origin, to)
+                        if last:
+                            copy.pixels(origin, to)
                         else:
-                            copy_columns(origin, to)
+                            copy.columns(origin, to)
+    return f
 
-    def copy_columns(origin: Pointer, to: Pointer) -> None:
+
+class _Copy:
+    """Copies one row of the input into one row of the block, widening the elements."""
+
+    def __init__(self, f: Function, target: Target, fields: Fields, source: str, element: str, phases: int) -> None:
+        self.f, self.element, self.phases = f, element, phases
+        self.signed = not source.startswith("u")
+        self.source = source if self.signed else "i" + source[1:]
+        self.itemsize = ITEMSIZES[self.source]
+        self.lanes = target.lanes(ITEMSIZES[element])
+        self.table = fields.pointer(f, "column_table", "i64")
+        self.count, self.left, self.right = fields.integers(f, "columns", "left", "right")
+        self.channels, self.x_channel, self.x_column = fields.integers(f, "channels", "x_channel", "x_column")
+        self.phase_pitch = fields.integer(f, "phase_pitch")
+        self.filler = fields.real(f, "fill", element)
+
+    def columns(self, origin: Pointer, to: Pointer) -> None:
+        """A row of one channel: the table says where the border's columns come from, the middle is one run."""
+        f, left, right = self.f, self.left, self.right
         for c in f.loop(left):
-            pick(origin, column_table.at(c).load_int(), to.at(c))
+            self._pick(origin, c, self._slot(to, c))
         with f.when(right > left):
-            middle = origin.at_bytes(column_table.at(left).load_int())
-            with f.either(x_column.equals(itemsize)) as (dense, strided):
+            middle = origin.at_bytes(self.table.at(left).load_int())
+            with f.either(self.x_column.equals(self.itemsize)) as (dense, strided):
                 with dense:
-                    copy_run(middle, to.at(left), right - left)
+                    if self.phases == 1:
+                        self._run(middle, to.at(left), right - left)
+                    elif self.phases == 2:
+                        self._run_in_two_phases(middle, to, right - left)
+                    else:
+                        self._one_by_one(middle, to, f.int(0), right - left)
                 with strided:
-                    for c in f.loop(right - left):
-                        to.at(left + c).store(value(middle.at_bytes(c * x_column)))
-        for c in f.loop(right, columns):
-            pick(origin, column_table.at(c).load_int(), to.at(c))
+                    self._one_by_one(middle, to, f.int(0), right - left)
+        for c in f.loop(right, self.count):
+            self._pick(origin, c, self._slot(to, c))
 
-    def copy_pixels(origin: Pointer, to: Pointer) -> None:
-        for c in f.loop(columns):
-            offset = column_table.at(c).load_int()
+    def pixels(self, origin: Pointer, to: Pointer) -> None:
+        """A row of all channels, pixel by pixel."""
+        f, channels = self.f, self.channels
+        for c in f.loop(self.count):
+            offset = self.table.at(c).load_int()
             pixel = to.at(c * channels)
             with f.either(offset >= 0) as (inside, outside):
-                with inside, f.either(x_channel.equals(itemsize)) as (dense, strided):
+                with inside, f.either(self.x_channel.equals(self.itemsize)) as (dense, strided):
                     with dense:
-                        copy_run(origin.at_bytes(offset), pixel, channels)
+                        self._run(origin.at_bytes(offset), pixel, channels)
                     with strided:
                         for channel in f.loop(channels):
-                            pixel.at(channel).store(value(origin.at_bytes(offset + channel * x_channel)))
+                            pixel.at(channel).store(self._value(origin.at_bytes(offset + channel * self.x_channel)))
                 with outside:
-                    fill_run(pixel, channels)
+                    self.fill(pixel, channels)
 
-    if last:
-        each_row(None)
-    else:
-        for channel in f.loop(channels):
-            each_row(channel)
-    return f
+    def fill(self, to: Pointer, count: Int) -> None:
+        """`count` elements of constant padding."""
+        for i in self.f.loop(count):
+            to.at(i).store(self.filler)
+
+    def _value(self, pointer: Pointer, count: int = 1) -> Vector:
+        return pointer.viewed(self.source).load(count).converted(self.element, signed=self.signed)
+
+    def _slot(self, to: Pointer, column: Int) -> Pointer:
+        """Where packed column `column` lies in its row."""
+        if self.phases == 1:
+            return to.at(column)
+        return to.at((column % self.phases) * self.phase_pitch + column // self.phases)
+
+    def _pick(self, origin: Pointer, column: Int, to: Pointer) -> None:
+        """One column by the table, from the input or filled."""
+        offset = self.table.at(column).load_int()
+        with self.f.either(offset >= 0) as (inside, outside):
+            with inside:
+                to.store(self._value(origin.at_bytes(offset)))
+            with outside:
+                to.store(self.filler)
+
+    def _run(self, origin: Pointer, to: Pointer, count: Int) -> None:
+        """`count` elements that lie one after the other; the last vector overlaps the one before it."""
+        f, lanes = self.f, self.lanes
+        with f.either(count >= lanes) as (long, short):
+            with long:
+                for i in f.loop(0, count - (lanes - 1), lanes):
+                    to.at(i).store(self._value(origin.at_bytes(i * self.itemsize), lanes))
+                end = count - lanes
+                to.at(end).store(self._value(origin.at_bytes(end * self.itemsize), lanes))
+            with short:
+                for i in f.loop(count):
+                    to.at(i).store(self._value(origin.at_bytes(i * self.itemsize)))
+
+    def _run_in_two_phases(self, origin: Pointer, to: Pointer, count: Int) -> None:
+        """The same, even and odd columns apart: two vectors are loaded, shuffled and stored at a time."""
+        f, lanes = self.f, self.lanes
+        first, second = (self._slot(to, self.left + i) for i in range(2))
+        whole = count // (2 * lanes) * (2 * lanes)
+        for i in f.loop(0, whole, 2 * lanes):
+            low, high = (self._value(origin.at_bytes((i + part) * self.itemsize), lanes) for part in (0, lanes))
+            first.at(i // 2).store(low.shuffled(high, range(0, 2 * lanes, 2)))
+            second.at(i // 2).store(low.shuffled(high, range(1, 2 * lanes, 2)))
+        self._one_by_one(origin, to, whole, count)
+
+    def _one_by_one(self, middle: Pointer, to: Pointer, first: Int, stop: Int) -> None:
+        for c in self.f.loop(first, stop):
+            self._slot(to, self.left + c).store(self._value(middle.at_bytes(c * self.x_column)))
 
 
 PANEL_FIELDS = Fields(
@@ -171,10 +204,10 @@ def pack_panels(target: Target, element: str, width: int) -> Function:
     panel = field.pointer(f, "panels", element).at(task * length * width)
     valid = (kernels - first).minimum(width)
 
-    fast = valid.equals(width) & field.integer(f, "dense").equals(1)
+    fast = valid.equals(width if width % lanes == 0 else -1) & field.integer(f, "dense").equals(1)
     with f.either(fast) as (quick, general):
         with quick:
-            for start in range(0, width, lanes):
+            for start in range(0, width - lanes + 1, lanes):
                 _transpose_run(f, weights.at_bytes(steps["kernel"] * start), panel.at(start), steps["kernel"], length, width, lanes)
         with general:
             for c in f.loop(channels):
