@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import direct, vectorized
+from . import direct, stencil, vectorized
 
 __all__ = ["TABLE", "Algorithm", "Solution"]
 
@@ -45,5 +45,5 @@ class Algorithm(Protocol):
     def build(self, problem: Problem, target: Target | None) -> Solution: ...  # noqa: D102
 
 
-TABLE: tuple[Algorithm, ...] = (direct, vectorized)
+TABLE: tuple[Algorithm, ...] = (direct, stencil, vectorized)
 """In the order in which equal costs are decided. The last row takes everything."""

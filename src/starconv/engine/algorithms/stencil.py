@@ -1,0 +1,306 @@
+"""Few channels: vectors of neighbouring pixels, several output rows and kernels per pass. Depthwise layers too.
+
+Maths: the definition, as a chain of fused multiply-adds in the order channel, depth, row, column, as `direct` has it, so
+both give the same bits.
+
+How it runs: a task packs the rows of input that a band of output rows reads (see `packing`); where columns have a stride
+s, sorted by column number modulo s, so that neighbouring outputs read neighbouring elements. A tile is some kernels x
+some output rows x some vectors of columns, at most 12 sums on 16 registers. It goes through the *input* rows it reads;
+a vector of input is loaded once and serves every output row that it is a tap of:
+
+    3x3, 1 kernel x 4 rows x 2 vectors: (4 + 2) x 3 x 2 = 36 vector loads + 36 broadcasts for 72 multiply-adds
+
+Limits: float32 and float64. Rows shorter than a vector waste lanes. With many channels `direct` needs fewer loads.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ...problem import Problem
+from ..descriptor import Fields
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.target import Target
+from ..lattice import Lattice, lattices
+from .packed import BLOCK, ELEMENTS, Array, Block, Form, PackedSolution, Panels, place
+from .packing import pack_block
+
+NAME = "stencil"
+
+MOST_CHANNELS = 64
+UNROLLED_COLUMNS = 8
+"""Taps in a row that are written out one after the other; longer rows are a loop."""
+UNROLLED_ROWS = 12
+"""Kernel rows above which the rows that all output rows of a tile read alike are a loop."""
+
+FIELDS = Fields(
+    (
+        *BLOCK,
+        "panels",
+        "bias",
+        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        "kernels",  # kernels per group
+        "plane",  # elements between depths in the block
+        "column_offsets",  # elements from a row's start to what tap q reads for output column 0
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What a pass computes: kernels x output rows x vectors of columns; and the kernel's shape, which is written out."""
+
+    kernels: int
+    rows: int
+    vectors: int
+    taps_rows: int
+    taps_columns: int
+    row_stride: int
+    row_dilation: int
+
+    @property
+    def input_rows(self) -> int:
+        """Input rows that the tile reads."""
+        return (self.rows - 1) * self.row_stride + (self.taps_rows - 1) * self.row_dilation + 1
+
+    def readers(self, input_row: int) -> list[tuple[int, int]]:
+        """The (output row, tap) pairs that meet in input row `input_row` of the tile."""
+        pairs = []
+        for row in range(self.rows):
+            tap, rest = divmod(input_row - row * self.row_stride, self.row_dilation)
+            if rest == 0 and 0 <= tap < self.taps_rows:
+                pairs.append((row, tap))
+        return pairs
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only forward convolutions in floating point with few channels per group."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.operation != "conv":
+        return "it computes convolutions, not their gradients"
+    if problem.dtype not in ELEMENTS:
+        return f"it sums in float32 or float64, not {problem.dtype}"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    if problem.in_channels // problem.groups > MOST_CHANNELS:
+        return f"it takes at most {MOST_CHANNELS} channels per group, not {problem.in_channels // problem.groups}"
+    return None
+
+
+def tile_of(problem: Problem, target: Target) -> Tile:
+    """The tile with the fewest cycles per output, counting what reaches past the ends."""
+    _, rows, columns = lattices(problem)
+    kernels = problem.out_channels // problem.groups
+    budget = 12 if target.registers == 16 else 24
+    lanes = target.lanes(problem.itemsize)
+    shape = (rows.taps, columns.taps, rows.stride, rows.dilation)
+    candidates = [
+        Tile(k, r, v, *shape)
+        for k in range(1, min(kernels, 8) + 1)
+        for r in range(1, min(rows.outputs, 8) + 1)
+        for v in (1, 2, 3)
+        if k * r * v <= budget and v <= -(-columns.outputs // lanes)
+    ]
+    return min(candidates, key=lambda tile: _cycles(tile, kernels, rows, columns, lanes))
+
+
+def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int) -> float:
+    """Cycles for one plane: two multiply-adds or two loads a cycle, 4 cycles between two additions to the same sum."""
+    sums = tile.kernels * tile.rows * tile.vectors
+    adds = sums * tile.taps_rows
+    loads = tile.input_rows * tile.vectors * 1.3 + tile.kernels * tile.rows * tile.taps_rows
+    chain = 4 * tile.taps_rows
+    per_tile = max(adds / 2, loads / 2, chain) * columns.taps + 10 + 1.5 * sums
+    vectors = -(-columns.outputs // lanes)
+    across = vectors // tile.vectors + (vectors % tile.vectors) * 0.7
+    return per_tile * across * -(-rows.outputs // tile.rows) * -(-kernels // tile.kernels)
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: the tiles' cycles, or the time in which the memory moves input and output."""
+    assert target is not None
+    tile = tile_of(problem, target)
+    depth, rows, columns = lattices(problem)
+    planes = problem.batch * problem.groups * depth.outputs * depth.taps * (problem.in_channels // problem.groups)
+    kernels = problem.out_channels // problem.groups
+    cycles = planes * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize))
+    cycles += math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2) + problem.batch * problem.groups * 300
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: one packed block per thread, and the weights."""
+    assert target is not None
+    tile = tile_of(problem, target)
+    panels = Panels(problem, target, tile.kernels)
+    return panels.bytes + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem, target, tile)).bytes
+
+
+def _form(problem: Problem, target: Target, tile: Tile) -> Form:
+    lanes = target.lanes(problem.itemsize)
+    return Form(phases=lattices(problem)[2].stride, room_rows=tile.rows, room_columns=lanes)
+
+
+def build(problem: Problem, target: Target | None) -> PackedSolution:
+    """The solution of `problem`."""
+    assert target is not None
+    tile = tile_of(problem, target)
+    panels = Panels(problem, target, tile.kernels)
+    element, phases = ELEMENTS[problem.dtype], lattices(problem)[2].stride
+
+    def source(of_x: str) -> str:
+        return _module(target, element, tile, of_x, phases)
+
+    def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
+        _, _, columns = lattices(problem)
+        taps = np.arange(columns.taps) * columns.dilation
+        offsets = (taps % phases * (block.pitch // phases) + taps // phases).astype(np.int64)
+        values: dict[str, int | float] = {
+            "floor": 0.0 if problem.activation == "relu" else -math.inf,
+            "kernels": panels.kernels,
+            "plane": block.packed_rows * block.pitch,
+            "column_offsets": offsets.ctypes.data,
+        }
+        return values, (offsets,)
+
+    return PackedSolution(problem, target, FIELDS, panels, source, own, form=_form(problem, target, tile))
+
+
+@lru_cache(maxsize=256)
+def _module(target: Target, element: str, tile: Tile, source: str, phases: int) -> str:
+    """The module's IR: the kernel's height, width, vertical stride and dilation are written out, sizes are fields."""
+    pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases)
+    passes = [_pass(f"pass_{vectors}", target, element, tile, vectors) for vectors in sorted({tile.vectors, 1}, reverse=True)]
+    return module_source([pack, *passes, _task(target, element, tile, pack, passes)])
+
+
+def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list[Function]) -> Function:
+    """Task: per group, pack the band's rows; then tile after tile, the last ones moved back so that they end with the row."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    fields = f.integer("fields")
+    where = place(f, FIELDS, element)
+    lanes = target.lanes(ITEMSIZES[element])
+    blocks, kernels, channels, x_group = FIELDS.integers(f, "blocks", "kernels", "channels", "x_group")
+    depths, columns, out_channel = FIELDS.integers(f, "taps_depth", "out_columns", "out_channel")
+    panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
+    size = channels * depths * (tile.taps_rows * tile.taps_columns * tile.kernels)
+    wide = tile.vectors * lanes
+    whole = columns // wide * wide
+    for group in f.loop(where.first_group, where.last_group):
+        source = where.source.at(group * x_group)
+        f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
+        for number in f.loop(where.first_block, where.last_block):
+            first, entry = number * tile.kernels, group * blocks + number
+            weights, bias = panels.at(entry * size), biases.at(entry * tile.kernels)
+            valid = (kernels - first).minimum(tile.kernels)
+            out = where.out.at_bytes((group * kernels + first) * out_channel)
+            for tile_row in f.loop(0, where.rows, tile.rows):
+                row = tile_row.minimum((where.rows - tile.rows).maximum(0))
+                arguments = (fields, where.block, weights, bias, out, row, (where.rows - row).minimum(tile.rows))
+                for column in f.loop(0, whole, wide):
+                    f.run(passes[0], *arguments, column, valid)
+                for tile_column in f.loop(whole, columns, lanes):
+                    column = tile_column.minimum((columns - lanes).maximum(0))
+                    f.run(passes[-1], *arguments, column, valid)
+    return f
+
+
+def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> Function:
+    """One tile: through the input rows it reads, then bias, floor and store."""
+    f = Function(name, target, ["fields", "block", "panel", "bias", "out", "row", "count", "column", "valid"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
+    row, count, column, valid = f.integer("row"), f.integer("count"), f.integer("column"), f.integer("valid")
+    channels, depths, plane, pitch = FIELDS.integers(f, "channels", "taps_depth", "plane", "pitch")
+    offsets = FIELDS.pointer(f, "column_offsets", "i64")
+    per_row = tile.taps_columns * tile.kernels
+    keys = [(k, r, v) for k in range(tile.kernels) for r in range(tile.rows) for v in range(vectors)]
+    sums = Registers({key: f.zero(element, lanes) for key in keys})
+
+    def meet(input_row: Pointer, weights: Pointer, readers: list[tuple[int, int]]) -> None:
+        """One row of input with every output row that reads it; `weights` are those of tap row 0."""
+        for q in _columns(f, tile.taps_columns, sums):
+            here = input_row.at(offsets.at(q).load_int())
+            x = [here.at(v * lanes).load(lanes) for v in range(vectors)]
+            for k in range(tile.kernels):
+                for r, tap in readers:
+                    w = weights.at(q * tile.kernels + (tap * per_row + k)).broadcast(lanes)
+                    for v in range(vectors):
+                        sums[k, r, v] = x[v].times_plus(w, sums[k, r, v])
+
+    start = block.at(row * tile.row_stride * pitch + column)
+    for slice_number in f.loop(channels * depths, carry=[sums]):
+        origin = start.at(slice_number * plane)
+        weights = panel.at(slice_number * (tile.taps_rows * per_row))
+        for first, last in _stretches(tile):
+            if last - first == 1:
+                meet(origin.at(pitch * first), weights, tile.readers(first))
+            else:  # rows that every output row reads, each with the tap one further on
+                readers = [(r, tap - first) for r, tap in tile.readers(first)]
+                for i in f.loop(first, last, carry=[sums]):
+                    meet(origin.at(pitch * i), weights.at(i * per_row), readers)
+
+    floor = FIELDS.real(f, "floor", element).broadcast(lanes)
+    results = {}
+    for k, r, v in keys:
+        results[k, r, v] = (sums[k, r, v] + bias.at(k).broadcast(lanes)).raised_to(floor)
+    _store(f, results, tile, vectors, out, row, count, column, valid)
+    return f
+
+
+def _columns(f: Function, taps: int, sums: Registers) -> Iterator[Int]:
+    """The taps of a kernel row: written out where they are few, else a loop over runs of them."""
+    run = taps if taps <= UNROLLED_COLUMNS else next(run for run in range(4, 0, -1) if taps % run == 0)
+    for first in f.loop(0, taps, run, carry=[sums]):
+        for i in range(run):
+            yield first + i
+
+
+def _stretches(tile: Tile) -> list[tuple[int, int]]:
+    """The input rows of a tile: one by one, or, of a tall dense kernel, its inner rows as one stretch."""
+    total = tile.input_rows
+    dense = tile.row_stride == tile.row_dilation == 1
+    if not dense or tile.taps_rows <= max(UNROLLED_ROWS, tile.rows):
+        return [(i, i + 1) for i in range(total)]
+    edge = tile.rows - 1
+    head = [(i, i + 1) for i in range(edge)]
+    tail = [(i, i + 1) for i in range(total - edge, total)]
+    return [*head, (edge, total - edge), *tail]
+
+
+def _store(
+    f: Function,
+    results: dict[tuple[int, int, int], Vector],
+    tile: Tile,
+    vectors: int,
+    out: Pointer,
+    row: Int,
+    count: Int,
+    column: Int,
+    valid: Int,
+) -> None:
+    """Whole tiles straight to rows of neighbouring pixels; the others through a buffer, element by element."""
+    first = results[0, 0, 0]
+    lanes, element = first.lanes, first.element
+    out_channel, out_row, out_column, columns = FIELDS.integers(f, "out_channel", "out_row", "out_column", "out_columns")
+    corner = out.at_bytes(row * out_row + column * out_column)
+    fits = (columns - column) >= vectors * lanes
+    whole = fits & count.equals(tile.rows) & valid.equals(tile.kernels) & out_column.equals(ITEMSIZES[element])
+    buffer = f.buffer(element, len(results) * lanes)
+    with f.either(whole) as (straight, piecewise):
+        with straight:
+            for (k, r, v), value in results.items():
+                corner.at_bytes(out_channel * k + out_row * r).at(v * lanes).store(value)
+        with piecewise:
+            for number, value in enumerate(results.values()):
+                buffer.at(number * lanes).store(value)
+            across = (columns - column).minimum(vectors * lanes)
+            for k in f.loop(valid):
+                for r in f.loop(count):
+                    run = buffer.at((k * tile.rows + r) * (vectors * lanes))
+                    for c in f.loop(across):
+                        corner.at_bytes(k * out_channel + r * out_row + c * out_column).store(run.at(c).load())
