@@ -4,6 +4,7 @@ A :class:`Canvas` is one matplotlib figure with a single set of axes in inches, 
 knows its size on paper, so numbers fit their cells and text is never cut.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .theme import FONT, Theme, data_limits, figure, format_number, matplotlib, text_width, theme_of
 
-__all__ = ["SMALLEST_NUMBER", "Canvas", "Grid", "draw_grid", "number_size", "write"]
+__all__ = ["SMALLEST_NUMBER", "Canvas", "Grid", "draw_grid", "number_size", "numbers", "write"]
 
 Array = NDArray[Any]
 
@@ -33,6 +34,8 @@ class Grid:
     font_size: float
     """Points of its numbers; 0 if it was drawn as pixels."""
     artists: tuple[Any, ...] = ()
+    texts: tuple[str, ...] = ()
+    """The numbers as written, row by row; empty for pixels."""
 
     @property
     def right(self) -> float:
@@ -98,9 +101,9 @@ class Canvas:
     ) -> Any:
         """Text at (x, y), made smaller where it is wider than `width` inches or would leave the canvas."""
         size = size or self.theme.label_size
-        room = {"left": self.width - x, "right": x, "center": 2 * min(x, self.width - x)}[across] - 0.05
+        room = {"left": self.width - x, "right": x, "center": 2 * min(x, self.width - x)}[across] - 0.1
         room = min(room, width or room)
-        wide = text_width(text, size, weight)
+        wide = 1.03 * text_width(text, size, weight)  # Agg sets glyphs on whole pixels, up to this much wider
         if wide > room > 0:
             size *= room / wide
         return self.axes.text(
@@ -139,7 +142,7 @@ class Canvas:
             joinstyle="miter",
             **options,
         )
-        return self.axes.add_patch(patch)
+        return self.axes.add_artist(patch)
 
     def arrow(self, start: tuple[float, float], end: tuple[float, float], *, colour: str | None = None) -> Any:
         """A thin arrow from `start` to `end`."""
@@ -153,7 +156,7 @@ class Canvas:
             shrinkA=0,
             shrinkB=0,
         )
-        return self.axes.add_patch(patch)
+        return self.axes.add_artist(patch)
 
     def line(
         self, points: Sequence[tuple[float, float]], *, colour: str | None = None, width: float = 1.0, style: str = "-"
@@ -162,7 +165,7 @@ class Canvas:
         made = matplotlib("lines").Line2D(
             *zip(*points, strict=True), color=colour or self.theme.faint, linewidth=width, linestyle=style
         )
-        return self.axes.add_line(made)
+        return self.axes.add_artist(made)
 
 
 def number_size(texts: Sequence[str], cell: float, theme: Theme, fill: float = 0.82) -> float:
@@ -189,6 +192,7 @@ def draw_grid(
     limits: tuple[float, float] | None = None,
     colormap: Any = None,
     characters: int = 5,
+    font_size: float | None = None,
     text_colour: str | None = None,
     edge_width: float = 0.8,
     zorder: float = 1.0,
@@ -205,10 +209,11 @@ def draw_grid(
         edge: colour of the lines between them.
         colours: (rows, columns, 3 or 4) colours 0 to 1 of each cell, instead of `fill` or `colormap`.
         hatched: boolean (rows, columns): padding cells, drawn without fill and hatched.
-        shown: boolean (rows, columns): cells whose number is written (numbers) or that are not blank (pixels).
+        shown: boolean (rows, columns): cells that are drawn at all.
         limits: values of the colormap's two ends; by default the data's own, which for a signed map are symmetric.
         colormap: for pixels, by default the theme's grey.
         characters: longest number.
+        font_size: of the numbers in points, by default the largest at which all fit.
         text_colour: of the numbers.
 
     Returns:
@@ -222,10 +227,10 @@ def draw_grid(
     )
     visible = np.ones(array.shape, bool) if shown is None else np.broadcast_to(np.asarray(shown, bool), array.shape)
     texts: list[str] = []
-    size = 0.0
+    size = font_size or 0.0
     if mode in ("auto", "numbers") and (mode == "numbers" or array.size <= 1024):
         texts = [format_number(v, characters) if on else "" for v, on in zip(array.flat, visible.flat, strict=True)]
-        size = number_size(texts, cell, look)
+        size = font_size or number_size(texts, cell, look)
     if mode == "auto":
         mode = "numbers" if texts and size >= SMALLEST_NUMBER else "pixels"
     grid = Grid(left, top, cell, rows, columns, size if mode == "numbers" else 0.0)
@@ -234,31 +239,43 @@ def draw_grid(
         if padding.any():
             artists.append(_hatching(axes, grid, padding, look, zorder + 0.1))
         return Grid(left, top, cell, rows, columns, 0.0, tuple(artists))
-    artists = [_cells(axes, grid, look, padding, fill, edge, colours, edge_width, zorder)]
+    padding = padding & visible
+    artists = [_cells(axes, grid, look, visible & ~padding, fill, edge, colours, edge_width, zorder)]
     if padding.any():
         artists.append(_hatching(axes, grid, padding, look, zorder + 0.1))
-    if mode == "numbers":
-        for (row, column), text in zip(np.ndindex(rows, columns), texts, strict=True):
-            if text:
-                colour = text_colour or (look.muted if padding[row, column] else look.text)
-                artists.append(write(axes, *grid.centre(row, column), text, size, colour, zorder + 0.3))
-    return Grid(left, top, cell, rows, columns, grid.font_size, tuple(artists))
+    if mode != "numbers":
+        return Grid(left, top, cell, rows, columns, 0.0, tuple(artists))
+    centres = [grid.centre(*place) for place in np.ndindex(rows, columns)]
+    for which, colour in ((~padding, text_colour or look.text), (padding, text_colour or look.muted)):
+        chosen = [(*at, text) for at, text, on in zip(centres, texts, which.flat, strict=True) if on and text]
+        if chosen:
+            artists.append(numbers(axes, chosen, size, colour, zorder + 0.3))
+    return Grid(left, top, cell, rows, columns, size, tuple(artists), tuple(texts))
+
+
+def numbers(
+    axes: Any, placed: Sequence[tuple[float, float, str]], size: float, colour: str, zorder: float = 1.3
+) -> Any:
+    """Many short texts (x, y, text), each centred on its place, as one artist: 200 of them are drawn in ms."""
+    path = matplotlib("path").Path
+    vertices, codes = zip(*(_glyphs(text) for _, _, text in placed), strict=True)
+    moved = [outline * (size, -size) + at[:2] for outline, at in zip(vertices, placed, strict=True)]
+    together = path(np.concatenate(moved), np.concatenate(codes))
+    patch = matplotlib("patches").PathPatch(together, facecolor=colour, edgecolor="none", linewidth=0, zorder=zorder)
+    return axes.add_artist(patch)
 
 
 def write(axes: Any, x: float, y: float, text: str, size: float, colour: str, zorder: float = 1.3) -> Any:
-    """One number in the middle of its cell: digits are centred by their height, not by the line's."""
-    return axes.text(
-        x,
-        y + size * 0.365 / 72,  # half the height of DejaVu's digits, 0.73 em
-        text,
-        size=size,
-        color=colour,
-        ha="center",
-        va="baseline",
-        family=FONT,
-        parse_math=False,
-        zorder=zorder,
-    )
+    """One number in the middle of its cell."""
+    return numbers(axes, [(x, y, text)], size, colour, zorder)
+
+
+@functools.lru_cache(maxsize=4096)
+def _glyphs(text: str) -> tuple[Array, Array]:
+    """Outline of `text` at one point, in inches: centred by its width, and by the height of digits (0.73 em)."""
+    font = matplotlib("font_manager").FontProperties(family=FONT)
+    made = matplotlib("textpath").TextPath((0, 0), text, size=100, prop=font)
+    return (made.vertices - (50 * text_width(text, 1.0) * 72, 36.5)) / 7200, made.codes
 
 
 def _corners(grid: Grid, which: Array) -> Array:
@@ -272,35 +289,36 @@ def _cells(
     axes: Any,
     grid: Grid,
     look: Theme,
-    padding: Array,
+    drawn: Array,
     fill: str | None,
     edge: str | None,
     colours: ArrayLike | None,
     edge_width: float,
     zorder: float,
 ) -> Any:
-    every = np.ones((grid.rows, grid.columns), bool)
     if colours is None:
-        face = matplotlib("colors").to_rgba_array([fill or look.background])
-        faces = np.repeat(face, grid.rows * grid.columns, 0)
+        faces = fill or look.background
     else:
-        faces = matplotlib("colors").to_rgba_array(np.asarray(colours).reshape(grid.rows * grid.columns, -1))
-    faces[padding.ravel()] = matplotlib("colors").to_rgba(look.background)
+        every = np.asarray(colours).reshape(grid.rows * grid.columns, -1)
+        faces = matplotlib("colors").to_rgba_array(every)[drawn.ravel()]
     collection = matplotlib("collections").PolyCollection(
-        _corners(grid, every), facecolors=faces, edgecolors=edge or look.muted, linewidths=edge_width, zorder=zorder
+        _corners(grid, drawn), facecolors=faces, edgecolors=edge or look.muted, linewidths=edge_width, zorder=zorder
     )
-    return axes.add_collection(collection, autolim=False)
+    return axes.add_artist(collection)
 
 
 def _hatching(axes: Any, grid: Grid, padding: Array, look: Theme, zorder: float) -> Any:
-    """One thin diagonal per padding cell, from corner to corner, and its dashed edge."""
+    """A diagonal in two corners of every padding cell, which leaves its middle free, and its dashed edge."""
     corners = _corners(grid, padding)
-    lines = [*corners[:, (3, 1)], *np.concatenate([corners, corners[:, :1]], 1)] if grid.cell > 0.06 else []
-    styles = ["-"] * len(corners) + [(0, (2, 2))] * len(corners)
+    lower, upper = corners[:, 3], corners[:, 1]
+    ends = [np.stack(pair, 1) for pair in ((lower, 0.7 * lower + 0.3 * upper), (0.3 * lower + 0.7 * upper, upper))]
+    edges = np.concatenate([corners, corners[:, :1]], 1)
+    lines = [*ends[0], *ends[1], *edges] if grid.cell > 0.06 else []
+    styles = ["-"] * 2 * len(corners) + [(0, (2, 2))] * len(corners)
     collection = matplotlib("collections").LineCollection(
-        list(lines), colors=look.faint, linewidths=0.7, linestyles=styles, zorder=zorder
+        lines, colors=look.faint, linewidths=0.7, linestyles=styles, zorder=zorder
     )
-    return axes.add_collection(collection, autolim=False)
+    return axes.add_artist(collection)
 
 
 def _pixels(

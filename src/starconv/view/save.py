@@ -287,12 +287,9 @@ def _tracked(images: Iterator[Frame], count: int, name: str, progress: bool | No
 def _write_gif(file: BinaryIO | io.BytesIO, images: Iterable[Frame], seconds: float, hold: float) -> None:
     """An endless GIF. All frames share the palette of the first and the last, which between them show every colour."""
     pillow = optional_import("PIL.Image", "Pillow", "writing GIF")
-    pictures = [pillow.fromarray(image) for image in images]
-    sample = np.concatenate(
-        [np.asarray(pictures[number]) for number in sorted({0, len(pictures) // 2, len(pictures) - 1})]
-    )
-    palette = pillow.fromarray(sample).quantize(255, method=pillow.Quantize.MEDIANCUT, dither=pillow.Dither.NONE)
-    indexed = [picture.quantize(palette=palette, dither=pillow.Dither.NONE) for picture in pictures]
+    frames = list(images)
+    palette = _Palette(pillow, [frames[number] for number in sorted({0, len(frames) // 2, len(frames) - 1})])
+    indexed = [palette.picture(frame) for frame in frames]
     # GIF counts in hundredths of a second.
     durations = [max(round(seconds * 100), 2) * 10] * len(indexed)
     durations[-1] += round(hold * 100) * 10
@@ -306,6 +303,44 @@ def _write_gif(file: BinaryIO | io.BytesIO, images: Iterable[Frame], seconds: fl
         optimize=False,
         disposal=1,
     )
+
+
+class _Palette:
+    """255 colours for all frames: what is frequent exactly as it is (backgrounds, cells), the rest by median cut."""
+
+    def __init__(self, pillow: Any, frames: list[Frame]) -> None:
+        self.pillow = pillow
+        sample = np.concatenate(frames)
+        few = pillow.fromarray(sample).quantize(191, method=pillow.Quantize.MEDIANCUT, dither=pillow.Dither.NONE)
+        packed, counts = np.unique(sample.reshape(-1, 3) @ np.array([65536, 256, 1]), return_counts=True)
+        frequent = packed[np.argsort(-counts, kind="stable")[:64]]
+        exact = np.stack([frequent >> 16, frequent >> 8 & 255, frequent & 255], -1)
+        rest = np.reshape(few.getpalette()[: 191 * 3], (-1, 3))
+        self.colours = np.concatenate([exact, rest])
+        # Which colour stands for each of 64^3 buckets of colours that differ by less than four levels.
+        self.table = np.full(64**3, -1, np.int16)
+        for number in reversed(range(len(exact))):
+            self.table[self._buckets(exact[number])] = number
+
+    def picture(self, frame: Frame) -> Any:
+        """`frame` with these colours, as a Pillow picture."""
+        buckets = self._buckets(frame)
+        indices = self.table[buckets]
+        if indices.min() < 0:
+            new = np.unique(buckets[indices < 0])
+            middles = np.stack([new >> 12, new >> 6 & 63, new & 63], -1) * 4 + 2
+            for some in range(0, len(new), 4096):
+                distance = ((middles[some : some + 4096, np.newaxis] - self.colours) ** 2).sum(-1)
+                self.table[new[some : some + 4096]] = distance.argmin(1)
+            indices = self.table[buckets]
+        picture = self.pillow.fromarray(indices.astype(np.uint8))
+        picture.putpalette(self.colours.astype(np.uint8).tobytes())
+        return picture
+
+    @staticmethod
+    def _buckets(colours: NDArray[Any]) -> NDArray[np.int32]:
+        sixth = (colours >> 2).astype(np.int32)
+        return (sixth[..., 0] << 12) | (sixth[..., 1] << 6) | sixth[..., 2]
 
 
 def _write_mp4(file: BinaryIO, images: Iterable[Frame], seconds: float, hold: float) -> None:

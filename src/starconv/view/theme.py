@@ -19,7 +19,18 @@ from numpy.typing import ArrayLike
 from ..data.files import optional_import
 from ..errors import ArgumentValueError, choices
 
-__all__ = ["FONT", "THEMES", "Theme", "data_limits", "figure", "format_number", "matplotlib", "text_width", "theme_of"]
+__all__ = [
+    "FONT",
+    "THEMES",
+    "Theme",
+    "data_limits",
+    "figure",
+    "format_number",
+    "matplotlib",
+    "text_width",
+    "theme_of",
+    "tidy",
+]
 
 ThemeName = Literal["light", "dark"]
 
@@ -181,6 +192,19 @@ def format_number(value: float, characters: int = 5) -> str:
     if len(short) > characters:
         short = f"{sign}0" if int(exponent) < 0 else f"{sign}∞"  # no room at all: what it is near to
     return short.replace("-", "−")
+
+
+def tidy(values: ArrayLike, largest: float | None = None) -> Any:
+    """Fractions rounded to three digits of the `largest` magnitude (by default their own); integers as they are.
+
+    >>> tidy([0.7071, -1.4142]).tolist(), tidy([127.5, 3.25]).tolist(), tidy([3, 4]).tolist()
+    ([0.71, -1.41], [128.0, 3.0], [3, 4])
+    """
+    array = np.asarray(values)
+    if fraction_free(array) and (largest is None or float(largest).is_integer()):
+        return array
+    reach = largest if largest else float(np.abs(array[np.isfinite(array)]).max(initial=0))
+    return np.round(array, max(2 - math.floor(math.log10(reach)), 0)) if reach else array
 
 
 def fraction_free(values: ArrayLike) -> bool:

@@ -85,7 +85,7 @@ class Step:
 
     @property
     def extent(self) -> tuple[int, ...]:
-        """Canvas cells that the window spans, per axis (the holes of a dilated kernel count)."""
+        """Canvas cells from the first tap to the last, per axis."""
         return tuple(indices[-1] - indices[0] + 1 for indices in self.window)
 
 
@@ -108,7 +108,7 @@ class Stamp:
     products: Array
     """value * kernels."""
     inside: Array
-    """Boolean (kh, kw): which taps fall on the output and are not cut off."""
+    """Boolean (kh, kw): which taps are not cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +186,7 @@ class Trace:
         elif picture.ndim == spatial:
             picture = picture[np.newaxis]
         if picture.ndim != spatial + 1:
-            expected = f"one picture: (C, ...) with {spatial} spatial axes"
-            raise ArgumentValueError("x", picture, expected, kernel_shape=kernels.shape)
+            raise ArgumentValueError("x", picture, f"(C, ...) with {spatial} spatial axes", kernel_shape=kernels.shape)
         bias = None if b is None else _numbers("b", b)
         if transposed:
             if padding_mode != "zeros":
@@ -294,11 +293,9 @@ class Trace:
             inside = inside[..., np.newaxis] & along
         members = self.w.shape[1]
         first = channel // (len(self.x) // self.problem.groups) * members
-        value = self.x[place]
-        channels = tuple(range(first, first + members))
-        return Stamp(
-            index, place, value.item(), targets, window, channels, self.w[channel], value * self.w[channel], inside
-        )
+        value, channels = self.x[place], tuple(range(first, first + members))
+        kernels = self.w[channel]
+        return Stamp(index, place, value.item(), targets, window, channels, kernels, value * kernels, inside)
 
     def stamps(self) -> Iterator[Stamp]:
         """All stamps in order."""
@@ -321,7 +318,8 @@ class Trace:
     def describe(self) -> str:
         """The convolution in one line: ``3×3 kernel, stride 2, padding 1: 5×5 → 3×3``."""
         axes = self.problem.axes
-        words = [_times(axis.kernel for axis in axes) + " kernel"]
+        taps = _times(axis.kernel for axis in axes)
+        words = [f"{taps} kernel" if len(axes) > 1 else f"kernel of {taps}"]
         if self.transposed:
             words[0] += ", transposed"
         if any(axis.stride != 1 for axis in axes):

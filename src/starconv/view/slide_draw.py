@@ -1,0 +1,289 @@
+"""How a sliding kernel is laid out on its canvas: the places of its grids, and the pieces that every frame is made of.
+
+Left the input with its padding and the window, in the middle the arithmetic (patch ⊙ kernel = products), right the
+output as far as it is known, and below everything written out as one sum. With one spatial axis the three stand one
+above the other, and the channels are the rows of one grid.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .canvas import SMALLEST_NUMBER, Canvas, Grid, number_size, numbers
+from .theme import Theme, data_limits, format_number, matplotlib, text_width, tidy
+from .trace import Trace
+
+__all__ = ["Scene", "Stack", "reach_of"]
+
+Array = NDArray[Any]
+
+MARGIN = 0.3
+LARGEST_CELL = 0.52
+HEADING = 0.32
+"""Height above a grid for what it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The grids of one array (C, H, W), one under the other; or of (C, W) as one grid with a row per channel."""
+
+    grids: tuple[Grid, ...]
+    flat: bool
+
+    def boxes(self, channel: int, window: Sequence[Sequence[int]]) -> Iterator[tuple[float, float, float, float]]:
+        """The cell of every tap of a window."""
+        for place in np.ndindex(*(len(along) for along in window)):
+            yield self.box(channel, [along[at] for along, at in zip(window, place, strict=True)])
+
+    def box(
+        self, channel: int, place: Sequence[int], size: Sequence[int] = (1, 1)
+    ) -> tuple[float, float, float, float]:
+        """(left, top, width, height) of the cell at `place`, or of `size` cells from there."""
+        if self.flat:
+            return self.grids[0].box(channel, place[0], 1, size[0])
+        return self.grids[channel].box(*place, *size)
+
+
+class Scene:
+    """A trace on a canvas. Subclasses say what one frame is; ``drawn`` holds the grids of the frame drawn last."""
+
+    def __init__(self, trace: Trace, theme: Theme, title: str) -> None:
+        self.trace = trace
+        # Several channels stand one above the other: a larger sheet, of the same shape, keeps their numbers readable.
+        tallest = max(np.prod(shape[:2]) for shape in (trace.canvas.shape, trace.stamped_shape))
+        scale = 1.35 if trace.spatial == 2 and max(len(trace.x), len(trace.output)) > 1 and tallest > 12 else 1.0
+        self.canvas = Canvas(theme, 9.6 * scale, 5.4 * scale)
+        self.theme = theme
+        self.drawn: dict[str, Any] = {}
+        # Fractions are rounded to three digits of the largest number of their kind, in all frames alike.
+        self.reach = {key: reach_of(values) for key, values in (("input", trace.x), ("kernel", trace.w))}
+        self.reach["products"] = self.reach["input"] * self.reach["kernel"]
+        self.reach["output"] = reach_of(trace.output)
+        self.flat = trace.spatial == 1
+        self.signed_input = bool(trace.canvas.min(initial=0) < 0)
+        self.input_limits = data_limits(trace.x, signed=self.signed_input)
+        words, _, sizes = title.partition(": ")
+        self.canvas.text(
+            MARGIN, 0.33, f"{words}:  {sizes}" if sizes else words, size=theme.title_size, across="left", weight="bold"
+        )
+
+    # What a subclass fills in.
+    frames: int
+
+    def draw(self, number: int) -> list[Any]:
+        """The artists of frame `number`."""
+        raise NotImplementedError
+
+    # Layout.
+
+    def lay_out(self, shapes: tuple[Sequence[int], Sequence[int]], rows: int, kernel: Sequence[int]) -> None:
+        """Decide where the two big arrays `shapes`, and the arithmetic of `rows` rows with `kernel`, stand."""
+        if self.flat:
+            self._lay_out_flat(shapes, rows, kernel)
+            return
+        top, height = 0.72, self.canvas.height - 1.68
+        self.middle_rows = rows
+        cell, width = self._middle_size(rows, kernel, height)
+        room = self.canvas.width - 2 * MARGIN - width - 2 * 0.42
+        columns = shapes[0][2] + shapes[1][2]
+        tall = min((height - HEADING * shape[0]) / (shape[0] * shape[1]) for shape in shapes)
+        side = min(LARGEST_CELL, room / columns, tall)
+        if side < 0.11:  # pictures: each side takes half, whatever the other's size
+            sides = [
+                min(LARGEST_CELL, room / 2 / shape[2], (height - HEADING * shape[0]) / (shape[0] * shape[1]))
+                for shape in shapes
+            ]
+        else:
+            sides = [side, side]
+        # The headings of several grids need some room of their own.
+        widths = [
+            max(side * shape[2], 1.35 if shape[0] > 1 else 0.0) for side, shape in zip(sides, shapes, strict=True)
+        ]
+        slack = (self.canvas.width - 2 * MARGIN - sum(widths) - width) / 2
+        lefts = (MARGIN + min(slack, 0.5) / 2, self.canvas.width - MARGIN - widths[1] - min(slack, 0.5) / 2)
+        between = (lefts[0] + widths[0], lefts[1])
+        self.stacks = [
+            self._column(shape, left, top, height, side) for shape, left, side in zip(shapes, lefts, sides, strict=True)
+        ]
+        self.middle = (sum(between) / 2 - width / 2, top, cell, width, height)
+        middle_y = top + height / 2 + HEADING / 2
+        self.arrow_gaps = [
+            ((between[0] + 0.1, middle_y), (self.middle[0] - 0.1, middle_y)),
+            ((self.middle[0] + width + 0.1, middle_y), (between[1] - 0.1, middle_y)),
+        ]
+
+    def _middle_size(self, rows: int, kernel: Sequence[int], height: float) -> tuple[float, float]:
+        """Cell side and width of the arithmetic: patch ⊙ kernel in a row and = products below, or all in a row."""
+        kh, kw = kernel
+        if rows == 1:
+            cell = min(0.46, (3.3 - 0.4) / (2 * kw), (height - 2 * HEADING - 0.1) / (2 * kh))
+            return cell, max(2 * kw * cell + 0.4, 1.6)
+        cell = min(0.4, (3.9 - 1.2) / (3 * kw), (height - HEADING - 0.12 * rows) / (rows * kh))
+        return cell, 3 * kw * cell + 1.2
+
+    def _column(self, shape: Sequence[int], left: float, top: float, height: float, side: float) -> list[Grid]:
+        channels, rows, columns = shape
+        each = HEADING + rows * side
+        gap = (height - channels * each) / (channels + 1)
+        start = top + gap
+        return [Grid(left, start + n * (each + gap) + HEADING, side, rows, columns, 0.0) for n in range(channels)]
+
+    def _lay_out_flat(self, shapes: tuple[Sequence[int], Sequence[int]], rows: int, kernel: Sequence[int]) -> None:
+        width = self.canvas.width - 2 * MARGIN
+        heights = shapes[0][0] + shapes[1][0] + rows
+        side = min(
+            LARGEST_CELL,
+            width / max(shapes[0][1], shapes[1][1]),
+            (self.canvas.height - 1.65 - 3 * HEADING - 0.4) / heights,
+        )
+        cell = min(LARGEST_CELL, side if side > 0.3 else 0.45, (width - 1.6) / (3 * kernel[0]))
+        used = 3 * HEADING + (shapes[0][0] + shapes[1][0]) * side + rows * cell
+        gap = (self.canvas.height - 1.65 - used) / 2
+        top = 0.72
+        self.middle_rows = rows
+        grids = []
+        tops = (top + HEADING, top + 3 * HEADING + shapes[0][0] * side + rows * cell + 2 * gap)
+        for shape, y in zip(shapes, tops, strict=True):
+            grids.append([Grid((self.canvas.width - shape[1] * side) / 2, y, side, shape[0], shape[1], 0.0)])
+        self.stacks = grids
+        middle = 3 * kernel[0] * cell + 1.6
+        self.middle = ((self.canvas.width - middle) / 2, tops[0] + shapes[0][0] * side + gap, cell, middle, 0.0)
+        self.arrow_gaps = []
+
+    # Things that are drawn.
+
+    def heading(self, x: float, y: float, text: str, colour: str, width: float | None = None) -> Any:
+        """What a grid is, above it."""
+        return self.canvas.text(
+            x, y - 0.07, text, colour=colour, across="left", along="bottom", weight="bold", width=width
+        )
+
+    def big(self, stack: list[Grid], values: Array, **options: Any) -> Stack:
+        """Draw (C, ...) `values` into the places that `lay_out` chose."""
+        rows = values[np.newaxis] if self.flat else values
+        hatched, shown = options.pop("hatched", None), options.pop("shown", None)
+        shown = shown if shown is None else (shown[np.newaxis] if self.flat else shown)
+        grids = tuple(
+            self.canvas.grid(
+                layer,
+                left=grid.left,
+                top=grid.top,
+                cell=grid.cell,
+                hatched=None if hatched is None else np.broadcast_to(hatched, layer.shape),
+                shown=None if shown is None else shown[number],
+                **options,
+            )
+            for number, (layer, grid) in enumerate(zip(rows, stack, strict=True))
+        )
+        return Stack(grids, self.flat)
+
+    def tidied(self, values: Array | float, kind: str) -> Any:
+        """`values` as they are shown: of one kind ("input", "kernel", "products", "output"), rounded alike."""
+        return tidy(values, self.reach[kind])
+
+    def as_pixels(self, grid: Grid, values: Array) -> bool:
+        """Whether the numbers of `values` could not be read in cells of this grid's size."""
+        if values.size > 1600 or grid.cell < 0.12:
+            return True
+        return number_size([format_number(v) for v in values.flat], grid.cell, self.theme) < SMALLEST_NUMBER + 1
+
+    def marks(self, boxes: Iterable[tuple[float, float, float, float]], colour: str, zorder: float = 1.15) -> Any:
+        """Fill of several cells."""
+        corners = [[(x, y), (x + width, y), (x + width, y + height), (x, y + height)] for x, y, width, height in boxes]
+        collection = matplotlib("collections").PolyCollection(
+            corners, facecolors=colour, edgecolors=self.theme.muted, linewidths=0.8, zorder=zorder
+        )
+        return self.canvas.axes.add_artist(collection)
+
+    def sign(self, x: float, y: float, text: str) -> Any:
+        """⊙, =, Σ between grids."""
+        return self.canvas.text(x, y, text, size=17, colour=self.theme.muted)
+
+    def sentence(self, lines: list[str]) -> list[Any]:
+        """The sum written out, at the bottom: up to three lines, as large as they fit."""
+        room = self.canvas.width - 2 * MARGIN
+        widest = max(text_width(line, 10.0) for line in lines) * 1.03
+        size = min(self.theme.label_size + 1, 10.0 * room / widest)
+        pitch = size * 1.45 / 72
+        top = self.canvas.height - 0.42 - (len(lines) - 1) * pitch / 2
+        return [
+            self.canvas.text(self.canvas.width / 2, top + n * pitch, line, size=size) for n, line in enumerate(lines)
+        ]
+
+    def small_numbers(
+        self, boxes: Iterable[tuple[float, float, float, float]], values: Array, side: float
+    ) -> list[Any]:
+        """The kernel's numbers, small, at the lower right of the window's cells."""
+        texts = [format_number(v, 4) for v in self.tidied(values, "kernel").flat]
+        if side < 0.34 or max(map(len, texts)) > 3:
+            return []
+        axes, colour = self.canvas.axes, self.theme.kernel
+        size = max(side * 72 * 0.2, 6.0)
+        placed = [(x + 0.8 * w, y + 0.84 * h, text) for (x, y, w, h), text in zip(boxes, texts, strict=True)]
+        return [numbers(axes, placed, size, colour, 1.4)]
+
+    def arithmetic(
+        self, rows: list[tuple[Array, Array, Array, Array]], names: tuple[str, str, str], sums: list[Any]
+    ) -> list[Any]:
+        """patch ⊙ kernel = products for every channel; `rows` of (first, kernel, products, hatched)."""
+        x, top, cell, width, height = self.middle
+        look = self.theme
+        artists: list[Any] = []
+        fills = (look.input_fill, look.kernel_fill, look.accent_fill)
+        colours = (look.input, look.kernel, look.accent)
+        keys = ("first", "kernel", "products")
+        drawn: dict[str, list[Grid]] = {key: [] for key in keys}
+        if self.flat:
+            groups = [[np.concatenate([np.atleast_2d(row[part]) for row in rows]) for part in range(4)]]
+        else:
+            groups = [list(row) for row in rows]
+        for number, group in enumerate(groups):
+            kh, kw = group[1].shape
+            span, tall = kw * cell, kh * cell
+            if len(groups) == 1 and not self.flat:
+                y = top + (height - 2 * HEADING - 2 * tall - 0.1) / 2 + HEADING
+                first = group[0].shape[1] * cell
+                left = x + (width - (span + first + 0.4)) / 2
+                spots = [(left, y), (left + first + 0.4, y), (left + first + 0.4, y + tall + HEADING + 0.1)]
+                signs = [(left + first + 0.2, y + tall / 2, "⊙"), (spots[2][0] - 0.22, spots[2][1] + tall / 2, "=")]
+            else:
+                pitch = (height - HEADING) / len(groups)
+                y = top + HEADING + (number + 0.5) * pitch - tall / 2 if not self.flat else top + HEADING
+                first = group[0].shape[1] * cell
+                gap = 0.4 if not self.flat else 0.5
+                left = x + (width - (2 * span + first + 2 * gap) - (0.4 if not self.flat else 0.0)) / 2
+                spots = [(left, y), (left + first + gap, y), (left + first + span + 2 * gap, y)]
+                signs = [(left + first + gap / 2, y + tall / 2, "⊙"), (spots[2][0] - gap / 2, y + tall / 2, "=")]
+            for part, key in enumerate(keys):
+                values = self.tidied(np.atleast_2d(group[part]), "input" if key == "first" else key)
+                spot = (spots[part][0], spots[part][1] + (tall - values.shape[0] * cell) / 2)
+                grid = self.canvas.grid(
+                    values,
+                    left=spot[0],
+                    top=spot[1],
+                    cell=cell,
+                    mode="numbers" if cell > 0.16 else "auto",
+                    fill=fills[part],
+                    hatched=group[3] if part == 0 else None,
+                    colormap=look.signed if part or self.signed_input else look.grey,
+                )
+                drawn[key].append(grid)
+                artists += grid.artists
+                if number == 0:
+                    artists.append(self.heading(spot[0], spot[1], names[part], colours[part], None))
+            artists += [self.sign(*sign) for sign in signs]
+            if len(groups) > 1 and sums:
+                total = f"Σ {format_number(float(self.tidied(sums[number], 'products')), 7)}"
+                artists.append(
+                    self.canvas.text(spots[2][0] + span + 0.1, y + tall / 2, total, across="left", colour=look.accent)
+                )
+        self.drawn.update(drawn)
+        return artists
+
+
+def reach_of(values: Array) -> float:
+    """Largest finite magnitude."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0))
