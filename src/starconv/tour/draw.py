@@ -29,7 +29,8 @@ def brightness(values: ArrayLike) -> Colours:
     """Values from 0 (black) to 1 (white), (H, W) or (H, W, 3), as 8-bit colours (H, W, 3)."""
     array = np.asarray(values, dtype=np.float64)
     pixels = np.rint(255 * array.clip(0, 1)).astype(np.uint8)
-    return np.repeat(pixels[..., np.newaxis], 3, axis=-1) if pixels.ndim == 2 else pixels
+    colours: Colours = np.repeat(pixels[..., np.newaxis], 3, axis=-1) if pixels.ndim == 2 else pixels
+    return colours
 
 
 def signed(values: ArrayLike, limit: float) -> Colours:
@@ -39,7 +40,8 @@ def signed(values: ArrayLike, limit: float) -> Colours:
     places = np.linspace(-1, 1, len(SIGNED_STOPS))
     stops = np.array(SIGNED_STOPS, dtype=np.float64)
     channels = [np.interp(position, places, stops[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colours: Colours = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def scale_limit(values: ArrayLike, percent: float = 99.5) -> float:

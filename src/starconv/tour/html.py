@@ -8,7 +8,7 @@ import keyword
 import tokenize
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,14 @@ __all__ = [
     "table",
 ]
 
-Mark = tuple[float, float, float, float, str]
-"""Something to point at in a picture: top, left, height and width in pixels, and its letter."""
+
+class Mark(NamedTuple):
+    """A square of pixels in a picture to point at: its upper left corner, its side, and the letter beside it."""
+
+    corner: tuple[int, int]
+    side: int
+    letter: str = ""
+    letter_left: bool = False
 
 
 def digits(value: float, places: int = 2) -> str:
@@ -89,12 +95,11 @@ def grid(
     colours = palette(values)
     lines = []
     for i, line in enumerate(values):
-        cells = "".join(
-            f'<td data-at="{i},{j}" style="background:{draw.hex_colour(colours[i, j])};color:{draw.ink(colours[i, j])}">'
-            f"{text(value)}</td>"
-            for j, value in enumerate(line)
-        )
-        lines.append(f"<tr>{cells}</tr>")
+        cells = []
+        for j, value in enumerate(line):
+            style = f"background:{draw.hex_colour(colours[i, j])};color:{draw.ink(colours[i, j])}"
+            cells.append(f'<td data-at="{i},{j}" style="{style}">{text(value)}</td>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     attribute = f' id="{id}"' if id else ""
     return f'<table class="grid {kind}"{attribute}><caption>{label}</caption><tbody>{"".join(lines)}</tbody></table>'
 
@@ -120,27 +125,26 @@ def picture(
     style = (
         f"width:min({100 * width:.4g}%,{27 * width * width_px / height_px:.4g}rem);aspect-ratio:{width_px}/{height_px}"
     )
+    image = f'<img src="{draw.data_uri(pixels)}" width="{width_px}" height="{height_px}" alt="{escape(alt)}">'
     return (
-        f'<div class="picture"><div class="frame{crisp}" style="{style}">'
-        f'<img src="{draw.data_uri(pixels)}" width="{width_px}" height="{height_px}" alt="{escape(alt)}">{overlay}</div>'
+        f'<div class="picture"><div class="frame{crisp}" style="{style}">{image}{overlay}</div>'
         f'<div class="label">{label}</div>{footer}</div>'
     )
 
 
 def _ring(mark: Mark, width: int, height: int) -> str:
-    top, left, rows, columns, letter = mark
     # A patch of few pixels would be a speck: the ring is at least a fiftieth of the picture.
-    radius = max(0.62 * max(rows, columns), 0.02 * max(width, height))
-    x, y = left + columns / 2, top + rows / 2
+    radius = max(0.62 * mark.side, 0.02 * max(width, height))
+    y, x = (position + mark.side / 2 for position in mark.corner)
     size = 0.05 * max(width, height)
-    at_right = x + radius + 2 * size < width
+    at_right = x + radius + 2 * size < width and not mark.letter_left
     text_x = x + radius + 0.3 * size if at_right else x - radius - 0.3 * size
     text_y = min(max(y, size / 2), height - size / 2)
     anchor = "start" if at_right else "end"
     circle = f'cx="{x:g}" cy="{y:g}" r="{radius:.4g}"'
     return (
         f'<circle class="halo" {circle}/><circle class="ring" {circle}/>'
-        f'<text x="{text_x:.4g}" y="{text_y:.4g}" font-size="{size:.4g}" text-anchor="{anchor}">{letter}</text>'
+        f'<text x="{text_x:.4g}" y="{text_y:.4g}" font-size="{size:.4g}" text-anchor="{anchor}">{mark.letter}</text>'
     )
 
 

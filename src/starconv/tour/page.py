@@ -14,7 +14,8 @@ __all__ = ["page"]
 def page(sections: Sequence[tuple[Section, str]], picture_name: str, version: str) -> str:
     """The whole page, from the sections and the HTML of what each shows.
 
-    A browser is told not to load anything from anywhere (Content-Security-Policy); style, script and pictures are inside.
+    A browser is told not to load anything from anywhere (Content-Security-Policy): style, script and pictures are in
+    the page.
     """
     folder = resources.files(__package__)
     style = (folder / "style.css").read_text(encoding="utf-8")
@@ -47,9 +48,9 @@ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-sr
 <header>
 <p class="kicker">A tour with starconv {escape(version)}</p>
 <h1>Convolution, on your own picture</h1>
-<p class="lead">What a convolution computes, what it finds, how it becomes a layer and a matrix, and how it learns. Every \
-number and every picture on this page was computed by the Python lines beside it, from <strong>{escape(picture_name)}\
-</strong>.</p>
+<p class="lead">What a convolution computes, what it finds, how it becomes a layer and a matrix, and how it learns. \
+Every number and every picture on this page was computed by the Python lines beside it, from \
+<strong>{escape(picture_name)}</strong>.</p>
 <ol class="contents">{contents}</ol>
 </header>
 {body}

@@ -5,10 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Names", "Section", "run"]
+from numpy.typing import NDArray
+
+__all__ = ["Names", "Numbers", "Section", "run"]
 
 Names = dict[str, Any]
 """The variables of the tour's program: what the lines of this section and all before it have computed."""
+
+
+Numbers = NDArray[Any]
+"""An array of numbers of any dtype: what the sections draw."""
 
 
 @dataclass(frozen=True, slots=True)

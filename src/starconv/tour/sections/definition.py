@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from typing import TypedDict
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ..draw import brightness, signed
 from ..html import digits, figure, grid, paragraphs, row, shape, sign, table
 from ..mathml import formula, inline, name, number, op, sub, summation
 from ..mathml import row as terms
-from ..section import Names, Section
+from ..section import Names, Numbers, Section
 
 CODE = """\
 K = np.array([[-1, -1, -1],
@@ -33,6 +34,18 @@ assert np.array_equal(products.sum(axis=(2, 3)), O)
 """
 
 
+class Step(TypedDict):
+    """What the page shows for one output, all as text: nothing is left to compute in the browser."""
+
+    title: str
+    output: str
+    inputs: list[str]
+    taps: list[str]
+    terms: list[str]
+    products: list[str]
+    sum: str
+
+
 def show(names: Names) -> str:
     """The three matrices, the step through all outputs, and all of them as a list."""
     x, k, o, products = names["X"], names["K"], names["O"], names["products"]
@@ -49,7 +62,7 @@ def show(names: Names) -> str:
     steps = _steps(x, k, o, products)
     limit = float(max(abs(o).max(), 1))
     stage = row(
-        grid(x, f"<var>X</var> {shape(x)}", palette=lambda v: brightness(v / 9), id="step-x"),
+        grid(x, f"<var>X</var> {shape(x)}", palette=lambda v: brightness(np.asarray(v, float) / 9), id="step-x"),
         "⋆",
         grid(k, f"<var>K</var> {shape(k)}", palette=partial(signed, limit=1), text=sign, id="step-k"),
         "=",
@@ -102,12 +115,9 @@ def show(names: Names) -> str:
     )
 
 
-def _steps(
-    x: np.ndarray, k: np.ndarray, o: np.ndarray, products: np.ndarray
-) -> "list[dict[str, object] | dict[str, str | list[str]]]":
-    """What the page shows for each output, all as text: nothing is left to compute in the browser."""
+def _steps(x: Numbers, k: Numbers, o: Numbers, products: Numbers) -> list[Step]:
     down, across = convolution_axes(x.shape, k.shape)
-    steps = []
+    steps: list[Step] = []
     for i in range(down.output):
         for j in range(across.output):
             rows, columns = down.reads(i), across.reads(j)

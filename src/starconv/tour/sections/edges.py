@@ -2,11 +2,9 @@
 
 from functools import partial
 
-import numpy as np
-
 from ..draw import brightness, signed
 from ..html import digits, figure, grid, paragraphs, row, shape, sign
-from ..section import Names, Section
+from ..section import Names, Numbers, Section
 
 CODE = """\
 from starconv.data.synthetic import edges_picture
@@ -43,7 +41,7 @@ def show(names: Names) -> str:
     )
 
 
-def _how_many(response: np.ndarray) -> str:
+def _how_many(response: Numbers) -> str:
     return "nothing" if not response.any() else "something"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...data.kernels import format_kernel
 from ..draw import brightness, scale_limit, signed
-from ..html import digits, figure, grid, legend, paragraphs, picture, row, shape
+from ..html import Mark, digits, figure, grid, legend, paragraphs, picture, row, shape
 from ..mathml import formula, name, op, sub, summation
 from ..section import Names, Section
 
@@ -35,27 +35,28 @@ def show(names: Names) -> str:
     rgb, weights, layer = names["rgb"], names["weights"], names["layer"]
     steps, total, output, bias = names["steps"], names["total"], names["output"], names["bias"]
     limit = scale_limit(np.stack([*steps, total]), 99.9)
-    at = tuple(int(position) for position in names["at"])
+    at = int(names["at"][0]), int(names["at"][1])
+    ring = Mark(at, 1)
     kernel_palette = partial(signed, limit=float(np.abs(weights[0]).max()))
     columns = []
-    for r, channel in enumerate(CHANNELS):
+    for number, channel in enumerate(CHANNELS):
         columns.append(
             '<div class="step">'
-            + picture(brightness(rgb[r]), f"<var>X</var>[{r}] {channel}", alt=f"The {channel} channel")
+            + picture(brightness(rgb[number]), f"<var>X</var>[{number}] {channel}", alt=f"The {channel} channel")
             + '<span class="operator">⋆</span>'
             + grid(
-                weights[0, r],
-                f"<var>K</var>[0][{r}]",
+                weights[0, number],
+                f"<var>K</var>[0][{number}]",
                 palette=kernel_palette,
                 kind="small",
                 text=_fraction,
             )
             + '<span class="operator">=</span>'
             + picture(
-                signed(steps[r], limit),
-                f"step {r}: {digits(steps[r][at])} at ◯",
+                signed(steps[number], limit),
+                f"step {number}: {digits(steps[number][at])} at ◯",
                 alt=f"Channel {channel} convolved",
-                marks=[(*at, 1, 1, "")],
+                marks=[ring],
             )
             + "</div>"
         )
@@ -65,14 +66,14 @@ def show(names: Names) -> str:
             signed(total, limit),
             f"sum of the steps {shape(total)}",
             alt="The sum of the three",
-            marks=[(*at, 1, 1, "")],
+            marks=[ring],
             footer=legend(limit),
         ),
         picture(
             signed(output, limit),
             f"<var>O</var>[0] = sum + ({digits(bias[0])}) {shape(output)}",
             alt="The first output channel",
-            marks=[(*at, 1, 1, "")],
+            marks=[ring],
             footer=legend(limit),
         ),
         picture(
@@ -140,7 +141,7 @@ def _boxes(given: tuple[int, ...], kernels: tuple[int, ...], made: tuple[int, ..
     parts = [_stack(20, 60, 120, given[0], "x"), _label(80, 232, f"{given[0]} × {given[1]} × {given[2]}", "input X")]
     for s in range(kernels[0]):
         y = 50 + 84 * s
-        parts += [_stack(265, y, 34, kernels[1], f"k{s}"), f'<text x="336" y="{y + 24}">K[{s}]</text>']
+        parts += [_stack(265, y, 34, kernels[1], f"o{s}"), f'<text x="336" y="{y + 24}">K[{s}]</text>']
         parts.append(f'<path class="arrow" d="M 178 {112 + 8 * s} C 215 {112 + 8 * s}, 215 {y + 22}, 255 {y + 22}"/>')
         parts.append(f'<path class="arrow" d="M 372 {y + 22} C 410 {y + 22}, 410 {112 + 8 * s}, 440 {112 + 8 * s}"/>')
         parts.append(f'<text class="quiet" x="400" y="{y + (-2 if s == 0 else 52)}">+ b[{s}]</text>')
@@ -157,11 +158,10 @@ def _stack(x: float, y: float, size: float, count: int, kind: str) -> str:
     sheets = []
     gap = 14 if size > 60 else 8
     for sheet in reversed(range(count)):
-        number = kind[1:] if kind[0] == "k" else str(sheet)
-        name_ = f"o{number}" if kind[0] in "ko" else f"x{sheet}"
+        colour = f"{kind}{sheet}" if len(kind) == 1 else kind
         offset = gap * sheet
         sheets.append(
-            f'<rect class="{name_}" x="{x + offset}" y="{y + offset * 0.7:g}" width="{size}" height="{size}" rx="3"/>'
+            f'<rect class="{colour}" x="{x + offset}" y="{y + offset * 0.7:g}" width="{size}" height="{size}" rx="3"/>'
         )
     return "".join(sheets)
 

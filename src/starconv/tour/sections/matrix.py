@@ -7,7 +7,7 @@ import numpy as np
 from ..draw import signed
 from ..html import digits, figure, grid, paragraphs, row, shape, sign
 from ..mathml import formula, name, op, sup
-from ..section import Names, Section
+from ..section import Names, Numbers, Section
 
 CODE = """\
 W = np.arange(1, 10).reshape(3, 3)              # nine numbers, all different
@@ -132,7 +132,7 @@ def _bytes(count: float) -> str:
     return f"{digits(round(count, 1), 1)} TB"
 
 
-def _kernel(w: np.ndarray) -> str:
+def _kernel(w: Numbers) -> str:
     cells = "".join(
         "<tr>" + "".join(f'<td class="e{p}{q}">{w[p, q]}</td>' for q in range(w.shape[1])) + "</tr>"
         for p in range(w.shape[0])
@@ -140,9 +140,7 @@ def _kernel(w: np.ndarray) -> str:
     return f'<table class="grid"><caption><var>W</var> {shape(w)}</caption><tbody>{cells}</tbody></table>'
 
 
-def _matrix(
-    entries: np.ndarray, w: np.ndarray, row_size: tuple[int, ...], column_size: tuple[int, ...], label: str
-) -> str:
+def _matrix(entries: Numbers, w: Numbers, row_size: tuple[int, ...], column_size: tuple[int, ...], label: str) -> str:
     """Every entry of A in the colour of its kernel entry, with lines between the picture's rows."""
     places = {int(value): place for place, value in np.ndenumerate(w)}
     rows, columns = entries.shape
@@ -154,8 +152,9 @@ def _matrix(
             parts.append(f'<text class="e{p}{q}" x="{j + 0.5:g}" y="{i + 0.53:g}">{value}</text>')
     parts += [f'<path d="M0 {i}H{columns}"/>' for i in range(0, rows + 1, row_size[1])]
     parts += [f'<path d="M{j} 0V{rows}"/>' for j in range(0, columns + 1, column_size[1])]
+    box = f"-.1 -.1 {columns + 0.2:g} {rows + 0.2:g}"
     return (
-        f'<div class="matrix" style="flex:0 1 {1.5 * columns:g}rem"><svg viewBox="-.1 -.1 {columns + 0.2:g} {rows + 0.2:g}" role="img" '
+        f'<div class="matrix" style="flex:0 1 {1.5 * columns:g}rem"><svg viewBox="{box}" role="img" '
         f'aria-label="{label}, {rows} x {columns}">{"".join(parts)}</svg></div>'
     )
 

@@ -90,8 +90,8 @@ def show(names: Names) -> str:
             "pictures "
             "smaller on the way to an answer. "
             + _unread(unread)
-            + " Look at the frame of the padded response: next to the zeros outside, a light picture has an edge that is not "
-            "in the picture."
+            + " Look at the frame of the padded response: next to the zeros outside, a light picture has an edge that "
+            "is not in the picture."
         )
         + figure(
             pictures,
@@ -121,7 +121,10 @@ def _unread(unread: list[int]) -> str:
         for count, line in zip(unread, ("row at the bottom", "column at the right"), strict=True)
         if count
     )
-    return f"The ⌊ ⌋ means that steps which do not fit are left out: with stride 2 and padding 1 no output reads {where} of the padded picture."
+    return (
+        "The ⌊ ⌋ means that steps which do not fit are left out: with stride 2 and padding 1 no output reads "
+        f"{where} of the padded picture."
+    )
 
 
 def _diagram(axis: Axis) -> str:

@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 
 from ..draw import brightness, signed
-from ..html import digits, figure, grid, legend, paragraphs, picture, row, shape, sign
+from ..html import Mark, digits, figure, grid, legend, paragraphs, picture, row, shape, sign
 from ..mathml import formula, name, op, sub
-from ..section import Names, Section
+from ..section import Names, Numbers, Section
 
 CODE = """\
 # The patches that look most and least like the kernel.
@@ -37,9 +37,9 @@ def show(names: Names) -> str:
     """The kernel against its best and worst patch, then a template cut out of the picture."""
     grey, k, response = names["grey"], names["K"], names["response"]
     side = k.shape[0]
-    marks = [(*map(int, names[place]), side, side, letter) for place, letter in (("best", "A"), ("worst", "B"))]
+    marks = [Mark(_position(names[place]), side, letter) for place, letter in (("best", "A"), ("worst", "B"))]
     matches = row(
-        *(_patch(letter, patch, place) for letter, patch, place in zip("AB", names["patches"], marks, strict=True)),
+        *(_patch(patch, mark) for patch, mark in zip(names["patches"], marks, strict=True)),
         grid(k, f"<var>K</var> {shape(k)}", palette=partial(signed, limit=1), text=sign),
         kind="equation",
     )
@@ -94,17 +94,22 @@ def show(names: Names) -> str:
 
 def _cut_out(names: Names) -> str:
     grey, template, match, t = names["grey"], names["T"], names["match"], int(names["t"])
-    home, opposite = tuple(map(int, names["home"])), tuple(map(int, names["opposite"]))
+    home, opposite = _position(names["home"]), _position(names["opposite"])
     limit = float(np.abs(match).max()) or 1.0
     own = float(np.abs(template).max()) or 1.0
     pictures = row(
-        picture(brightness(grey), f"<var>X</var> {shape(grey)}", alt="The picture", marks=[(*home, t, t, "C")]),
+        picture(
+            brightness(grey),
+            f"<var>X</var> {shape(grey)}",
+            alt="The picture",
+            marks=[Mark(home, t, "C"), Mark(opposite, t, "D", letter_left=True)],
+        ),
         picture(
             signed(match, limit),
             f"<var>X</var> ⋆ <var>T</var> {shape(match)}",
             alt="The response to the template",
             # One output stands for the patch whose upper left corner it is.
-            marks=[(*home, 1, 1, "C"), (*opposite, 1, 1, "D")],
+            marks=[Mark(home, 1, "C"), Mark(opposite, 1, "D", letter_left=True)],
             footer=legend(limit),
         ),
         picture(
@@ -132,12 +137,15 @@ def _cut_out(names: Names) -> str:
     )
 
 
-def _patch(letter: str, patch: np.ndarray, mark: tuple[float, float, float, float, str]) -> str:
-    label = f"{letter} at ({mark[0]}, {mark[1]})"
-    return grid(patch, label, palette=brightness)
+def _position(place: tuple[np.intp, ...]) -> tuple[int, int]:
+    return int(place[0]), int(place[1])
 
 
-def _inner_product(patch: np.ndarray, kernel: np.ndarray, score: float) -> str:
+def _patch(patch: Numbers, mark: Mark) -> str:
+    return grid(patch, f"{mark.letter} at {mark.corner}", palette=brightness)
+
+
+def _inner_product(patch: Numbers, kernel: Numbers, score: float) -> str:
     terms = (
         f"{digits(pixel)}·{f'({sign(weight)})' if weight < 0 else sign(weight)}"
         for pixel, weight in zip(patch.ravel(), kernel.ravel(), strict=True)
