@@ -28,7 +28,7 @@ class Entry:
     spread: float
     """(slowest - fastest block) / median."""
     spin: float
-    """Seconds that the process's threads went on using the processor after a block, median."""
+    """Processor seconds that idle threads burnt after a block, median: what a library takes from whoever runs next."""
     first: float
     """Seconds from the arrays to the first result: building a session, compiling, the first call."""
     error: float

@@ -1,7 +1,7 @@
 """Timing in alternating blocks: everyone in turn, rested, warmed up, then timed; medians over several rounds.
 
 The libraries compared keep their idle threads spinning for a while, so whoever runs right after another runs slow.
-Before every block we therefore sleep until this process has stopped using the processor, and report how long that took.
+Before every block we therefore sleep until this process has stopped using the processor, and report what it burnt.
 Block by block also evens out drift: everyone meets the machine's slow and fast minutes.
 """
 
@@ -39,7 +39,7 @@ class Timing:
     blocks: list[float] = field(default_factory=list)
     """Median seconds per call, one per block."""
     spins: list[float] = field(default_factory=list)
-    """Seconds that the process's threads stayed busy after a block."""
+    """Processor seconds that the process's idle threads burnt after a block."""
 
     @property
     def seconds(self) -> float:
@@ -69,24 +69,24 @@ def alternate(calls: Mapping[str, Call], effort: Effort) -> dict[str, Timing]:
 
 
 def settle(least: float, most: float = 0.5) -> float:
-    """Sleep at least `least` seconds, then on until this process uses no processor; how long it had been busy."""
-    start = time.perf_counter()
+    """Sleep at least `least` seconds, then on until this process uses no processor; the processor seconds it used."""
+    end = time.perf_counter() + most
+    used = time.process_time()
     time.sleep(least)
-    busy = 0.0
-    while time.perf_counter() - start < most:
+    while time.perf_counter() < end:
         before = time.process_time()
         time.sleep(0.002)
         if time.process_time() - before < 0.0005:
             break
-        busy = time.perf_counter() - start
-    return busy
+    return time.process_time() - used
 
 
 def _block(call: Call, effort: Effort) -> float:
     """Median seconds per call of one block, after a warm-up."""
-    once = min(_timed(call, 1) for _ in range(2)) if effort.seconds else _timed(call, 1)
-    if once > effort.patience:
-        return min(once, _timed(call, 1)) if effort.seconds else once
+    once = _timed(call, 1)
+    if once > effort.patience or not effort.seconds:
+        return once
+    once = min(once, _timed(call, 1))
     # Reading the clock costs some 0.1 µs: very short calls are timed several at a time.
     together = max(1, int(20e-6 / max(once, 1e-7)))
     samples: list[float] = []

@@ -1,5 +1,6 @@
 """What a benchmark asks of everyone who takes part: a reason to refuse, or a call without arguments."""
 
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -51,6 +52,16 @@ def symmetric_padding(problem: Problem) -> list[int] | None:
     """One padding per axis, or None where an axis has two."""
     pads = [(axis.before, axis.after) for axis in problem.axes]
     return [before for before, _ in pads] if all(before == after >= 0 for before, after in pads) else None
+
+
+def hopeless(problem: Problem) -> str | None:
+    """A reason to spare the reader minutes: layer libraries go tap by tap through large kernels of one channel.
+
+    A 31x31 kernel over 512x512 pixels, 0.25e9 products, takes torch and OpenVINO a second on two AVX2 cores.
+    """
+    taps = math.prod(axis.kernel for axis in problem.axes)
+    slow = taps > 225 and problem.in_channels == problem.groups and problem.multiply_adds > 1e9
+    return "tens of seconds a call: nothing for large kernels of one channel" if slow else None
 
 
 def is_filter(problem: Problem) -> bool:

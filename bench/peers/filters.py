@@ -67,6 +67,9 @@ class Ndimage(_Filter):
     name = "scipy.ndimage"
     module = "scipy"
 
+    def refuses(self, problem: Problem, operands: Operands) -> str | None:
+        return "half a minute a call" if problem.multiply_adds > 1e10 else super().refuses(problem, operands)
+
     def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
         from scipy import ndimage
 

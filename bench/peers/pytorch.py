@@ -9,7 +9,7 @@ import numpy as np
 from starconv.problem import Problem
 
 from ..shapes import Operands
-from .entrant import Entrant, symmetric_padding
+from .entrant import Entrant, hopeless, symmetric_padding
 
 BORDERS = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}
 
@@ -25,7 +25,7 @@ class Torch(Entrant):
             return f"no border {problem.border}"
         if problem.operation != "conv" and (symmetric_padding(problem) is None or problem.border != "constant"):
             return "gradients with one zero padding per axis only"
-        return None
+        return hopeless(problem)
 
     def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
         import torch

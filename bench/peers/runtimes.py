@@ -10,7 +10,7 @@ import numpy as np
 from starconv.problem import Problem
 
 from ..shapes import Operands
-from .entrant import Entrant
+from .entrant import Entrant, hopeless
 
 
 class _OneLayer(Entrant):
@@ -68,6 +68,9 @@ class OpenVINO(_OneLayer):
 
     name = "openvino"
     module = "openvino"
+
+    def refuses(self, problem: Problem, operands: Operands) -> str | None:
+        return super().refuses(problem, operands) or hopeless(problem)
 
     def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
         import openvino
