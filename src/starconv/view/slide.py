@@ -112,7 +112,7 @@ def slide(
     def player() -> str:
         from .player import player_page
 
-        return player_page(trace, title=description, theme=look.name)
+        return player_page(trace, title=description, theme=look.name, stamps=method == "stamp")
 
     return Animation(
         scene.canvas.figure,

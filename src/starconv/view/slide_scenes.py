@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from .canvas import number_size, numbers
 from .slide_draw import Scene, Stack
 from .theme import Theme, data_limits, format_number, text_width, tidy
-from .trace import Cell, Number, Part, Step, Trace, size_text
+from .trace import Cell, Number, Part, Stamp, Step, Trace, size_text
 
-__all__ = ["GatherScene", "StampScene", "sum_text"]
+__all__ = ["GatherScene", "StampScene", "stamp_text", "sum_text"]
 
 Array = NDArray[Any]
 
@@ -218,13 +218,7 @@ class StampScene(Scene):
             for kernel, products in zip(stamp.kernels, stamp.products, strict=True)
         ]
         artists += self.arithmetic(rows, ("value", "kernel", "stamp"), [])
-        where = "row " + ", column ".join(map(str, stamp.input[1:])) if not self.flat else f"element {stamp.input[1]}"
-        value = format_number(float(self.tidied(stamp.value, "input")))
-        where += f" of input {stamp.input[0]}" if len(trace.x) > 1 else ""
-        text = f"the {value} at {where} adds {value} times the kernel to the output"
-        if trace.b is not None and stamp.index + 1 == trace.x.size:
-            text += "; then the bias is added"
-        artists += self.sentence([text])
+        artists += self.sentence([stamp_text(trace, stamp, self.reach)])
         return artists
 
 
@@ -259,6 +253,16 @@ def sum_text(step: Step, reach: dict[str, float] | None = None) -> list[str]:
     pieces = [pieces[0], *("+ " + piece for piece in pieces[1:])]
     pieces[-1] += result
     return pieces
+
+
+def stamp_text(trace: Trace, stamp: Stamp, reach: dict[str, float]) -> str:
+    """What one stamp does, in a sentence."""
+    value = format_number(float(tidy(stamp.value, reach["input"])))
+    place = f"element {stamp.input[1]}" if trace.spatial == 1 else "row " + ", column ".join(map(str, stamp.input[1:]))
+    if len(trace.x) > 1:
+        place += f" of input {stamp.input[0]}"
+    last = trace.b is not None and stamp.index + 1 == trace.x.size
+    return f"the {value} at {place} adds {value} times the kernel to the output" + ("; then the bias is added" * last)
 
 
 def _bracketed(text: str, *, first: bool = False) -> str:
