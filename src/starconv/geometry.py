@@ -360,7 +360,10 @@ def _sizes(input_size: object) -> tuple[int, ...]:
         raise ArgumentTypeError("input_size", input_size, expected)
     if len(input_size) == 0:
         raise ArgumentValueError("input_size", input_size, expected + ", for at least one axis")
-    return per_axis("input_size", input_size, len(input_size), minimum=0)
+    try:
+        return per_axis("input_size", input_size, len(input_size), minimum=0)
+    except ArgumentValueError:
+        raise ArgumentValueError("input_size", input_size, expected) from None
 
 
 def _is_integer(value: object) -> bool:

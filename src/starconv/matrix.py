@@ -1,6 +1,6 @@
 """The convolution as what it is, a linear map: its sparse matrix A with vec(O) = A vec(X)."""
 
-from collections.abc import Sized
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
@@ -49,9 +49,8 @@ def conv_matrix(
            [0, 0, 1, 2]])
     """
     kernels = as_array("w", w)
-    kernels = kernels.astype(
-        sum_dtype(kernels)[0], copy=False
-    )  # an entry may be a sum, and scipy.sparse has no float16
+    # Not w's own dtype: an entry may be a sum, and scipy.sparse has no float16.
+    kernels = kernels.astype(sum_dtype(kernels)[0], copy=False)
     channels_given = kernels.ndim - 2 if kernels.ndim >= 3 else None
     spatial = kernels.ndim - 2 if kernels.ndim >= 3 else kernels.ndim
     if not 1 <= spatial <= 3:
@@ -61,10 +60,10 @@ def conv_matrix(
     if channels_given is None:
         kernels = kernels[np.newaxis, np.newaxis]
     groups = as_groups(groups)
-    count = spatial + 1 if isinstance(input_size, Sized) and len(input_size) == spatial + 1 else spatial
-    sizes = per_axis("input_size", input_size, count, minimum=0)
-    if count == spatial:
-        sizes = (kernels.shape[1] * max(groups, 1), *sizes)
+    if isinstance(input_size, (Sequence, np.ndarray)) and len(input_size) == spatial + 1:
+        sizes = per_axis("input_size", input_size, spatial + 1, minimum=0)
+    else:
+        sizes = (kernels.shape[1] * max(groups, 1), *per_axis("input_size", input_size, spatial, minimum=0))
     check_kernels((1, *sizes), kernels.shape, groups)
     axes = convolution_axes(sizes[1:], kernels.shape[2:], stride, padding, dilation)
     problem = Problem("conv", 1, sizes[0], len(kernels), axes, groups, border=border_of(padding_mode))
