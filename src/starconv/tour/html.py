@@ -44,10 +44,10 @@ def digits(value: float, places: int = 2) -> str:
     """A number as text: integers as they are, others with `places` decimals; tiny and huge ones as a power of ten."""
     number = float(value)
     if number.is_integer() and abs(number) < 1e15:
-        text = f"{int(number):,}".replace(",", "\u2009")
+        text = f"{int(number):,}".replace(",", "\u202f")
     elif abs(number) < 0.5 * 10**-places or abs(number) >= 1e7:
         mantissa, exponent = f"{number:.1e}".split("e")
-        text = f"{mantissa} · 10<sup>{sign(int(exponent))}</sup>"
+        text = f'<span class="shape">{mantissa} · 10<sup>{sign(int(exponent))}</sup></span>'
     else:
         text = f"{number:.{places}f}"
     return text.replace("-", "−")

@@ -2,7 +2,21 @@
 
 from html import escape
 
-__all__ = ["floor", "formula", "frac", "inline", "name", "number", "op", "row", "sub", "summation", "sup", "text"]
+__all__ = [
+    "floor",
+    "formula",
+    "frac",
+    "inline",
+    "name",
+    "number",
+    "op",
+    "row",
+    "sub",
+    "summation",
+    "sup",
+    "text",
+    "words",
+]
 
 
 def name(value: str) -> str:
@@ -56,6 +70,12 @@ def summation(below: str, above: str = "") -> str:
     # Large by its font size: without a mathematical font installed, browsers leave it small.
     sign = '<mo movablelimits="false" largeop="false" style="font-size:1.7em">∑</mo>'
     return f"<munderover>{sign}{below}{above}</munderover>" if above else f"<munder>{sign}{below}</munder>"
+
+
+def words(line: str) -> str:
+    """Symbols separated by spaces: letters are variables, digits numbers, everything else operators."""
+    parts = (name(word) if word.isalpha() else number(word) if word.isdigit() else op(word) for word in line.split())
+    return row(*parts)
 
 
 def formula(*parts: str) -> str:

@@ -15,7 +15,7 @@ __all__ = ["LARGEST_SIDE", "SMALLEST_SIDE", "opening"]
 
 SMALLEST_SIDE = 5
 """Pixels: the first example is 5 x 5 pixels of the picture."""
-LARGEST_SIDE = 720
+LARGEST_SIDE = 640
 """Pixels per side beyond which the tour goes on a smaller copy: more would not fit beside each other on a page."""
 
 _ASTRONAUT = """\
@@ -90,12 +90,12 @@ def _reading(path: str | os.PathLike[str], image: Image, factor: int) -> str:
 def _channels(channels: int) -> str:
     if channels == 1:
         return (
-            "grey = to_grey(picture).astype(np.float64)      # (H, W)\n"
-            "rgb = np.stack([grey, grey, grey])              # (3, H, W): red, green and blue are the same\n"
+            "grey = to_grey(picture).astype(np.float64)      # (H, W)\nrgb = np.stack([grey, grey, grey])             "
+            " # (3, H, W): red, green and blue are the same\n"
         )
     return (
-        "grey = to_grey(picture).astype(np.float64)      # (H, W)\n"
-        "rgb = np.moveaxis(picture, -1, 0)               # (3, H, W): channels first\n"
+        "grey = to_grey(picture).astype(np.float64)      # (H, W)\nrgb = np.moveaxis(picture, -1, 0)               # "
+        "(3, H, W): channels first\n"
     )
 
 

@@ -47,7 +47,7 @@ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-sr
 <main id="top">
 <header>
 <p class="kicker">A tour with starconv {escape(version)}</p>
-<h1>Convolution, on your own picture</h1>
+<h1>Convolution, on a picture</h1>
 <p class="lead">What a convolution computes, what it finds, how it becomes a layer and a matrix, and how it learns. \
 Every number and every picture on this page was computed by the Python lines beside it, from \
 <strong>{escape(picture_name)}</strong>.</p>

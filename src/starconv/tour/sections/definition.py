@@ -9,7 +9,7 @@ import numpy as np
 from ...geometry import convolution_axes
 from ..draw import brightness, signed
 from ..html import digits, figure, grid, paragraphs, row, shape, sign, table
-from ..mathml import formula, inline, name, number, op, sub, summation
+from ..mathml import formula, inline, name, op, sub, summation, words
 from ..mathml import row as terms
 from ..section import Names, Numbers, Section
 
@@ -49,14 +49,13 @@ class Step(TypedDict):
 def show(names: Names) -> str:
     """The three matrices, the step through all outputs, and all of them as a list."""
     x, k, o, products = names["X"], names["K"], names["O"], names["products"]
-    i, j, p, q = name("i"), name("j"), name("p"), name("q")
     definition = formula(
-        sub(name("O"), i, j),
+        sub(name("O"), name("i"), name("j")),
         op("="),
-        summation(terms(p, op("="), number(0)), terms(sub(name("k"), name("h")), op("−"), number(1))),
-        summation(terms(q, op("="), number(0)), terms(sub(name("k"), name("w")), op("−"), number(1))),
-        sub(name("X"), terms(i, op("+"), p), terms(j, op("+"), q)),
-        sub(name("K"), p, q),
+        summation(words("p = 0"), terms(sub(name("k"), name("h")), words("− 1"))),
+        summation(words("q = 0"), terms(sub(name("k"), name("w")), words("− 1"))),
+        sub(name("X"), words("i + p"), words("j + q")),
+        sub(name("K"), name("p"), name("q")),
     )
     axes = convolution_axes(x.shape, k.shape)
     steps = _steps(x, k, o, products)
@@ -87,24 +86,18 @@ def show(names: Names) -> str:
     return (
         paragraphs(
             "A convolution slides a small matrix, the <em>kernel</em> <var>K</var>, over the input <var>X</var>. At "
-            "every "
-            "position it multiplies each number of the kernel with the number of the input that lies under it, and "
-            "adds "
-            "the products up. With a kernel of "
-            f"{inline(sub(name('k'), name('h')), op('×'), sub(name('k'), name('w')))} "
-            "numbers:"
+            "every position it multiplies each number of the kernel with the number of the input that lies under it, "
+            "and adds the products up. With a kernel of "
+            f"{inline(sub(name('k'), name('h')), op('×'), sub(name('k'), name('w')))} numbers:"
         )
         + definition
         + paragraphs(
             "Mathematics calls this a <em>cross-correlation</em>, written <var>X</var> ⋆ <var>K</var>, and keeps the "
-            "word "
-            "“convolution” for the same sum with the kernel turned by 180°. A kernel that is learnt does not care "
-            "which "
-            "way round it is written, so deep learning says convolution to both, and so does this page.",
+            "word “convolution” for the same sum with the kernel turned by 180°. A kernel that is learnt does not "
+            "care which way round it is written, so deep learning says convolution to both, and so does this page.",
             f"Below are 5 × 5 pixels of the picture, from row {top} and column {left}, with their brightness from 0 "
-            "to 9. "
-            f"The kernel fits into them at {height} × {width} = {height * width} positions, so that the output has "
-            f"{height} × {width} numbers. Step through them and follow the sum.",
+            f"to 9. The kernel fits into them at {height} × {width} = {height * width} positions, so that the output "
+            f"has {height} × {width} numbers. Step through them and follow the sum.",
         )
         + figure(
             f'<div class="stepper" id="stepper" role="group" tabindex="0" aria-label="Step through the outputs">'

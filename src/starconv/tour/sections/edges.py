@@ -20,14 +20,11 @@ def show(names: Names) -> str:
     bands, lines, nothing, k = names["bands"], names["lines"], names["nothing"], names["K"]
     palette = partial(signed, limit=float(abs(lines).max()))
     return paragraphs(
-        "The kernel <var>K</var> subtracts the three pixels above from the three pixels below. On a synthetic "
-        "picture of "
-        "a light band on dark ground there are exactly two edges, one of each kind. Where <em>dark lies above "
-        "light</em> "
-        f"the answer is +{digits(lines.max())}, a light line; where <em>light lies above dark</em> it is "
-        f"{digits(lines.min())}, a dark line. Everywhere else the kernel's numbers, whose sum is {digits(k.sum())}, "
-        "meet "
-        "equal brightness and cancel.",
+        "The kernel <var>K</var> subtracts the three pixels above from the three pixels below. On a synthetic picture "
+        "of a light band on dark ground there are exactly two edges, one of each kind. Where <em>dark lies above "
+        f"light</em> the answer is +{digits(lines.max())}, a light line; where <em>light lies above dark</em> it is "
+        f"{digits(lines.min())}, a dark line. Everywhere else the kernel’s numbers, whose sum is {digits(k.sum())}, "
+        "meet equal brightness and cancel.",
         "Each line is two pixels high, because two positions of a kernel of three rows reach across the same edge.",
         f"The transposed kernel, a template for <em>vertical</em> edges, finds {_how_many(nothing)} in this picture.",
     ) + figure(

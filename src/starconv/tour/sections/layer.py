@@ -12,8 +12,8 @@ from ..section import Names, Section
 
 CODE = """\
 mean = np.full((3, 3), 1 / 9)
-weights = np.array([[mean, -mean / 2, -mean / 2],   # s = 0: red, less green and blue
-                    [K / 3, K / 3, K / 3]])         # s = 1: edges, in all colours
+weights = np.array([[mean, -mean / 2, -mean / 2],   # red, less green, blue
+                    [K / 3, K / 3, K / 3]])         # edges in all colours
 bias = np.array([-0.1, 0.2])
 
 layer = sc.conv2d(rgb, weights, bias, padding=1)    # the layer, in one call
@@ -88,9 +88,8 @@ def show(names: Names) -> str:
     return (
         paragraphs(
             "A layer of a network has several input channels and makes several output channels. For each output "
-            "channel "
-            "<var>s</var> it has one kernel <em>per input channel</em> <var>r</var>, and one number <var>b</var>, the "
-            "<em>bias</em>:"
+            "channel <var>s</var> it has one kernel <em>per input channel</em> <var>r</var>, and one number "
+            "<var>b</var>, the <em>bias</em>:"
         )
         + formula(
             sub(name("O"), s),
@@ -105,10 +104,8 @@ def show(names: Names) -> str:
         + figure(
             _boxes(rgb.shape, weights.shape, layer.shape),
             f"The shapes. Input {shape(rgb)}, kernels {shape(weights)}, bias {shape(bias)}, output {shape(layer)}: "
-            "with "
-            f"{' · '.join(map(str, weights.shape))} + {bias.size} = {weights.size + bias.size} parameters, however "
-            "large the "
-            "picture is.",
+            f"with {' · '.join(map(str, weights.shape))} + {bias.size} = {weights.size + bias.size} parameters, "
+            "however large the picture is.",
         )
         + paragraphs(
             "The first output channel of this layer is made to find what is redder than it is green or blue: it adds "
@@ -122,12 +119,11 @@ def show(names: Names) -> str:
         + figure(
             ends,
             "The sum, the bias added, and (with the same input) the second output channel, which finds horizontal "
-            "edges. At "
-            f"the marked pixel, {at}: {sums} + ({digits(bias[0], 3)}) = {digits(output[at], 3)}.",
+            f"edges. At the marked pixel, {at}: {sums} + ({digits(bias[0], 3)}) = {digits(output[at], 3)}.",
         )
         + paragraphs(
-            "The layer in one call and the steps by hand differ by at most "
-            f"{digits(names['difference'])}, no more than the rounding of the sums."
+            f"The layer in one call and the steps by hand differ by at most {digits(names['difference'])}, no more "
+            "than the rounding of the sums."
         )
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..draw import signed
 from ..html import digits, figure, grid, paragraphs, row, shape, sign
-from ..mathml import formula, name, op, sup
+from ..mathml import formula, name, op, sup, words
 from ..section import Names, Numbers, Section
 
 CODE = """\
@@ -34,63 +34,46 @@ def show(names: Names) -> str:
     """The matrix with every entry, its transpose, stamps, and the picture's own matrix in numbers."""
     w, a, x, y = names["W"], names["A"], names["X"], names["Y"]
     conv, stamped, big = names["conv"], names["stamped"], names["big"]
-    vec = name("vec")
     entries = a.toarray()
+    blocks = shape((conv.shape[0], x.shape[0]))
     rows, columns = big.shape
     return (
         paragraphs(
-            "A convolution is <em>linear</em> in its input, so it is multiplication with a matrix. Write the pixels of "
-            "<var>X</var> row by row below each other as one long vector vec(<var>X</var>), the outputs likewise; then"
+            "A convolution is <em>linear</em> in its input, so it is multiplication with a matrix. Write the pixels "
+            "of <var>X</var> row by row below each other as one long vector vec(<var>X</var>), the outputs likewise; "
+            "then"
         )
-        + formula(vec, op("("), name("O"), op(")"), op("="), name("A"), vec, op("("), name("X"), op(")"), op("."))
+        + formula(words("vec ( O ) = A vec ( X ) ."))
         + paragraphs(
             f"<var>A</var> has a row per output and a column per input, here {shape(a)} for a kernel <var>W</var> of "
             f"{shape(w)} on the {shape(x)} pixels from above. Each row holds the kernel where its window lies: "
-            f"{w.size} "
-            f"entries, and {digits(x.size - w.size)} zeros. The next output's window is one pixel further, so the "
-            "next row is "
-            "the same, shifted. A matrix with constant diagonals is called <em>Toeplitz</em>; this one consists of 3 "
-            "× 5 "
-            "blocks that are Toeplitz and that are themselves placed in Toeplitz fashion. It is <em>doubly "
-            "Toeplitz</em>."
+            f"{w.size} entries, and {digits(x.size - w.size)} zeros. The next output’s window is one pixel further, "
+            "so the next row is the same, shifted. A matrix with constant diagonals is called <em>Toeplitz</em>; this "
+            f"one consists of {blocks} blocks that are Toeplitz and that are themselves placed in Toeplitz fashion. "
+            "It is <em>doubly Toeplitz</em>."
         )
         + figure(
             row(_kernel(w), _matrix(entries, w, conv.shape, x.shape, "A"), kind="equation")
             + f'<p class="calculation">vec(O) = A vec(X) = ({", ".join(digits(value) for value in a @ x.ravel())})</p>',
             f"The kernel, and its matrix <var>A</var> {shape(a)}. Every entry has the colour and the number of the "
-            "kernel entry "
-            f"it comes from; empty cells are zero: {digits(a.nnz)} of {digits(entries.size)} entries are not. Thin "
-            "lines part "
-            "the rows of the picture.",
+            f"kernel entry it comes from; empty cells are zero: {digits(a.nnz)} of {digits(entries.size)} entries are "
+            "not. Thin lines part the rows of the picture.",
         )
         + paragraphs(
-            "The transposed matrix goes the other way, from outputs to inputs. What it does has a name of its own, the "
-            "<em>transposed convolution</em>: every number of <var>Y</var> stamps the whole kernel, multiplied by that "
-            "number, onto the result, and where stamps overlap they add up. It is not the inverse, but the "
+            "The transposed matrix goes the other way, from outputs to inputs. What it does has a name of its own, "
+            "the <em>transposed convolution</em>: every number of <var>Y</var> stamps the whole kernel, multiplied by "
+            "that number, onto the result, and where stamps overlap they add up. It is not the inverse, but the "
             "<em>adjoint</em>:"
         )
         + formula(
-            op("⟨"),
-            name("A"),
-            name("x"),
-            op(","),
-            name("y"),
-            op("⟩"),
-            op("="),
-            op("⟨"),
-            name("x"),
-            op(","),
+            words("⟨ A x , y ⟩ = ⟨ x ,"),
             sup(name("A"), op("⊤")),
-            name("y"),
-            op("⟩"),
-            op(","),
+            words("y ⟩ ,"),
         )
         + paragraphs(
             f"with the numbers of this section {digits(names['there'])} = {digits(names['back'])}. Training needs "
-            "exactly "
-            "this: if each output says how it should change, <var>A</var><sup>⊤</sup> says what that means for each "
-            "input. "
-            "Backpropagation through a convolution is a transposed convolution."
+            "exactly this: if each output says how it should change, <var>A</var><sup>⊤</sup> says what that means "
+            "for each input. Backpropagation through a convolution is a transposed convolution."
         )
         + figure(
             row(
@@ -107,21 +90,21 @@ def show(names: Names) -> str:
             ),
             f"<var>A</var><sup>⊤</sup> {shape(entries.T)} multiplied with vec(<var>Y</var>) is "
             "<code>conv_transpose2d</code>: two stamps of the kernel, one times 1, one times 10, that overlap in the "
-            "middle "
-            f"({digits(stamped[2, 2])} = 9 · 1 + 1 · 10).",
+            f"middle ({digits(stamped[2, 2])} = 9 · 1 + 1 · 10).",
         )
         + paragraphs(
             f"The matrix of the edge filter on the whole picture has {digits(rows)} rows and {digits(columns)} "
-            "columns. As a "
-            f"full table of 8-byte numbers it would need {_bytes(rows * columns * 8)}; its {digits(big.nnz)} stored "
-            "entries "
-            f"need {_bytes(names['stored'])}, and the {names['K'].size} numbers of the kernel 72 bytes. That is the "
-            "point of a "
-            "convolution: it is a matrix that is nearly empty, and whose other entries are nearly all the same. "
-            f"Multiplied with the picture it gives the response from above, with a difference of at most "
-            f"{digits(names['error'])}."
+            f"columns. As a full table of 8-byte numbers it would need {_bytes(rows * columns * 8)}; its "
+            f"{digits(big.nnz)} stored entries need {_bytes(names['stored'])}, and the {names['K'].size} numbers of "
+            f"the kernel {names['K'].size * 8} bytes. That is the point of a convolution: it is a matrix that is "
+            "nearly empty, and whose other entries are nearly all the same. Multiplied with the picture it gives the "
+            f"response from above, {_difference(names['error'])}."
         )
     )
+
+
+def _difference(error: float) -> str:
+    return "to the last digit" if error == 0 else f"with a difference of at most {digits(error)}"
 
 
 def _bytes(count: float) -> str:

@@ -12,7 +12,7 @@ from starconv.data.kernels import named_kernel
 horizontal = named_kernel("horizontal-edges")   # this is K
 vertical = named_kernel("vertical-edges")       # and this its transpose
 kernels = np.stack([horizontal, vertical])[:, np.newaxis]
-found = sc.conv2d(grey[np.newaxis], kernels)    # two kernels, two output channels
+found = sc.conv2d(grey[np.newaxis], kernels)    # two output channels
 
 flat = np.mean(np.abs(found) < 0.1)             # share of outputs near zero
 """
@@ -32,15 +32,12 @@ def show(names: Names) -> str:
     return (
         paragraphs(
             "Now the same kernel on the photograph. A line is light where the picture turns from dark to light on the "
-            "way "
-            "down, dark where it turns from light to dark, and the stronger the contrast, the stronger the line. The "
-            f"answers range from {digits(found[0].min())} to {digits(found[0].max())}; with brightness between 0 and "
-            "1 no "
-            "answer of this kernel can be beyond ±3.",
-            f"Most of a picture is smooth: {digits(100 * names['flat'], 1)} % of all outputs are within ±0.1, nearly "
-            "grey. "
-            f"The second kernel, with rows and columns exchanged, shows the vertical edges. Two kernels, two "
-            f"<em>output channels</em>: the result has the shape {shape(found)}.",
+            "way down, dark where it turns from light to dark, and the stronger the contrast, the stronger the line. "
+            f"The answers range from {digits(found[0].min())} to {digits(found[0].max())}; with brightness between 0 "
+            "and 1 no answer of this kernel can be beyond ±3.",
+            f"Where the picture is smooth the answer is near zero: {digits(100 * names['flat'], 1)} % of all outputs "
+            "are within ±0.1, nearly grey. The second kernel, with rows and columns exchanged, shows the vertical "
+            f"edges. Two kernels, two <em>output channels</em>: the result has the shape {shape(found)}.",
         )
         + figure(
             row(*responses, kind="pictures"),

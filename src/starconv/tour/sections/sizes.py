@@ -3,7 +3,7 @@
 from ...geometry import Axis, convolution_axes
 from ..draw import scale_limit, signed
 from ..html import digits, figure, legend, paragraphs, picture, row, shape, table
-from ..mathml import floor, formula, inline, name, number, op
+from ..mathml import floor, formula, inline, words
 from ..mathml import row as terms
 from ..section import Names, Section
 
@@ -25,7 +25,7 @@ def show(names: Names) -> str:
     lines = []
     for (stride, padding), (down, across) in axes.items():
         output = outputs[stride, padding]
-        lines.append((str(stride), str(padding), _with_numbers(down), _with_numbers(across), shape(output)))
+        lines.append((str(stride), str(padding), f"{_with_numbers(down)}<br>{_with_numbers(across)}", shape(output)))
     limit = scale_limit(outputs[1, 0])
     small = Axis(7, 3, stride=2, before=1, after=1)
     unread = [axis.output_padding for axis in axes[2, 1]]
@@ -46,49 +46,30 @@ def show(names: Names) -> str:
         paragraphs(
             "So far the output was a little smaller than the input, as the kernel must fit inside. <em>Padding</em> "
             "<var>p</var> puts <var>p</var> rows and columns of zeros around the picture first. <em>Stride</em> "
-            "<var>s</var> "
-            "moves the kernel by <var>s</var> pixels at a time, so that it makes an output for only every "
-            "<var>s</var>-th position in each direction. An input of size <var>H</var> and a kernel of size "
+            "<var>s</var> moves the kernel by <var>s</var> pixels at a time, so that it makes an output for only "
+            "every <var>s</var>-th position in each direction. An input of size <var>H</var> and a kernel of size "
             "<var>k</var> give"
         )
-        + formula(
-            floor(
-                op("("),
-                name("H"),
-                op("+"),
-                number(2),
-                name("p"),
-                op("−"),
-                name("k"),
-                op(")"),
-                op("/"),
-                name("s"),
-            ),
-            op("+"),
-            number(1),
-        )
+        + formula(floor(words("( H + 2 p − k ) / s")), words("+ 1"))
         + paragraphs(
             "outputs along each axis: the first window, and one more for every full step of <var>s</var> that is "
-            "left. (Between the taps "
-            "of a kernel with <em>dilation</em> <var>d</var> there are gaps; it counts as one of size "
-            "<var>d</var>(<var>k</var> − 1) + 1.)"
+            "left. (Between the taps of a kernel with <em>dilation</em> <var>d</var> there are gaps; it counts as one "
+            "of size <var>d</var>(<var>k</var> − 1) + 1.)"
         )
         + figure(
             _diagram(small),
             f"One axis: <var>H</var> = {small.input}, <var>k</var> = {small.kernel}, <var>s</var> = {small.stride}, "
             f"<var>p</var> = {small.before}. Each output (below) reads the inputs (above) that it is connected with. "
-            "Zeros "
-            f"of the padding are dashed. {inline(_numbers(small))}.",
+            f"Zeros of the padding are dashed. {inline(_numbers(small))}.",
         )
         + paragraphs(f"With the numbers of this picture, {shape(grey)}, and the kernel of 3 × 3:")
         + figure(
-            table(("s", "p", "height", "width", "output"), lines, kind="sizes"),
+            table(("<var>s</var>", "<var>p</var>", "height, width", "output"), lines, kind="sizes"),
             "The size formula, for every combination of stride 1 and 2 and padding 0 and 1.",
         )
         + paragraphs(
             "Padding 1 with a 3 × 3 kernel keeps the size; stride 2 halves it, which is how networks make their "
-            "pictures "
-            "smaller on the way to an answer. "
+            "pictures smaller on the way to an answer. "
             + _unread(unread)
             + " Look at the frame of the padded response: next to the zeros outside, a light picture has an edge that "
             "is not in the picture."
@@ -103,10 +84,8 @@ def show(names: Names) -> str:
 
 def _numbers(axis: Axis) -> str:
     """The size formula of one axis with the numbers put in."""
-    above = terms(number(axis.input), op("+"), number(2), op("·"), number(axis.before), op("−"), number(axis.extent))
-    return terms(
-        floor(op("("), above, op(")"), op("/"), number(axis.stride)), op("+"), number(1), op("="), number(axis.output)
-    )
+    steps = floor(words(f"( {axis.input} + 2 · {axis.before} − {axis.extent} ) / {axis.stride}"))
+    return terms(steps, words(f"+ 1 = {axis.output}"))
 
 
 def _with_numbers(axis: Axis) -> str:
@@ -122,8 +101,8 @@ def _unread(unread: list[int]) -> str:
         if count
     )
     return (
-        "The ⌊ ⌋ means that steps which do not fit are left out: with stride 2 and padding 1 no output reads "
-        f"{where} of the padded picture."
+        f"The ⌊ ⌋ means that steps which do not fit are left out: with stride 2 and padding 1 no output reads {where} "
+        "of the padded picture."
     )
 
 

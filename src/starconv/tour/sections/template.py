@@ -6,7 +6,7 @@ import numpy as np
 
 from ..draw import brightness, signed
 from ..html import Mark, digits, figure, grid, legend, paragraphs, picture, row, shape, sign
-from ..mathml import formula, name, op, sub
+from ..mathml import formula, name, sub, words
 from ..section import Names, Numbers, Section
 
 CODE = """\
@@ -22,7 +22,7 @@ t = max(3, min(grey.shape) // 14 | 1)
 ones = np.ones((1, 1, t, t))
 sums = sc.conv2d(grey[np.newaxis], ones)[0]
 squares = sc.conv2d(grey[np.newaxis] ** 2, ones)[0]
-contrast = squares - sums**2 / t**2             # |P - mean P|^2, for every patch
+contrast = squares - sums**2 / t**2             # |P - mean P|^2
 home = np.unravel_index(contrast.argmax(), contrast.shape)
 T = grey[home[0] : home[0] + t, home[1] : home[1] + t]
 T = T - T.mean()
@@ -50,31 +50,19 @@ def show(names: Names) -> str:
     return (
         paragraphs(
             f"Read the definition once more: each output is a sum of products of the {k.size} numbers of the kernel "
-            "with "
-            f"{k.size} numbers of the picture. Written as vectors, that is an <em>inner product</em> of the flattened "
-            "kernel with the flattened patch under it,"
+            f"with {k.size} numbers of the picture. Written as vectors, that is an <em>inner product</em> of the "
+            "flattened kernel with the flattened patch under it,"
         )
         + formula(
             sub(name("O"), name("i"), name("j")),
-            op("="),
-            op("⟨"),
-            name("vec"),
-            op("("),
-            name("K"),
-            op(")"),
-            op(","),
-            name("vec"),
-            op("("),
+            words("= ⟨ vec ( K ) , vec ("),
             sub(name("patch"), name("i"), name("j")),
-            op(")"),
-            op("⟩"),
-            op("."),
+            words(") ⟩ ."),
         )
         + paragraphs(
             "An inner product measures likeness: it is large when both vectors point the same way, zero when they are "
             "perpendicular, negative when one looks like the negative of the other. So a kernel is a "
-            "<em>template</em>, and "
-            "the convolution holds it against every patch of the picture. Of all "
+            "<em>template</em>, and the convolution holds it against every patch of the picture. Of all "
             f"{digits(response.size)} patches of this picture, A answers the template most strongly and B most "
             "negatively:"
         )
@@ -86,7 +74,12 @@ def show(names: Names) -> str:
             + matches
             + products,
             "Top: where A and B are. Below: their pixels beside the template, and both inner products with all their "
-            "numbers. A is dark above light, as the template is; B is the other way round.",
+            "numbers."
+            + (
+                " A is dark above light, as the template is; B is the other way round."
+                if response.max() > 0 > response.min()
+                else ""
+            ),
         )
         + _cut_out(names)
     )
@@ -123,14 +116,12 @@ def _cut_out(names: Names) -> str:
     )
     return paragraphs(
         f"Nothing limits a template to {digits(names['K'].size)} numbers. Cut the {t} × {t} pixels with the greatest "
-        "contrast "
-        "out of the picture, subtract their mean so that evenly lit places score zero, and use what is left as a "
-        "kernel "
-        f"<var>T</var>. The largest of {digits(match.size)} outputs is {digits(match.max())}, exactly where the "
-        "template was "
-        "cut out (C). That is no luck: by the Cauchy–Schwarz inequality ⟨<var>T</var>, <var>P</var>⟩ ≤ ‖<var>T</var>‖ "
-        "‖<var>P</var> − mean <var>P</var>‖, and no patch has more contrast than this one. The most negative output, "
-        f"{digits(match.min())}, is where the picture looks most like the template's negative (D).",
+        "contrast out of the picture, subtract their mean so that evenly lit places score zero, and use what is left "
+        f"as a kernel <var>T</var>. The largest of {digits(match.size)} outputs is {digits(match.max())}, exactly "
+        "where the template was cut out (C). That is no luck: by the Cauchy–Schwarz inequality ⟨<var>T</var>, "
+        "<var>P</var>⟩ ≤ ‖<var>T</var>‖ ‖<var>P</var> − mean <var>P</var>‖, and no patch has more contrast than this "
+        f"one. The most negative output, {digits(match.min())}, is where the picture looks most like the template’s "
+        "negative (D).",
     ) + figure(
         pictures,
         "The picture searched for a piece of itself. Grey is zero, light is alike, dark is the opposite.",
@@ -142,12 +133,16 @@ def _position(place: tuple[np.intp, ...]) -> tuple[int, int]:
 
 
 def _patch(patch: Numbers, mark: Mark) -> str:
-    return grid(patch, f"{mark.letter} at {mark.corner}", palette=brightness)
+    return grid(patch, f"{mark.letter} at {mark.corner}", palette=brightness, text=_pixel)
+
+
+def _pixel(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _inner_product(patch: Numbers, kernel: Numbers, score: float) -> str:
     terms = (
-        f"{digits(pixel)}·{f'({sign(weight)})' if weight < 0 else sign(weight)}"
+        f"{_pixel(pixel)}·{f'({sign(weight)})' if weight < 0 else sign(weight)}"
         for pixel, weight in zip(patch.ravel(), kernel.ravel(), strict=True)
     )
     return f"{' + '.join(terms)} = <strong>{digits(score)}</strong>"
