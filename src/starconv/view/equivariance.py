@@ -90,7 +90,7 @@ def equivariance_data(
 ) -> EquivarianceData:
     """Apply a layer before and after a shift; arguments as :func:`equivariance`."""
     if callable(layer):  # an array is not
-        function: Map = layer  # type: ignore[assignment]
+        function: Map = layer
         picture = np.asarray(x)
         picture = picture[np.newaxis] if picture.ndim == 2 else picture
         if picture.ndim != 3 or not picture.size:
