@@ -1,5 +1,7 @@
 """Pictures of your own convolutions: every function draws data that the library's geometry and arithmetic give it."""
 
+# Most functions have the name of their module, so they are bound here at once: a later import of the module keeps
+# them. That costs little, because matplotlib is imported when the first figure is drawn.
 from .channels import channels
 from .equivariance import equivariance
 from .field import receptive_field
@@ -11,12 +13,20 @@ from .save import Animation, Still
 from .shapes import shapes
 from .slide import slide
 from .template import template
+from .theme import THEMES, Theme
+from .trace import Part, Stamp, Step, Trace
 
 __all__ = [
+    "THEMES",
     "Animation",
     "Layer",
+    "Part",
     "Skip",
+    "Stamp",
+    "Step",
     "Still",
+    "Theme",
+    "Trace",
     "channels",
     "equivariance",
     "feature_maps",
