@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import scipy.sparse
 from numpy.typing import ArrayLike
 
 from .arguments import as_array, border_of, sum_dtype
