@@ -37,7 +37,7 @@ def main(
     batch: Annotated[list[int] | None, typer.Option(help="Pictures instead of the file's number.")] = None,
     peers: Annotated[str, typer.Option(help="Only peers whose name contains one of these, separated by commas.")] = "",
     without: Annotated[str, typer.Option(help="Nobody whose name contains one of these.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="Blocks per peer and row.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Quiet rounds per row; at most 3 times as many.")] = 5,
     output: Annotated[Path | None, typer.Option(help="Stem of the .md and .json to write.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Every small row once: is the harness in order?")] = False,
 ) -> None:
@@ -52,7 +52,7 @@ def main(
         chosen = [row for row in chosen if row.problem.multiply_adds <= CHECK_LIMIT]
     if output is None and not check and not any((names, rows, threads, batch, peers, without)):
         output = RESULTS
-    effort = timing.QUICK if check else timing.Effort(rounds=rounds)
+    effort = timing.QUICK if check else timing.Effort(rounds=rounds, attempts=3 * rounds)
     takers = entrants(peers, without)
     command = "python -m bench " + shlex.join(sys.argv[1:])
     report = Report(describe(), time.strftime("%Y-%m-%d"), command.strip())

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import shapes, timing
-from .machine import Load
 from .peers import Entrant
 from .roofline import Roofline
 
@@ -27,8 +26,8 @@ class Entry:
     seconds: float
     spread: float
     """(slowest - fastest block) / median."""
-    spin: float
-    """Processor seconds that idle threads burnt after a block, median: what a library takes from whoever runs next."""
+    burnt: float
+    """Processor seconds that idle threads used after a block, median: what a library takes from whoever runs next."""
     first: float
     """Seconds from the arrays to the first result: building a session, compiling, the first call."""
     error: float
@@ -50,7 +49,7 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     """Who failed, or computed something else than the first; those are not timed."""
     foreign_load: float | None = None
-    """Part of the processors that other processes used meanwhile."""
+    """Part of the processors that other processes used in the rounds that count."""
 
     def best(self, *, ours: bool, prepared: bool) -> tuple[str, float] | None:
         """Name and seconds of the fastest of us or of the peers; `prepared` admits those with weights in place."""
@@ -77,7 +76,6 @@ def measure(
     row: shapes.Row, entrants: Sequence[Entrant], threads: int, effort: timing.Effort, roofline: Roofline
 ) -> Outcome:
     """Everyone's times on `row`."""
-    load = Load()
     problem = row.problem
     outcome = Outcome(row.suite, row.name, row.note, row.count, problem.multiply_adds, roofline.floor(problem))
     operands = shapes.operands(row)
@@ -110,13 +108,12 @@ def measure(
             outcome.wrong.append(entrant.name)
             outcome.reasons[entrant.name] = f"differs from {next(iter(facts))} by {error:.2g}"
     ordered = {entrant.name: calls[entrant.name] for entrant in entrants if entrant.name in calls}
-    for name, result in timing.alternate(ordered, effort).items():
+    timings, outcome.foreign_load = timing.alternate(ordered, effort)
+    for name, result in timings.items():
         entrant, first, error = facts[name]
-        spin = float(np.median(result.spins))
         outcome.entries[name] = Entry(
-            entrant.ours, entrant.prepared, result.seconds, result.spread, spin, first, float(error)
+            entrant.ours, entrant.prepared, result.seconds, result.spread, result.burnt, first, float(error)
         )
-    outcome.foreign_load = load.others()
     return outcome
 
 

@@ -1,17 +1,25 @@
-"""Timing in alternating blocks: everyone in turn, rested, warmed up, then timed; medians over several rounds.
+"""Timing in alternating blocks: everyone in turn, rested, warmed up, then timed; medians over quiet rounds.
 
 The libraries compared keep their idle threads spinning for a while, so whoever runs right after another runs slow.
 Before every block we therefore sleep until this process has stopped using the processor, and report what it burnt.
 Block by block also evens out drift: everyone meets the machine's slow and fast minutes.
+
+Another process on the same cores does worse: with both cores shared, torch went from 1.6 to 16 ms, because its threads
+wait for each other by spinning. A round during which others used the machine is repeated.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from .machine import Load
+
 Call = Callable[[], Any]
+
+QUIET = 0.05
+"""Part of all processors' time that others may use in a round that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,53 +27,83 @@ class Effort:
     """How long to measure."""
 
     rounds: int = 5
+    attempts: int = 15
+    """Rounds at most, if others keep using the machine; then the quietest count."""
     calls: int = 5
     """At least so many timed calls per block,"""
     seconds: float = 0.03
     """and at least so long."""
-    rest: float = 0.01
+    warm_up: float = 0.02
+    """Seconds of calls before the timed ones."""
+    rest: float = 0.05
     """Least pause before a block, in seconds."""
     patience: float = 0.5
-    """Calls slower than this get blocks of one call and two rounds."""
+    """Calls slower than this get blocks of one call, and two of them."""
 
 
-QUICK = Effort(rounds=1, calls=1, seconds=0.0, rest=0.0)
+QUICK = Effort(rounds=1, attempts=1, calls=1, seconds=0.0, warm_up=0.0, rest=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One entrant's turn in one round."""
+
+    seconds: float
+    """Median per call."""
+    burnt: float
+    """Processor seconds that the process's idle threads used afterwards."""
 
 
 @dataclass(slots=True)
 class Timing:
     """One entrant's times on one row."""
 
-    blocks: list[float] = field(default_factory=list)
-    """Median seconds per call, one per block."""
-    spins: list[float] = field(default_factory=list)
-    """Processor seconds that the process's idle threads burnt after a block."""
+    blocks: list[Block]
 
     @property
     def seconds(self) -> float:
         """Median over blocks."""
-        return statistics.median(self.blocks)
+        return statistics.median(block.seconds for block in self.blocks)
 
     @property
     def spread(self) -> float:
         """Distance of the slowest from the fastest block, as a part of the median."""
-        return (max(self.blocks) - min(self.blocks)) / self.seconds
+        seconds = [block.seconds for block in self.blocks]
+        return (max(seconds) - min(seconds)) / self.seconds
+
+    @property
+    def burnt(self) -> float:
+        """Median over blocks."""
+        return statistics.median(block.burnt for block in self.blocks)
 
 
-def alternate(calls: Mapping[str, Call], effort: Effort) -> dict[str, Timing]:
-    """Times of all `calls`, whose order is turned by one from round to round."""
+def alternate(calls: Mapping[str, Call], effort: Effort) -> tuple[dict[str, Timing], float | None]:
+    """Times of all `calls` in their quietest rounds, and the part of the machine that others used in those.
+
+    The order is turned by one from round to round.
+    """
     names = list(calls)
-    timings = {name: Timing() for name in names}
+    rounds: list[tuple[float | None, dict[str, Block]]] = []
+    slow: dict[str, list[Block]] = {}
     settle(effort.rest)
-    for number in range(effort.rounds):
+    for number in range(effort.attempts):
         turn = number % max(len(names), 1)
+        load, blocks = Load(), {}
         for name in names[turn:] + names[:turn]:
-            timing = timings[name]
-            if number >= 2 and timing.seconds > effort.patience:
-                continue
-            timing.blocks.append(_block(calls[name], effort))
-            timing.spins.append(settle(effort.rest))
-    return timings
+            if len(slow.get(name, ())) < 2:
+                seconds = _block(calls[name], effort)
+                blocks[name] = Block(seconds, settle(effort.rest))
+                if seconds > effort.patience:
+                    slow.setdefault(name, []).append(blocks[name])
+        rounds.append((load.others(), blocks))
+        if sum((others or 0.0) <= QUIET for others, _ in rounds) >= effort.rounds:
+            break
+    counted = sorted(rounds, key=lambda entry: entry[0] or 0.0)[: effort.rounds]
+    loads = [others for others, _ in counted if others is not None]
+    timings = {name: Timing([blocks[name] for _, blocks in counted if name in blocks]) for name in names}
+    for name, blocks in slow.items():
+        timings[name].blocks = timings[name].blocks or blocks
+    return timings, statistics.mean(loads) if loads else None
 
 
 def settle(least: float, most: float = 0.5) -> float:
@@ -83,10 +121,12 @@ def settle(least: float, most: float = 0.5) -> float:
 
 def _block(call: Call, effort: Effort) -> float:
     """Median seconds per call of one block, after a warm-up."""
+    warm = time.perf_counter() + effort.warm_up
     once = _timed(call, 1)
     if once > effort.patience or not effort.seconds:
         return once
-    once = min(once, _timed(call, 1))
+    while time.perf_counter() < warm:
+        once = min(once, _timed(call, 1))
     # Reading the clock costs some 0.1 µs: very short calls are timed several at a time.
     together = max(1, int(20e-6 / max(once, 1e-7)))
     samples: list[float] = []
