@@ -60,9 +60,7 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
     """Everything that the page shows, as it is written into it: numbers as text, cells as row-major indices."""
     products = trace.w.size * (trace.x.size // len(trace.x) if stamps else trace.output.size // len(trace.output))
     if products > MOST_PRODUCTS:
-        expected = (
-            f"at most {MOST_PRODUCTS:,} products in all steps together for an HTML page; a GIF takes any size"
-        )
+        expected = f"at most {MOST_PRODUCTS:,} products in all steps together for an HTML page; a GIF takes any size"
         raise ArgumentValueError("x", f"{products:,} products", expected, input_shape=trace.x.shape)
     flat = trace.spatial == 1
     reach = {"input": reach_of(trace.x), "kernel": reach_of(trace.w), "output": reach_of(trace.output)}
@@ -158,7 +156,7 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
                     "say": " ".join(sum_text(step_, reach)),
                 }
             )
-        data["input"] = grids(trace.canvas, trace.cells >= Cell.BETWEEN, "input", trace.x.shape)
+        data["input"] = grids(trace.canvas, trace.cells > Cell.INPUT, "input", trace.x.shape)
         data["output"] = grids(trace.output, np.zeros((), bool), "output", trace.output.shape)
         middles = []
         for axis, origin in zip(trace.axes, trace.origin, strict=True):

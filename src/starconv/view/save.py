@@ -129,6 +129,7 @@ class Animation:
         self.data = data
         self.poster = frames // 2 if poster is None else poster
         self._draw = draw
+        self._left: list[Any] = []
         self._player = player
 
     def __len__(self) -> int:
@@ -137,15 +138,20 @@ class Animation:
     def still(self, frame: int | None = None) -> Still:
         """One frame as a :class:`Still`; it shares the figure, so use it before asking for the next."""
         number = self.poster if frame is None else range(self.frames)[frame]
-        for artist in getattr(self, "_left", ()):
-            artist.remove()
+        self._clear()
         self._left = list(self._draw(number))
+        for artist in self._left:
+            artist.set_zorder(artist.get_zorder() + 100)  # above all that does not move, as in `images`
         return Still(self.figure, self.description, self.data)
+
+    def _clear(self) -> None:
+        """Take away what the last still frame left on the figure."""
+        while self._left:
+            self._left.pop().remove()
 
     def images(self) -> Iterator[Frame]:
         """Every frame as pixels, (height, width, 3) uint8."""
-        for artist in self.__dict__.pop("_left", ()):
-            artist.remove()
+        self._clear()
         canvas = self.figure.canvas
         canvas.draw()
         background = canvas.copy_from_bbox(self.figure.bbox)

@@ -257,6 +257,9 @@ class Scene:
                 left = x + (width - (2 * span + first + 2 * gap) - (0.4 if not self.flat else 0.0)) / 2
                 spots = [(left, y), (left + first + gap, y), (left + first + span + 2 * gap, y)]
                 signs = [(left + first + gap / 2, y + tall / 2, "⊙"), (spots[2][0] - gap / 2, y + tall / 2, "=")]
+            # A heading ends before the next one begins.
+            rooms = [spots[1][0] - spots[0][0] - 0.08, spots[2][0] - spots[1][0] - 0.08, None]
+            rooms[1] = rooms[1] if rooms[1] > 0 else None
             for part, key in enumerate(keys):
                 values = self.tidied(np.atleast_2d(group[part]), "input" if key == "first" else key)
                 spot = (spots[part][0], spots[part][1] + (tall - values.shape[0] * cell) / 2)
@@ -273,7 +276,7 @@ class Scene:
                 drawn[key].append(grid)
                 artists += grid.artists
                 if number == 0:
-                    artists.append(self.heading(spot[0], spot[1], names[part], colours[part], None))
+                    artists.append(self.heading(spot[0], spot[1], names[part], colours[part], rooms[part]))
             artists += [self.sign(*sign) for sign in signs]
             if len(groups) > 1 and sums:
                 total = f"Σ {format_number(float(self.tidied(sums[number], 'products')), 7)}"

@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 MOST_TERMS = 32
 """Products that are still written out one by one."""
+LONGEST_LINE = 90
+"""Characters of a sum in one line; more make another."""
 
 
 class GatherScene(Scene):
@@ -33,7 +35,7 @@ class GatherScene(Scene):
         members = trace.kernels.shape[1]
         self.lay_out((trace.canvas.shape, trace.output.shape), members, trace.kernels.shape[2:])
         look = theme
-        padding = trace.cells >= Cell.BETWEEN
+        padding = trace.cells > Cell.INPUT
         self.input_pixels = self.as_pixels(self.stacks[0][0], shown_input)
         self.output_pixels = self.as_pixels(self.stacks[1][0], self.shown_output)
         self.input = self.big(
@@ -91,7 +93,7 @@ class GatherScene(Scene):
             for (x, y, w, h), value, cell in zip(
                 boxes, self.tidied(part.patch, "input").flat, part.cells.flat, strict=True
             )
-            if cell < Cell.BETWEEN
+            if cell == Cell.INPUT
         ]
         grid = self.input.grids[0 if self.flat else part.channel]
         return [numbers(self.canvas.axes, placed, grid.font_size, self.theme.text)] if placed else []
@@ -105,7 +107,7 @@ class GatherScene(Scene):
             boxes = list(self.input.boxes(part.channel, step.window))
             side = self.input.grids[0].cell
             if not self.input_pixels:
-                real = [box for box, cell in zip(boxes, part.cells.flat, strict=True) if cell < Cell.BETWEEN]
+                real = [box for box, cell in zip(boxes, part.cells.flat, strict=True) if cell == Cell.INPUT]
                 artists += [self.marks(real, look.kernel_fill)] if real else []
                 artists += self.window_numbers(boxes, part)
                 artists += self.small_numbers(boxes, part.kernel, side)
@@ -124,7 +126,7 @@ class GatherScene(Scene):
         place = output.box(step.output[0], step.output[1:])
         artists.append(self.canvas.outline(place, colour=look.accent, width=3, zorder=2.1))
         name = "patch" if trace.spatial else ""
-        rows = [(part.patch, part.kernel, part.products, part.cells >= Cell.BETWEEN) for part in step.parts]
+        rows = [(part.patch, part.kernel, part.products, part.cells > Cell.INPUT) for part in step.parts]
         turned = "turned kernel" if trace.transposed else "kernel"
         if len(trace.output) > 1:
             turned += f" {step.output[0]}"
@@ -248,7 +250,7 @@ def sum_text(step: Step, reach: dict[str, float] | None = None) -> list[str]:
         for number, (value, weight) in enumerate(zip(part.patch.flat, part.kernel.flat, strict=True))
     ]
     terms += bias
-    lines = 1 if len(terms) <= 12 else 2 if len(terms) <= 20 else 3
+    lines = min(sum(len(term) + 3 for term in terms) // LONGEST_LINE + 1, 3, len(terms))
     pieces = [" + ".join(some) for some in np.array_split(np.array(terms, dtype=object), lines)]
     pieces = [pieces[0], *("+ " + piece for piece in pieces[1:])]
     pieces[-1] += result
