@@ -19,6 +19,7 @@ and storing weigh more than the arithmetic.
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -164,11 +165,11 @@ def _own_fields(problem: Problem, panels: Panels, block: Block, chunk: int) -> t
 def _module(target: Target, element: str, panel: int, source: str, last: bool, chunked: bool, run: int) -> str:
     """The module's IR. It depends on no size but the `run` of taps that is written out: all others are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=last)
-    tile = _tile("tile", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run)
-    return module_source([pack, tile, _task(target, element, panel, pack, tile)])
+    tiles = _tiles("tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run)
+    return module_source([pack, tiles, _task(target, element, panel, pack, tiles)])
 
 
-def _task(target: Target, element: str, panel: int, pack: Function, tile: Function) -> Function:
+def _task(target: Target, element: str, panel: int, pack: Function, tiles: Function) -> Function:
     """Task: pack the rows of a band; for every panel of its share and chunk of channels, every tile of its pixels."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
@@ -187,63 +188,79 @@ def _task(target: Target, element: str, panel: int, pack: Function, tile: Functi
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
-                for pixel in f.loop(0, pixels, PIXELS):
-                    count = (pixels - pixel).minimum(PIXELS)
-                    f.run(tile, fields, where.block, weights, bias, out, pixel, count, valid, channel, stop)
+                f.run(tiles, fields, where.block, weights, bias, out, pixels, valid, channel, stop)
     return f
 
 
-def _tile(name: str, target: Target, element: str, vectors: int, chunked: bool, run: int) -> Function:
-    """6 pixels x `vectors` vectors of kernels, through all taps of a chunk of channels; after the last, bias, floor and store."""
-    arguments = ["fields", "block", "panel", "bias", "out", "pixel", "count", "valid", "channel", "stop"]
+def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool, run: int) -> Function:
+    """All pixels of a band, 6 at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
+
+    After the last chunk come bias, floor and store; before that, sums wait in memory.
+    """
+    arguments = ["fields", "block", "panel", "bias", "out", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     width = vectors * lanes
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
-    pixel, count, valid = f.integer("pixel"), f.integer("count"), f.integer("valid")
-    start, stop = f.integer("channel"), f.integer("stop")
+    pixels, valid, start, stop = (f.integer(part) for part in ("pixels", "valid", "channel", "stop"))
     channels, taps, packed_channel = FIELDS.integers(f, "channels", "taps", "packed_channel")
     tap_table, pixel_table = FIELDS.pointer(f, "tap_table", "i64"), FIELDS.pointer(f, "pixel_table", "i64")
-    # Pixels past the band's last repeat the last one: the table ends with copies of its last entry.
-    pixels = [pixel_table.at(pixel + i).load_int() for i in range(PIXELS)]
-
+    floor = FIELDS.real(f, "floor", element)
+    steps = FIELDS.integers(f, "out_channel", "out_column")
+    waiting_sums = block.at_bytes(FIELDS.integer(f, "sums"))
+    buffer = f.buffer(element, PIXELS * width)
     keys = [(i, v) for i in range(PIXELS) for v in range(vectors)]
-    sums = Registers({key: f.zero(element, lanes) for key in keys})
-    if chunked:
-        waiting = block.at_bytes(FIELDS.integer(f, "sums")).at(pixel * width)
-        with f.when(start.equals(0)):
+
+    for pixel in f.loop(0, pixels, PIXELS):
+        # Pixels past the band's last repeat the last one: the table ends with copies of its last entry.
+        places = [pixel_table.at(pixel + i).load_int() for i in range(PIXELS)]
+        sums = Registers({key: f.zero(element, lanes) for key in keys})
+        waiting = waiting_sums.at(pixel * width)
+        if chunked:
+            with f.when(start.equals(0)):
+                for number, key in enumerate(keys):
+                    waiting.at(number * lanes).store(sums[key])
             for number, key in enumerate(keys):
-                waiting.at(number * lanes).store(sums[key])
-        for number, key in enumerate(keys):
-            sums[key] = waiting.at(number * lanes).load(lanes)
-    for channel in f.loop(start, stop, carry=[sums]):
-        plane = block.at_bytes(channel * packed_channel)
-        weights = panel.at(channel * taps * width)
-        taps_in_runs = (first + i for first in f.loop(0, taps, run, carry=[sums]) for i in range(run))
-        for tap in taps_in_runs:
-            origin = plane.at_bytes(tap_table.at(tap).load_int())
-            row = [weights.at(tap * width + v * lanes).load(lanes) for v in range(vectors)]
-            for i in range(PIXELS):
-                x = origin.at_bytes(pixels[i]).broadcast(lanes)
-                for v in range(vectors):
-                    sums[i, v] = x.times_plus(row[v], sums[i, v])
+                sums[key] = waiting.at(number * lanes).load(lanes)
+        for channel in _several(f, start, stop, max(8 // run, 1) if run < 5 else 1, sums):
+            plane = block.at_bytes(channel * packed_channel)
+            weights = panel.at(channel * taps * width)
+            for first in f.loop(0, taps, run, carry=[sums]):
+                for i in range(run):
+                    tap = first + i
+                    origin = plane.at_bytes(tap_table.at(tap).load_int())
+                    row = [weights.at(tap * width + v * lanes).load(lanes) for v in range(vectors)]
+                    for i in range(PIXELS):
+                        x = origin.at_bytes(places[i]).broadcast(lanes)
+                        for v in range(vectors):
+                            sums[i, v] = x.times_plus(row[v], sums[i, v])
 
-    def finish() -> None:
-        floor = FIELDS.real(f, "floor", element).broadcast(lanes)
-        added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
-        results = {(i, v): (sums[i, v] + added[v]).raised_to(floor) for i, v in keys}
-        _store_tile(f, results, vectors, out, pixel, count, valid)
+        def finish() -> None:
+            raised = floor.broadcast(lanes)
+            added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
+            results = {(i, v): (sums[i, v] + added[v]).raised_to(raised) for i, v in keys}
+            _store_tile(f, results, vectors, out, pixel, (pixels - pixel).minimum(PIXELS), valid, *steps, buffer)
 
-    if not chunked:
-        finish()
-        return f
-    with f.either(stop.equals(channels)) as (done, more):
-        with done:
+        if not chunked:
             finish()
-        with more:
-            for number, key in enumerate(keys):
-                waiting.at(number * lanes).store(sums[key])
+            continue
+        with f.either(stop.equals(channels)) as (done, more):
+            with done:
+                finish()
+            with more:
+                for number, key in enumerate(keys):
+                    waiting.at(number * lanes).store(sums[key])
     return f
+
+
+def _several(f: Function, start: Int, stop: Int, together: int, sums: Registers) -> Iterator[Int]:
+    """From start to stop, `together` steps written out at a time; what is left over one by one."""
+    whole = start + (stop - start) // together * together
+    for first in f.loop(start, whole, together, carry=[sums]):
+        for i in range(together):
+            yield first + i
+    if together > 1:
+        yield from f.loop(whole, stop, carry=[sums])
 
 
 def _store_tile(
@@ -254,11 +271,13 @@ def _store_tile(
     pixel: Int,
     count: Int,
     valid: Int,
+    out_channel: Int,
+    out_column: Int,
+    buffer: Pointer,
 ) -> None:
     """Whole tiles go straight to a dense `out`; the others through a buffer, element by element."""
     out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
-    lanes, element = results[0, 0].lanes, results[0, 0].element
-    itemsize = ITEMSIZES[element]
+    lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
     whole = count.equals(PIXELS) & valid.equals(vectors * lanes)
     with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
         with channels_first:
@@ -275,7 +294,6 @@ def _store_tile(
                     for v in range(vectors):
                         start.at(v * lanes).store(results[i, v])
             with rest:
-                buffer = f.buffer(element, PIXELS * vectors * lanes)
                 for i in range(PIXELS):
                     for v in range(vectors):
                         buffer.at((i * vectors + v) * lanes).store(results[i, v])

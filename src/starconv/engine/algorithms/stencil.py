@@ -22,7 +22,7 @@ import numpy as np
 
 from ...problem import Problem
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from .packed import BLOCK, ELEMENTS, Array, Block, Form, PackedSolution, Panels, place
@@ -179,7 +179,7 @@ def _module(target: Target, element: str, tile: Tile, source: str, phases: int) 
 
 
 def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list[Function]) -> Function:
-    """Task: per group, pack the band's rows; then tile after tile, the last ones moved back so that they end with the row."""
+    """Task: per group, pack the band's rows; then tile after tile, the last rows moved back so that they end with the band."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
     where = place(f, FIELDS, element)
@@ -201,25 +201,58 @@ def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list
             for tile_row in f.loop(0, where.rows, tile.rows):
                 row = tile_row.minimum((where.rows - tile.rows).maximum(0))
                 arguments = (fields, where.block, weights, bias, out, row, (where.rows - row).minimum(tile.rows))
-                for column in f.loop(0, whole, wide):
-                    f.run(passes[0], *arguments, column, valid)
-                for tile_column in f.loop(whole, columns, lanes):
-                    column = tile_column.minimum((columns - lanes).maximum(0))
-                    f.run(passes[-1], *arguments, column, valid)
+                f.run(passes[0], *arguments, 0, whole, valid)
+                f.run(passes[-1], *arguments, whole, columns, valid)
     return f
 
 
 def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> Function:
-    """One tile: through the input rows it reads, then bias, floor and store."""
-    f = Function(name, target, ["fields", "block", "panel", "bias", "out", "row", "count", "column", "valid"], internal=True)
+    """The tiles of some rows from column `first` on; the last one moved back so that it ends with column `stop`."""
+    arguments = ["fields", "block", "panel", "bias", "out", "row", "count", "first", "stop", "valid"]
+    f = Function(name, target, arguments, internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
-    row, count, column, valid = f.integer("row"), f.integer("count"), f.integer("column"), f.integer("valid")
+    row, count, first, stop, valid = (f.integer(part) for part in ("row", "count", "first", "stop", "valid"))
     channels, depths, plane, pitch = FIELDS.integers(f, "channels", "taps_depth", "plane", "pitch")
     offsets = FIELDS.pointer(f, "column_offsets", "i64")
+    floor = FIELDS.real(f, "floor", element).broadcast(lanes)
+    steps = FIELDS.integers(f, "out_channel", "out_row", "out_column")
     per_row = tile.taps_columns * tile.kernels
     keys = [(k, r, v) for k in range(tile.kernels) for r in range(tile.rows) for v in range(vectors)]
-    sums = Registers({key: f.zero(element, lanes) for key in keys})
+    buffer = f.buffer(element, len(keys) * lanes)
+    last = (stop - vectors * lanes).maximum(0)
+    whole_rows = count.equals(tile.rows) & valid.equals(tile.kernels) & steps[2].equals(ITEMSIZES[element])
+
+    for tile_column in f.loop(first, stop, vectors * lanes):
+        column = tile_column.minimum(last)
+        start = block.at(row * tile.row_stride * pitch + column)
+        sums = Registers({key: f.zero(element, lanes) for key in keys})
+        for number in f.loop(channels * depths, carry=[sums]):
+            weights = panel.at(number * (tile.taps_rows * per_row))
+            _slice(f, tile, vectors, lanes, start.at(number * plane), weights, pitch, offsets, sums)
+        results = {}
+        for k, r, v in keys:
+            results[k, r, v] = (sums[k, r, v] + bias.at(k).broadcast(lanes)).raised_to(floor)
+        corner = out.at_bytes(row * steps[1] + column * steps[2])
+        whole = whole_rows & ((stop - column) >= vectors * lanes)
+        across = (stop - column).minimum(vectors * lanes)
+        _store(f, results, tile, vectors, corner, *steps, whole, (valid, count, across), buffer)
+    return f
+
+
+def _slice(
+    f: Function,
+    tile: Tile,
+    vectors: int,
+    lanes: int,
+    origin: Pointer,
+    weights: Pointer,
+    pitch: Int,
+    offsets: Pointer,
+    sums: Registers,
+) -> None:
+    """One channel and depth of a tile: through the input rows that it reads."""
+    per_row = tile.taps_columns * tile.kernels
 
     def meet(input_row: Pointer, weights: Pointer, readers: list[tuple[int, int]]) -> None:
         """One row of input with every output row that reads it; `weights` are those of tap row 0."""
@@ -232,24 +265,13 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> 
                     for v in range(vectors):
                         sums[k, r, v] = x[v].times_plus(w, sums[k, r, v])
 
-    start = block.at(row * tile.row_stride * pitch + column)
-    for slice_number in f.loop(channels * depths, carry=[sums]):
-        origin = start.at(slice_number * plane)
-        weights = panel.at(slice_number * (tile.taps_rows * per_row))
-        for first, last in _stretches(tile):
-            if last - first == 1:
-                meet(origin.at(pitch * first), weights, tile.readers(first))
-            else:  # rows that every output row reads, each with the tap one further on
-                readers = [(r, tap - first) for r, tap in tile.readers(first)]
-                for i in f.loop(first, last, carry=[sums]):
-                    meet(origin.at(pitch * i), weights.at(i * per_row), readers)
-
-    floor = FIELDS.real(f, "floor", element).broadcast(lanes)
-    results = {}
-    for k, r, v in keys:
-        results[k, r, v] = (sums[k, r, v] + bias.at(k).broadcast(lanes)).raised_to(floor)
-    _store(f, results, tile, vectors, out, row, count, column, valid)
-    return f
+    for first, last in _stretches(tile):
+        if last - first == 1:
+            meet(origin.at(pitch * first), weights, tile.readers(first))
+        else:  # rows that every output row reads, each with the tap one further on
+            readers = [(r, tap - first) for r, tap in tile.readers(first)]
+            for i in f.loop(first, last, carry=[sums]):
+                meet(origin.at(pitch * i), weights.at(i * per_row), readers)
 
 
 def _columns(f: Function, taps: int, sums: Registers) -> Iterator[Int]:
@@ -277,20 +299,16 @@ def _store(
     results: dict[tuple[int, int, int], Vector],
     tile: Tile,
     vectors: int,
-    out: Pointer,
-    row: Int,
-    count: Int,
-    column: Int,
-    valid: Int,
+    corner: Pointer,
+    out_channel: Int,
+    out_row: Int,
+    out_column: Int,
+    whole: Condition,
+    extent: tuple[Int, Int, Int],
+    buffer: Pointer,
 ) -> None:
     """Whole tiles straight to rows of neighbouring pixels; the others through a buffer, element by element."""
-    first = results[0, 0, 0]
-    lanes, element = first.lanes, first.element
-    out_channel, out_row, out_column, columns = FIELDS.integers(f, "out_channel", "out_row", "out_column", "out_columns")
-    corner = out.at_bytes(row * out_row + column * out_column)
-    fits = (columns - column) >= vectors * lanes
-    whole = fits & count.equals(tile.rows) & valid.equals(tile.kernels) & out_column.equals(ITEMSIZES[element])
-    buffer = f.buffer(element, len(results) * lanes)
+    lanes = results[0, 0, 0].lanes
     with f.either(whole) as (straight, piecewise):
         with straight:
             for (k, r, v), value in results.items():
@@ -298,9 +316,9 @@ def _store(
         with piecewise:
             for number, value in enumerate(results.values()):
                 buffer.at(number * lanes).store(value)
-            across = (columns - column).minimum(vectors * lanes)
-            for k in f.loop(valid):
-                for r in f.loop(count):
+            kernels, rows, across = extent
+            for k in f.loop(kernels):
+                for r in f.loop(rows):
                     run = buffer.at((k * tile.rows + r) * (vectors * lanes))
                     for c in f.loop(across):
                         corner.at_bytes(k * out_channel + r * out_row + c * out_column).store(run.at(c).load())
