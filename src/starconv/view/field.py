@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,7 +109,7 @@ def receptive_field_data(
     stack = as_layers(layers)
     if not stack:
         raise ArgumentValueError("layers", layers, "at least one layer, such as 'conv 8x3x3'")
-    chain = stages((1, *size), stack)
+    chain = stages((1, *size), [_one_channel(layer) for layer in stack])
     place = place_of("at", at, chain[-1].output_shape)[1:]
     theory = np.zeros(size, bool)
     for positions in _reads([tuple(frozenset((entry,)) for entry in place)], chain):
@@ -123,6 +123,13 @@ def receptive_field_data(
         sizes = tuple(last - first + 1 for first, last in spans)
         steps.append(FieldStep(_short(stage.layer), stage.output_shape, sizes))
     return FieldData(shown, place, _spans(place, chain), theory, _backward(impulse, chain)[0, 0], tuple(steps))
+
+
+def _one_channel(layer: Layer | Skip) -> Layer | Skip:
+    """The layer with one channel: who reads whom in space does not depend on how many there are."""
+    if isinstance(layer, Skip):
+        return Skip(tuple(tuple(_one_channel(inner) for inner in path) for path in layer.paths))
+    return replace(layer, out_channels=layer.out_channels and 1, groups=1)
 
 
 def _short(layer: Layer | Skip) -> str:
@@ -303,7 +310,9 @@ def _draw(data: FieldData, theme: str | Theme) -> Still:
         x1, y1 = min(box[0] + box[2], width - table - 0.35), min(box[1] + box[3], height - 0.75)
         sheet.outline((x0, y0, x1 - x0, y1 - y0), colour=look.input, width=2.5, style=(0, (4, 1.5)), zorder=4)  # type: ignore[arg-type]
     x = width - table - 0.1
-    _table(sheet, data, x, listed)
+    below = _table(sheet, data, x, listed) + 0.55
+    if seen is not None:
+        _enlarged(sheet, painted * (1 - share) + tint * share, seen, (x, below, table - 0.1, height - 1.1 - below))
     y = height - 0.5
     sheet.band(
         (0.35, y - 0.06, 0.9, 0.12),
@@ -329,8 +338,18 @@ def _verdict(data: FieldData) -> str:
     return f"the geometry names {expected:,} input elements, {acting:,} were measured (weaker ones vanish in rounding)"
 
 
-def _table(sheet: Sheet, data: FieldData, x: float, listed: int) -> None:
-    """The field after each layer: name, output, how far one element sees."""
+def _enlarged(sheet: Sheet, painted: Array, seen: tuple[Span, ...], box: tuple[float, float, float, float]) -> None:
+    """The field alone, as large as `box` allows, where it is a small part of the picture."""
+    rows, columns = ((0, 0), *seen)[-2:]
+    shown = painted[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1]
+    if box[3] < 1.0 or shown.size * 3 > painted.size:
+        return
+    side = min(box[3] - 0.15, 2.6)
+    sheet.picture((box[0], box[1], side, side), shown[..., 0], colours=shown, texts=[], name="the field, enlarged")
+
+
+def _table(sheet: Sheet, data: FieldData, x: float, listed: int) -> float:
+    """The field after each layer: name, output, how far one element sees; where the table ends."""
     look = sheet.theme
     y = 1.42
     for offset, words, across in ((0.0, "after", "left"), (3.35, "output", "right"), (4.2, "sees", "right")):
@@ -358,3 +377,5 @@ def _table(sheet: Sheet, data: FieldData, x: float, listed: int) -> None:
     if data.picture is not None and data.measured.max() > 0:
         covered = (data.measured != 0).mean()
         sheet.label(x + 4.2, y + 0.32, f"{number(100 * float(covered), 3)} % of the picture", across="right")
+        y += 0.32
+    return y

@@ -25,8 +25,8 @@ __all__ = ["GridData", "feature_maps", "filters", "shared_scale"]
 Array = NDArray[Any]
 
 CHANNELS_SHOWN = 64
-PIXELS_PER_INCH = 200
-"""Pixels of a tile per inch on paper: twice the PNG's, so that nothing visible is lost. Larger tiles are averaged."""
+PIXELS_PER_INCH = 150
+"""Pixels of a tile per inch on paper at most, one and a half times the PNG's. Larger tiles are averaged by blocks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,8 +213,8 @@ def _draw(data: GridData, theme: str | Theme, title: str, notes: str, scale: str
     subtitle = ";  ".join(words for words in (notes + shown, ranges) if words)
     in_colour = data.tiles[0].ndim == 3
     head, foot = 1.05, 0.75 if one and not in_colour else 0.3
-    sheet = Sheet(theme, max(total, 6.4), head + lines * (tall + label + gap) + foot, title, subtitle)
-    start = (sheet.width - total) / 2 + 0.35 if total < 6.4 else 0.35
+    sheet = Sheet(theme, max(total, 7.4), head + lines * (tall + label + gap) + foot, title, subtitle)
+    start = (sheet.width - total) / 2 + 0.35 if total < 7.4 else 0.35
     for number, (tile, name, colours) in enumerate(zip(data.tiles, data.labels, data.scales, strict=True)):
         line, place = divmod(number, data.columns)
         left, top = start + place * (across + gap), head + line * (tall + label + gap) + label
@@ -239,7 +239,7 @@ def _draw(data: GridData, theme: str | Theme, title: str, notes: str, scale: str
 
 def _painted(tile: Array, scale: Scale, look: Theme, inches: float) -> NDArray[np.uint8]:
     """The tile's colours as 8-bit RGB, at most :data:`PIXELS_PER_INCH`: blocks of pixels are averaged beyond that."""
-    step = max(1, int(tile.shape[1] / (inches * PIXELS_PER_INCH)))
+    step = max(1, math.ceil(tile.shape[1] / (inches * PIXELS_PER_INCH)))
     if step > 1:
         rows, columns = tile.shape[0] // step * step, tile.shape[1] // step * step
         blocks = tile[:rows, :columns].reshape(rows // step, step, columns // step, step, *tile.shape[2:])

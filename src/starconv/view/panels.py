@@ -48,10 +48,11 @@ class Scale:
 
 def scale_of(*arrays: ArrayLike, signed: bool | None = None) -> Scale:
     """One scale for all `arrays`, by their finite values: centred at zero if any is negative, else from black at 0."""
-    values = np.concatenate([np.zeros(0), *(np.asarray(array, np.float64).ravel() for array in arrays)])
-    low, high = data_limits(values)
+    limits = [data_limits(array) for array in arrays if np.isfinite(array).any()] or [(0.0, 1.0)]
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
     if low < 0 if signed is None else signed:
-        return Scale(*data_limits(values, signed=True), signed=True)
+        reach = max(abs(low), abs(high)) or 1.0
+        return Scale(-reach, reach, signed=True)
     low = min(low, 0.0) if low <= high / 2 or low == high else low
     return Scale(low, high if high > low else low + 1.0, signed=False)
 
