@@ -1,7 +1,6 @@
 """The convolution as what it is, a linear map: its sparse matrix A with vec(O) = A vec(X)."""
 
 from collections.abc import Sequence
-
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,9 @@ from .arguments import as_array, border_of, sum_dtype
 from .errors import ArgumentValueError
 from .geometry import Padding, PerAxis, border_sources, convolution_axes, per_axis
 from .problem import Problem, as_groups, check_kernels
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 __all__ = ["conv_matrix"]
 

@@ -9,6 +9,7 @@ output element is linear in the patch with coefficients K, and linear in K with 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +20,8 @@ from .problem import Problem
 __all__ = ["convolution", "input_gradient", "pad", "weight_gradient"]
 
 Array = NDArray[np.float64]
+Index = tuple[Any, ...]
+"""One int or slice per spatial axis."""
 
 
 def convolution(
@@ -75,7 +78,7 @@ def pad(problem: Problem, x: Array, fill: float = 0.0) -> Array:
     """`x` with its padding drawn in, as the problem's border says."""
     for number, axis in enumerate(problem.axes, start=2):
         sources = border_sources(axis.input, axis.before, axis.after, problem.border)
-        leading = (slice(None),) * number
+        leading: Index = (slice(None),) * number
         padded = np.full((*x.shape[:number], len(sources), *x.shape[number + 1 :]), fill)
         padded[(*leading, sources >= 0)] = x[(*leading, sources[sources >= 0])]
         x = padded
@@ -92,7 +95,7 @@ def _unpad(problem: Problem, canvas: Array) -> Array:
     return canvas
 
 
-def _windows(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+def _windows(problem: Problem) -> Iterator[tuple[Index, Index]]:
     """Every output position with the slices of the padded input that its window covers."""
     for position in np.ndindex(*(axis.output for axis in problem.axes)):
         starts = [index * axis.stride for index, axis in zip(position, problem.axes, strict=True)]

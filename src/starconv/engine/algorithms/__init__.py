@@ -21,14 +21,14 @@ from . import direct, stencil, vectorized
 
 __all__ = ["TABLE", "Algorithm", "Solution"]
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class Solution(Protocol):
     """One problem, ready to run as often as one likes, from any thread."""
 
     def prepare(self, second: Array, bias: Array | None, fill: float) -> Any:
-        """The second operand (kernels; for weight_grad the output's gradient) and the bias in the algorithm's own form."""
+        """The second operand (for weight_grad the output's gradient) and the bias in the algorithm's own form."""
 
     def run(self, first: Array, prepared: Any, out: Array) -> None:
         """Compute into `out`, which has the problem's result shape and dtype and any strides."""

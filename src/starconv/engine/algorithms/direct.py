@@ -29,7 +29,8 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
 from ..emit.target import Target
 from ..lattice import lattices
-from .packed import BLOCK, ELEMENTS, Array, Block, Form, PackedSolution, Panels, place
+from .blocks import Block, Form
+from .packed import BLOCK, ELEMENTS, Array, PackedSolution, Panels, place
 from .packing import pack_block
 
 NAME = "direct"
@@ -84,7 +85,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     taps = math.prod(problem.weight_shape[1:])
     pixels = math.prod(problem.output_shape) // problem.out_channels
     tiles = pixels * problem.groups * padded / (PIXELS * panel)
-    # 12 sums on two units take 6 cycles a tap (a tile one vector wide waits for its loads instead, 4), and storing a tile some 60.
+    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4), and storing a tile some 60.
     cycles = tiles * (taps * (PIXELS * max(panel // lanes, 1.4) / 2) + 60)
     cycles += math.prod(problem.input_shape) * 0.5 + math.prod(problem.weight_shape) * 0.3
     return 3e-6 + cycles / 3e9 / min(target.cores, 2)
@@ -110,7 +111,15 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     chunk = _chunk(problem, target, panels)
 
     def source(of_x: str) -> str:
-        return _module(target, element, panels.width, of_x, last, chunk < channels, _run_of_taps(math.prod(problem.weight_shape[2:])))
+        return _module(
+            target,
+            element,
+            panels.width,
+            of_x,
+            last,
+            chunk < channels,
+            _run_of_taps(math.prod(problem.weight_shape[2:])),
+        )
 
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         return _own_fields(problem, panels, block, chunk)
@@ -128,11 +137,13 @@ def _chunk(problem: Problem, target: Target, panels: Panels) -> int:
 
 
 def _run_of_taps(taps: int) -> int:
-    """Taps written out one after the other, so that the loop around them costs less: 9 of 9 save 4 %, 7 of 49, 5 of 25."""
+    """Taps written out one after the other: 9 of 9, 7 of 49, 5 of 25. A loop less around 9 taps saves 4 %."""
     return next(run for run in range(10, 0, -1) if taps % run == 0)
 
 
-def _own_fields(problem: Problem, panels: Panels, block: Block, chunk: int) -> tuple[dict[str, int | float], tuple[Array, ...]]:
+def _own_fields(
+    problem: Problem, panels: Panels, block: Block, chunk: int
+) -> tuple[dict[str, int | float], tuple[Array, ...]]:
     """Where taps and pixels lie in the block, as byte offsets."""
     depth, rows, columns = lattices(problem)
     column_step = block.channels if problem.channels_last else 1
@@ -145,7 +156,9 @@ def _own_fields(problem: Problem, panels: Panels, block: Block, chunk: int) -> t
         return (flat * problem.itemsize).astype(np.int64)
 
     # The block holds the depths of one output depth side by side, so its taps are one depth apart.
-    taps = offsets((depth.taps, rows.taps, columns.taps), (depth_step, rows.dilation * row_step, columns.dilation * column_step))
+    taps = offsets(
+        (depth.taps, rows.taps, columns.taps), (depth_step, rows.dilation * row_step, columns.dilation * column_step)
+    )
     pixels = offsets((1, block.rows, columns.outputs), (0, rows.stride * row_step, columns.stride * column_step))
     pixels = np.concatenate([pixels, np.repeat(pixels[-1:], PIXELS)])
     values: dict[str, int | float] = {
@@ -206,7 +219,7 @@ def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool,
     channels, taps, packed_channel = FIELDS.integers(f, "channels", "taps", "packed_channel")
     tap_table, pixel_table = FIELDS.pointer(f, "tap_table", "i64"), FIELDS.pointer(f, "pixel_table", "i64")
     floor = FIELDS.real(f, "floor", element)
-    steps = FIELDS.integers(f, "out_channel", "out_column")
+    out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
     waiting_sums = block.at_bytes(FIELDS.integer(f, "sums"))
     buffer = f.buffer(element, PIXELS * width)
     keys = [(i, v) for i in range(PIXELS) for v in range(vectors)]
@@ -226,30 +239,25 @@ def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool,
             plane = block.at_bytes(channel * packed_channel)
             weights = panel.at(channel * taps * width)
             for first in f.loop(0, taps, run, carry=[sums]):
-                for i in range(run):
-                    tap = first + i
+                for number in range(run):
+                    tap = first + number
                     origin = plane.at_bytes(tap_table.at(tap).load_int())
                     row = [weights.at(tap * width + v * lanes).load(lanes) for v in range(vectors)]
                     for i in range(PIXELS):
                         x = origin.at_bytes(places[i]).broadcast(lanes)
                         for v in range(vectors):
                             sums[i, v] = x.times_plus(row[v], sums[i, v])
-
-        def finish() -> None:
-            raised = floor.broadcast(lanes)
-            added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
-            results = {(i, v): (sums[i, v] + added[v]).raised_to(raised) for i, v in keys}
-            _store_tile(f, results, vectors, out, pixel, (pixels - pixel).minimum(PIXELS), valid, *steps, buffer)
-
-        if not chunked:
-            finish()
-            continue
+        count = (pixels - pixel).minimum(PIXELS)
         with f.either(stop.equals(channels)) as (done, more):
             with done:
-                finish()
+                raised = floor.broadcast(lanes)
+                added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
+                results = {(i, v): (sums[i, v] + added[v]).raised_to(raised) for i, v in keys}
+                _store_tile(f, results, vectors, out, pixel, count, valid, out_channel, out_column, buffer)
             with more:
-                for number, key in enumerate(keys):
-                    waiting.at(number * lanes).store(sums[key])
+                if chunked:
+                    for number, key in enumerate(keys):
+                        waiting.at(number * lanes).store(sums[key])
     return f
 
 
@@ -276,7 +284,6 @@ def _store_tile(
     buffer: Pointer,
 ) -> None:
     """Whole tiles go straight to a dense `out`; the others through a buffer, element by element."""
-    out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
     lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
     whole = count.equals(PIXELS) & valid.equals(vectors * lanes)
     with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
@@ -285,8 +292,9 @@ def _store_tile(
             for v in range(vectors):
                 for group in range(0, PIXELS, lanes):
                     rows = [results[min(group + i, PIXELS - 1), v] for i in range(lanes)]
-                    for k, column in enumerate(transposed(rows)):
-                        _store_part(start.at(group).at_bytes(out_channel * (v * lanes + k)), column, min(PIXELS - group, lanes))
+                    for lane, column in enumerate(transposed(rows)):
+                        run = start.at(group).at_bytes(out_channel * (v * lanes + lane))
+                        _store_part(run, column, min(PIXELS - group, lanes))
         with other, f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
             with channels_last:
                 for i in range(PIXELS):
@@ -297,10 +305,10 @@ def _store_tile(
                 for i in range(PIXELS):
                     for v in range(vectors):
                         buffer.at((i * vectors + v) * lanes).store(results[i, v])
-                for i in f.loop(count):
+                for p in f.loop(count):
                     for k in f.loop(valid):
-                        value = buffer.at(i * (vectors * lanes) + k).load()
-                        out.at_bytes((pixel + i) * out_column + k * out_channel).store(value)
+                        value = buffer.at(p * (vectors * lanes) + k).load()
+                        out.at_bytes((pixel + p) * out_column + k * out_channel).store(value)
 
 
 def _store_part(to: Pointer, vector: Vector, count: int) -> None:
@@ -311,4 +319,3 @@ def _store_part(to: Pointer, vector: Vector, count: int) -> None:
         part = vector if piece == vector.lanes else vector.shuffled(vector, range(done, done + piece))
         to.at(done).store(part if piece > 1 else vector.lane(done))
         done += piece
-

@@ -21,9 +21,10 @@ from ..emit.ir import Function, Int, Pointer, module_source
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import jit, memory, threads
+from .blocks import SERIAL_PRODUCTS, Block, Form
 from .packing import BLOCK_FIELDS, PANEL_FIELDS, pack_panels
 
-__all__ = ["BLOCK", "ELEMENTS", "Block", "Form", "PackedSolution", "Panels", "Place", "place"]
+__all__ = ["BLOCK", "ELEMENTS", "PackedSolution", "Panels", "Place", "place"]
 
 Array = NDArray[Any]
 
@@ -65,7 +66,7 @@ BLOCK = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where a task works, as values of the task function. `source` and `out` are those of the first group."""
+    """Where a task works, as values of the task function. Source and out of the first group."""
 
     first_group: Int
     last_group: Int
@@ -98,9 +99,7 @@ def place(f: Function, fields: Fields, element: str) -> Place:
         + depth * fields.integer(f, "out_depth")
         + first_row * fields.integer(f, "out_row")
     )
-    source = fields.pointer(f, "x", "i8").at(
-        picture * fields.integer(f, "x_batch") + fields.integer(f, "x_base")
-    )
+    source = fields.pointer(f, "x", "i8").at(picture * fields.integer(f, "x_batch") + fields.integer(f, "x_base"))
     share, blocks = fields.integers(f, "panels_per_split", "blocks")
     return Place(
         first_group=first_group,
@@ -173,8 +172,6 @@ MOST_PIXELS = 16
 """No tile has more pixels; tables and waiting sums have room for one tile past the end."""
 _SERIAL_BYTES = 64 << 10
 """Work on less than this many bytes is over before another thread has joined."""
-_SERIAL_PRODUCTS = 1 << 18
-"""Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
 
 
 @dataclass(frozen=True)
@@ -279,11 +276,18 @@ class PackedSolution:
         out_steps = (0,) * (3 - problem.spatial) + out.strides[2:]
         tables = tuple(
             np.where(sources >= 0, sources * step, -1).astype(np.int64)
-            for sources, step in zip((axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True)
+            for sources, step in zip(
+                (axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True
+            )
         )
         # Negative strides make offsets negative, which the tables keep for padding: count from the lowest address.
-        lowest = [int(table[table != -1].min(initial=0)) if step < 0 else 0 for table, step in zip(tables, x_steps, strict=True)]
-        for table, low, sources in zip(tables, lowest, (axis.sources(problem.border) for axis in (depth, rows, columns)), strict=True):
+        lowest = [
+            int(table[table != -1].min(initial=0)) if step < 0 else 0
+            for table, step in zip(tables, x_steps, strict=True)
+        ]
+        for table, low, sources in zip(
+            tables, lowest, (axis.sources(problem.border) for axis in (depth, rows, columns)), strict=True
+        ):
             table[sources >= 0] -= low
         left, right = columns.inside()
         own, kept = self._own(shape)
@@ -328,73 +332,9 @@ class PackedSolution:
             **own,
         }
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
-        workers = min(limit, tasks) if problem.multiply_adds >= _SERIAL_PRODUCTS else 1
+        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         function = compiled(self._source(SOURCES[x.dtype.name]), self.target, "task")
         return _Binding(function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept))
-
-
-@dataclass(frozen=True)
-class Form:
-    """How an algorithm wants its packed blocks.
-
-    Attributes:
-        last: [depth][row][column][channel] instead of [channel][depth][row][column].
-        phases: columns are sorted by their number modulo this, see `packing.pack_block`.
-        room_rows, room_columns: output rows and columns per tile: a block has room for a tile that reaches past the end.
-    """
-
-    last: bool = False
-    phases: int = 1
-    room_rows: int = 1
-    room_columns: int = 1
-
-
-@dataclass(frozen=True)
-class Block:
-    """How large the packed blocks of a problem are, and so how its output is cut into tasks."""
-
-    problem: Problem
-    channels: int
-    rows: int
-    packed_rows: int
-    pitch: int
-    phases: int
-    bytes: int
-    bands: int
-    splits: int
-    shares: int
-
-    @classmethod
-    def of(cls, problem: Problem, target: Target, panels: int, threads: int, form: Form) -> "Block":
-        """Bands that fill about a third of the second-level cache; more of them, or shares of the panels, for threads."""
-        depth, rows, columns = lattices(problem)
-        channels = problem.in_channels // problem.groups
-        wide = columns.span(-(-columns.outputs // form.room_columns) * form.room_columns)
-        pitch = -(-wide // form.phases) * form.phases * (channels if form.last else 1)
-        row_bytes = (1 if form.last else channels) * depth.taps * pitch * problem.itemsize
-        fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, form.room_rows)
-        bands = -(-rows.outputs // min(fit, rows.outputs))
-        others = problem.batch * depth.outputs
-        shares, splits = problem.groups, 1
-        if threads > 1 and problem.multiply_adds >= _SERIAL_PRODUCTS:
-            wanted = 4 * threads  # so that the last task to end is not long
-            weights = math.prod(problem.weight_shape[1:]) * problem.out_channels // problem.groups
-            if others * shares * bands < wanted:
-                # A band packs its halo again, a share of the panels packs everything again but reads fewer weights.
-                most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4, form.room_rows), 1)
-                if weights * problem.itemsize <= target.l2_bytes // 2:
-                    bands = max(bands, min(-(-wanted // (others * shares)), most))
-                splits = max(min(-(-threads // (others * shares * bands)), panels), 1)
-        # A task should be worth its start, some 300 ns: take several small groups together.
-        products = problem.multiply_adds // max(others * shares * bands * splits, 1)
-        together = max(min(_SERIAL_PRODUCTS // 4 // max(products, 1), problem.groups * others * bands // (4 * threads)), 1)
-        shares = -(-problem.groups // together)
-        per_band = -(-rows.outputs // bands)
-        per_band = min(-(-per_band // form.room_rows) * form.room_rows, rows.outputs)
-        bands = -(-rows.outputs // per_band)
-        packed_rows = rows.span(-(-per_band // form.room_rows) * form.room_rows)
-        size = (1 if form.last else channels) * depth.taps * packed_rows * pitch * problem.itemsize
-        return cls(problem, channels, per_band, packed_rows, pitch, form.phases, -(-size // 64) * 64 + 64, bands, splits, shares)
 
 
 def _rows_follow(out: Array) -> bool:
@@ -404,8 +344,11 @@ def _rows_follow(out: Array) -> bool:
 
 def _readable(array: Array, dtype: str, also: dict[str, str] | None = None) -> Array:
     """`array`, converted unless its dtype is one that kernels read."""
-    if array.dtype.name in (also or (dtype,)) and array.dtype.isnative and array.flags.aligned and (
-        also is None or array.dtype.kind != "f" or array.dtype == dtype
+    if (
+        array.dtype.name in (also or (dtype,))
+        and array.dtype.isnative
+        and array.flags.aligned
+        and (also is None or array.dtype.kind != "f" or array.dtype == dtype)
     ):
         return array
     return array.astype(dtype)

@@ -35,9 +35,9 @@ def pack_block(
 ) -> Function:
     """A function that packs (source, block, first depth, first row, rows): all channels of some rows.
 
-    The block is [channel][depth][row][column], or with `last` [depth][row][column][channel]. With `phases` s, a row holds
-    first its columns 0, s, 2s, ..., then 1, s + 1, ...: what a kernel with stride s reads is then side by side. `source`
-    is the element type of x ("float", "i8", "u8", ...), `element` that of the block.
+    The block is [channel][depth][row][column], or with `last` [depth][row][column][channel]. With `phases` s, a row
+    holds first its columns 0, s, 2s, ..., then 1, s + 1, ...: what a kernel with stride s reads is then side by side.
+    `source` is the element type of x ("float", "i8", "u8", ...), `element` that of the block.
     """
     f = Function(name, target, ["fields", "source", "block", "depth", "row", "rows"], internal=True)
     x, block = f.pointer("source", "i8"), f.pointer("block", element)
@@ -93,9 +93,9 @@ class _Copy:
                     elif self.phases == 2:
                         self._run_in_two_phases(middle, to, right - left)
                     else:
-                        self._one_by_one(middle, to, f.int(0), right - left)
+                        self._one_by_one(middle, to, f.number(0), right - left)
                 with strided:
-                    self._one_by_one(middle, to, f.int(0), right - left)
+                    self._one_by_one(middle, to, f.number(0), right - left)
         for c in f.loop(right, self.count):
             self._pick(origin, c, self._slot(to, c))
 
@@ -190,13 +190,15 @@ PANEL_FIELDS = Fields(
 
 
 def pack_panels(target: Target, element: str, width: int) -> Function:
-    """The task function that packs panel `task`: `width` kernels side by side, [channel][tap][kernel], padded with zeros."""
+    """The task function for panel `task`: `width` kernels side by side, [channel][tap][kernel], padded with zeros."""
     f = Function("pack_panels", target, ["fields", "task", "worker"])
     field = PANEL_FIELDS
     task = f.integer("task")
     kernels, blocks, length, channels = field.integers(f, "kernels", "blocks", "length", "channels")
     depths, rows, columns = field.integers(f, "depths", "rows", "columns")
-    steps = {name: field.integer(f, f"{name}_step") for name in ("group", "kernel", "channel", "depth", "row", "column")}
+    steps = {
+        name: field.integer(f, f"{name}_step") for name in ("group", "kernel", "channel", "depth", "row", "column")
+    }
     lanes = target.lanes(ITEMSIZES[element])
     group, block = task // blocks, task % blocks
     first = block * width
@@ -208,7 +210,9 @@ def pack_panels(target: Target, element: str, width: int) -> Function:
     with f.either(fast) as (quick, general):
         with quick:
             for start in range(0, width - lanes + 1, lanes):
-                _transpose_run(f, weights.at_bytes(steps["kernel"] * start), panel.at(start), steps["kernel"], length, width, lanes)
+                _transpose_run(
+                    f, weights.at_bytes(steps["kernel"] * start), panel.at(start), steps["kernel"], length, width, lanes
+                )
         with general:
             for c in f.loop(channels):
                 for d in f.loop(depths):

@@ -1,10 +1,10 @@
 """Few channels: vectors of neighbouring pixels, several output rows and kernels per pass. Depthwise layers too.
 
-Maths: the definition, as a chain of fused multiply-adds in the order channel, depth, row, column, as `direct` has it, so
-both give the same bits.
+Maths: the definition, as a chain of fused multiply-adds in the order channel, depth, row, column, as `direct` has it,
+so both give the same bits.
 
-How it runs: a task packs the rows of input that a band of output rows reads (see `packing`); where columns have a stride
-s, sorted by column number modulo s, so that neighbouring outputs read neighbouring elements. A tile is some kernels x
+How it runs: a task packs the rows of input that a band of output rows reads (see `packing`); where columns have a
+stride s, sorted by column number modulo s, so that neighbouring outputs read neighbouring elements. A tile is some kernels x
 some output rows x some vectors of columns, at most 12 sums on 16 registers. It goes through the *input* rows it reads;
 a vector of input is loaded once and serves every output row that it is a tap of:
 
@@ -25,7 +25,8 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
-from .packed import BLOCK, ELEMENTS, Array, Block, Form, PackedSolution, Panels, place
+from .blocks import Block, Form
+from .packed import BLOCK, ELEMENTS, Array, PackedSolution, Panels, place
 from .packing import pack_block
 
 NAME = "stencil"
@@ -51,7 +52,7 @@ FIELDS = Fields(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What a pass computes: kernels x output rows x vectors of columns; and the kernel's shape, which is written out."""
+    """What a pass computes, kernels x output rows x vectors of columns, and the kernel's shape, which is written out."""
 
     kernels: int
     rows: int
@@ -128,7 +129,9 @@ def cost(problem: Problem, target: Target | None) -> float:
     planes = problem.batch * problem.groups * depth.outputs * depth.taps * (problem.in_channels // problem.groups)
     kernels = problem.out_channels // problem.groups
     cycles = planes * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize))
-    cycles += math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2) + problem.batch * problem.groups * 300
+    cycles += (
+        math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2) + problem.batch * problem.groups * 300
+    )
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
 
 
@@ -137,7 +140,10 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     tile = tile_of(problem, target)
     panels = Panels(problem, target, tile.kernels)
-    return panels.bytes + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem, target, tile)).bytes
+    return (
+        panels.bytes
+        + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem, target, tile)).bytes
+    )
 
 
 def _form(problem: Problem, target: Target, tile: Tile) -> Form:
@@ -174,12 +180,14 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
 def _module(target: Target, element: str, tile: Tile, source: str, phases: int) -> str:
     """The module's IR: the kernel's height, width, vertical stride and dilation are written out, sizes are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases)
-    passes = [_pass(f"pass_{vectors}", target, element, tile, vectors) for vectors in sorted({tile.vectors, 1}, reverse=True)]
+    passes = [
+        _pass(f"pass_{vectors}", target, element, tile, vectors) for vectors in sorted({tile.vectors, 1}, reverse=True)
+    ]
     return module_source([pack, *passes, _task(target, element, tile, pack, passes)])
 
 
 def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list[Function]) -> Function:
-    """Task: per group, pack the band's rows; then tile after tile, the last rows moved back so that they end with the band."""
+    """Task: per group, pack the band's rows; then tile after tile, the last ones moved back to end with the band."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
     where = place(f, FIELDS, element)
@@ -216,12 +224,12 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> 
     channels, depths, plane, pitch = FIELDS.integers(f, "channels", "taps_depth", "plane", "pitch")
     offsets = FIELDS.pointer(f, "column_offsets", "i64")
     floor = FIELDS.real(f, "floor", element).broadcast(lanes)
-    steps = FIELDS.integers(f, "out_channel", "out_row", "out_column")
+    out_channel, out_row, out_column = FIELDS.integers(f, "out_channel", "out_row", "out_column")
     per_row = tile.taps_columns * tile.kernels
     keys = [(k, r, v) for k in range(tile.kernels) for r in range(tile.rows) for v in range(vectors)]
     buffer = f.buffer(element, len(keys) * lanes)
     last = (stop - vectors * lanes).maximum(0)
-    whole_rows = count.equals(tile.rows) & valid.equals(tile.kernels) & steps[2].equals(ITEMSIZES[element])
+    whole_rows = count.equals(tile.rows) & valid.equals(tile.kernels) & out_column.equals(ITEMSIZES[element])
 
     for tile_column in f.loop(first, stop, vectors * lanes):
         column = tile_column.minimum(last)
@@ -233,10 +241,12 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> 
         results = {}
         for k, r, v in keys:
             results[k, r, v] = (sums[k, r, v] + bias.at(k).broadcast(lanes)).raised_to(floor)
-        corner = out.at_bytes(row * steps[1] + column * steps[2])
+        corner = out.at_bytes(row * out_row + column * out_column)
         whole = whole_rows & ((stop - column) >= vectors * lanes)
         across = (stop - column).minimum(vectors * lanes)
-        _store(f, results, tile, vectors, corner, *steps, whole, (valid, count, across), buffer)
+        _store(
+            f, results, tile, vectors, corner, (out_channel, out_row, out_column), whole, (valid, count, across), buffer
+        )
     return f
 
 
@@ -300,19 +310,18 @@ def _store(
     tile: Tile,
     vectors: int,
     corner: Pointer,
-    out_channel: Int,
-    out_row: Int,
-    out_column: Int,
+    steps: tuple[Int, Int, Int],
     whole: Condition,
     extent: tuple[Int, Int, Int],
     buffer: Pointer,
 ) -> None:
     """Whole tiles straight to rows of neighbouring pixels; the others through a buffer, element by element."""
     lanes = results[0, 0, 0].lanes
+    out_channel, out_row, out_column = steps
     with f.either(whole) as (straight, piecewise):
         with straight:
-            for (k, r, v), value in results.items():
-                corner.at_bytes(out_channel * k + out_row * r).at(v * lanes).store(value)
+            for (kernel, row, v), value in results.items():
+                corner.at_bytes(out_channel * kernel + out_row * row).at(v * lanes).store(value)
         with piecewise:
             for number, value in enumerate(results.values()):
                 buffer.at(number * lanes).store(value)

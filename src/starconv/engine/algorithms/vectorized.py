@@ -11,6 +11,7 @@ all of them would break the workspace bound.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from ..emit.target import Target
 
 NAME = "numpy"
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 WORKSPACE_TARGET = 16 << 20
 """Bytes of temporary arrays above which the batch is taken in parts."""
@@ -56,7 +57,7 @@ class Vectorized:
         self.problem = problem
 
     def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array | None, float]:
-        """The second operand and the bias in the form in which `run` takes them: as they are, in the problem's dtype."""
+        """The second operand and the bias as they are, in the problem's dtype."""
         dtype = self.problem.dtype
         return second.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False), fill
 
@@ -145,12 +146,15 @@ def _unpad(problem: Problem, canvas: Array) -> Array:
     return canvas
 
 
-def _taps(problem: Problem) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+def _taps(problem: Problem) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
     """Every kernel tap with the slices of the padded input that it meets, one element per output position."""
     for tap in np.ndindex(*(axis.kernel for axis in problem.axes)):
-        yield tap, tuple(
-            slice(offset * axis.dilation, offset * axis.dilation + (axis.output - 1) * axis.stride + 1, axis.stride)
-            for offset, axis in zip(tap, problem.axes, strict=True)
+        yield (
+            tap,
+            tuple(
+                slice(offset * axis.dilation, offset * axis.dilation + (axis.output - 1) * axis.stride + 1, axis.stride)
+                for offset, axis in zip(tap, problem.axes, strict=True)
+            ),
         )
 
 
@@ -164,7 +168,8 @@ def _contract(w: Array, x: Array) -> Array:
     if w.shape[2] == 1:
         return w.reshape(*w.shape[:2], *[1] * (x.ndim - 3)) * x
     flat = x.reshape(*x.shape[:3], -1)
-    return np.matmul(w, flat).reshape(*x.shape[:2], w.shape[1], *x.shape[3:])
+    products: Array = np.matmul(w, flat)
+    return products.reshape(*x.shape[:2], w.shape[1], *x.shape[3:])
 
 
 def _bytes_per_picture(problem: Problem) -> int:

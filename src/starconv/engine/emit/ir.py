@@ -8,8 +8,8 @@ The point is that an algorithm reads like what it computes. This function adds t
         out.at(i).store(a.at(i).load(8) + b.at(i).load(8))
     text = f.source()
 
-Values are of three kinds. :class:`Int` is a 64-bit integer; arithmetic on known ones happens in Python. :class:`Pointer`
-steps in elements of one type. :class:`Vector` is a scalar or a vector of floats or integers. A ``for`` over `loop` runs
+Values are of three kinds. :class:`Int` is a 64-bit integer; arithmetic on known ones happens in Python.
+:class:`Pointer` steps in elements of one type. :class:`Vector` is a scalar or a vector of floats or integers. A ``for`` over `loop` runs
 its body once, while the text of the loop is written around it; registers that a loop changes are named in `carry`.
 """
 
@@ -35,14 +35,14 @@ class Int:
         self.function, self.text, self.known = function, text, known
 
     def _combine(self, other: IntLike, opcode: str, fold: "object") -> "Int":
-        other = self.function.int(other)
+        other = self.function.number(other)
         if self.known is not None and other.known is not None:
-            return self.function.int(fold(self.known, other.known))  # type: ignore[operator]
+            return self.function.number(fold(self.known, other.known))  # type: ignore[operator]
         return Int(self.function, self.function.emit(f"{opcode} i64 {self.text}, {other.text}"))
 
     def __add__(self, other: IntLike) -> "Int":
         if self.known == 0:
-            return self.function.int(other)
+            return self.function.number(other)
         return self if _known(other) == 0 else self._combine(other, "add nsw", lambda a, b: a + b)
 
     def __sub__(self, other: IntLike) -> "Int":
@@ -50,7 +50,7 @@ class Int:
 
     def __mul__(self, other: IntLike) -> "Int":
         if self.known == 1:
-            return self.function.int(other)
+            return self.function.number(other)
         return self if _known(other) == 1 else self._combine(other, "mul nsw", lambda a, b: a * b)
 
     def __floordiv__(self, other: IntLike) -> "Int":
@@ -68,10 +68,10 @@ class Int:
         return self + other
 
     def __rsub__(self, other: int) -> "Int":
-        return self.function.int(other) - self
+        return self.function.number(other) - self
 
     def _compare(self, other: IntLike, predicate: str) -> "Condition":
-        other = self.function.int(other)
+        other = self.function.number(other)
         return Condition(self.function, self.function.emit(f"icmp {predicate} i64 {self.text}, {other.text}"))
 
     def __lt__(self, other: IntLike) -> "Condition":
@@ -99,9 +99,9 @@ class Int:
         return self._choose(other, "smax", max)
 
     def _choose(self, other: IntLike, name: str, fold: "object") -> "Int":
-        other = self.function.int(other)
+        other = self.function.number(other)
         if self.known is not None and other.known is not None:
-            return self.function.int(fold(self.known, other.known))  # type: ignore[operator]
+            return self.function.number(fold(self.known, other.known))  # type: ignore[operator]
         call = self.function.call(f"llvm.{name}.i64", "i64", [("i64", self.text), ("i64", other.text)])
         return Int(self.function, call)
 
@@ -123,7 +123,7 @@ class Condition:
     def integer(self, yes: IntLike, no: IntLike) -> Int:
         """`yes` where it holds, else `no`."""
         f = self.function
-        return Int(f, f.emit(f"select i1 {self.text}, i64 {f.int(yes).text}, i64 {f.int(no).text}"))
+        return Int(f, f.emit(f"select i1 {self.text}, i64 {f.number(yes).text}, i64 {f.number(no).text}"))
 
     def pointer(self, yes: "Pointer", no: "Pointer") -> "Pointer":
         """`yes` where it holds, else `no`."""
@@ -143,7 +143,7 @@ class Pointer:
         """The pointer `offset` elements further on."""
         if _known(offset) == 0:
             return self
-        offset = self.function.int(offset)
+        offset = self.function.number(offset)
         step = self.function.emit(f"getelementptr {self.element}, ptr {self.text}, i64 {offset.text}")
         return Pointer(self.function, step, self.element)
 
@@ -212,7 +212,9 @@ class Vector:
     def raised_to(self, floor: "Vector") -> "Vector":
         """max(self, floor), where NaN stays NaN as in NumPy and PyTorch."""
         below = self.function.emit(f"fcmp olt {self.type} {self.text}, {floor.text}")
-        return self._make(f"select {_vector_type('i1', self.lanes)} {below}, {self.type} {floor.text}, {self.type} {self.text}")
+        return self._make(
+            f"select {_vector_type('i1', self.lanes)} {below}, {self.type} {floor.text}, {self.type} {self.text}"
+        )
 
     def broadcast(self, lanes: int) -> "Vector":
         """A scalar in all lanes of a vector."""
@@ -227,7 +229,9 @@ class Vector:
         """One lane as a scalar."""
         if self.lanes == 1:
             return self
-        return Vector(self.function, self.function.emit(f"extractelement {self.type} {self.text}, i64 {index}"), self.element, 1)
+        return Vector(
+            self.function, self.function.emit(f"extractelement {self.type} {self.text}, i64 {index}"), self.element, 1
+        )
 
     def shuffled(self, other: "Vector", lanes: Sequence[int]) -> "Vector":
         """The lanes numbered in `lanes` of self followed by other."""
@@ -283,7 +287,7 @@ class Function:
         """The argument of that name as the address of `element`."""
         return Pointer(self, self.emit(f"inttoptr i64 %{argument} to ptr"), element)
 
-    def int(self, value: IntLike) -> Int:
+    def number(self, value: IntLike) -> Int:
         """`value` as an Int."""
         return value if isinstance(value, Int) else Int(self, str(int(value)), int(value))
 
@@ -299,10 +303,12 @@ class Function:
         """Room for `count` elements on the stack. Not inside a loop: it is freed only when the function returns."""
         return Pointer(self, self.emit(f"alloca [{count} x {element}], align 64"), element)
 
-    def loop(self, start: IntLike, stop: IntLike | None = None, step: IntLike = 1, *, carry: Sequence[Registers] = ()) -> Iterator[Int]:
+    def loop(
+        self, start: IntLike, stop: IntLike | None = None, step: IntLike = 1, *, carry: Sequence[Registers] = ()
+    ) -> Iterator[Int]:
         """Like ``range``: the body of the ``for`` is emitted once. Registers that it replaces must be in `carry`."""
         start, stop = (0, start) if stop is None else (start, stop)
-        first, last, step = self.int(start), self.int(stop), self.int(step)
+        first, last, step = self.number(start), self.number(stop), self.number(step)
         if first.known is not None and last.known is not None and step.known is not None:
             if last.known <= first.known:
                 return
@@ -314,12 +320,12 @@ class Function:
         self.line(f"br label %{head}")
         self._start(head)
         index = self._fresh()
-        phis = [(f"{index} = phi i64 [ {first.text}, %{before} ]", [])]
+        phis = [f"{index} = phi i64 [ {first.text}, %{before} ]"]
         slots: list[tuple[Registers, object, str]] = []
         for registers in carry:
             for key, value in registers.values.items():
                 name = self._fresh()
-                phis.append((f"{name} = phi {value.type} [ {value.text}, %{before} ]", []))
+                phis.append(f"{name} = phi {value.type} [ {value.text}, %{before} ]")
                 registers.values[key] = Vector(self, name, value.element, value.lanes)
                 slots.append((registers, key, name))
         where = len(self._lines)
@@ -333,7 +339,7 @@ class Function:
         latch = self._block
         self.line(f"br label %{head}")
         ends = [following] + [registers.values[key].text for registers, key, _ in slots]
-        for number, ((text, _), end) in enumerate(zip(phis, ends, strict=True)):
+        for number, (text, end) in enumerate(zip(phis, ends, strict=True)):
             self._lines[where + number] = f"  {text}, [ {end}, %{latch} ]"
         self._start(done)
         for (registers, key, _), value in zip(slots, at_head, strict=True):
@@ -372,7 +378,7 @@ class Function:
         """Call a function of the same module that was written in this language."""
         operands = []
         for argument in arguments:
-            text = argument.text if isinstance(argument, Pointer) else self.int(argument).text
+            text = argument.text if isinstance(argument, Pointer) else self.number(argument).text
             if isinstance(argument, Pointer):
                 text = self.emit(f"ptrtoint ptr {text} to i64")
             operands.append(("i64", text))

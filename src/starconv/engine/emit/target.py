@@ -76,7 +76,9 @@ def runs_here(name: str) -> bool:
     """Whether this processor has every feature of the target `name`."""
     architecture, needed, *_ = _KINDS[name]
     host = jit.host()
-    return host.architecture == architecture and (needed <= host.features or (architecture == "x86_64" and name == "sse"))
+    return host.architecture == architecture and (
+        needed <= host.features or (architecture == "x86_64" and name == "sse")
+    )
 
 
 @cache

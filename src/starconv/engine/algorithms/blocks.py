@@ -1,0 +1,90 @@
+"""How large packed blocks are, and so how the output of a problem is cut into tasks."""
+
+import math
+from dataclasses import dataclass
+
+from ...problem import Problem
+from ..emit.target import Target
+from ..lattice import lattices
+
+__all__ = ["SERIAL_PRODUCTS", "Block", "Form"]
+
+SERIAL_PRODUCTS = 1 << 18
+"""Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an algorithm wants its packed blocks.
+
+    Attributes:
+        last: [depth][row][column][channel] instead of [channel][depth][row][column].
+        phases: columns are sorted by their number modulo this, see `packing.pack_block`.
+        room_rows, room_columns: output rows and columns per tile: a block has room for a tile that reaches past the end.
+    """
+
+    last: bool = False
+    phases: int = 1
+    room_rows: int = 1
+    room_columns: int = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """How large the packed blocks of a problem are, and so how its output is cut into tasks."""
+
+    problem: Problem
+    channels: int
+    rows: int
+    packed_rows: int
+    pitch: int
+    phases: int
+    bytes: int
+    bands: int
+    splits: int
+    shares: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target, panels: int, threads: int, form: Form) -> "Block":
+        """Bands that fill about a third of the second-level cache; more of them, or shares of the panels, for threads."""
+        depth, rows, columns = lattices(problem)
+        channels = problem.in_channels // problem.groups
+        wide = columns.span(-(-columns.outputs // form.room_columns) * form.room_columns)
+        pitch = -(-wide // form.phases) * form.phases * (channels if form.last else 1)
+        row_bytes = (1 if form.last else channels) * depth.taps * pitch * problem.itemsize
+        fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, form.room_rows)
+        bands = -(-rows.outputs // min(fit, rows.outputs))
+        others = problem.batch * depth.outputs
+        shares, splits = problem.groups, 1
+        if threads > 1 and problem.multiply_adds >= SERIAL_PRODUCTS:
+            wanted = 4 * threads  # so that the last task to end is not long
+            weights = math.prod(problem.weight_shape[1:]) * problem.out_channels // problem.groups
+            if others * shares * bands < wanted:
+                # A band packs its halo again, a share of the panels packs everything again but reads fewer weights.
+                most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4, form.room_rows), 1)
+                if weights * problem.itemsize <= target.l2_bytes // 2:
+                    bands = max(bands, min(-(-wanted // (others * shares)), most))
+                splits = max(min(-(-threads // (others * shares * bands)), panels), 1)
+        # A task should be worth its start, some 300 ns: take several small groups together.
+        products = problem.multiply_adds // max(others * shares * bands * splits, 1)
+        together = max(
+            min(SERIAL_PRODUCTS // 4 // max(products, 1), problem.groups * others * bands // (4 * threads)), 1
+        )
+        shares = -(-problem.groups // together)
+        per_band = -(-rows.outputs // bands)
+        per_band = min(-(-per_band // form.room_rows) * form.room_rows, rows.outputs)
+        bands = -(-rows.outputs // per_band)
+        packed_rows = rows.span(-(-per_band // form.room_rows) * form.room_rows)
+        size = (1 if form.last else channels) * depth.taps * packed_rows * pitch * problem.itemsize
+        return cls(
+            problem,
+            channels,
+            per_band,
+            packed_rows,
+            pitch,
+            form.phases,
+            -(-size // 64) * 64 + 64,
+            bands,
+            splits,
+            shares,
+        )
