@@ -132,7 +132,8 @@ def equivariance_data(
         ]
         inside.append(np.array(within, bool) & _kept(axis.output, by, 0))
     size = "×".join(map(str, trace.w.shape[2:]))
-    shared = _compare(f"convolution, {size} kernel", trace.w.size, convolve, trace.x, offsets, moved, inside)
+    name = f"convolution, {size} kernel" if trace.spatial == 2 else f"convolution, kernel of {size}"
+    shared = _compare(name, trace.w.size, convolve, trace.x, offsets, moved, inside)
     matrix = _unshared(trace, shapes, padding_mode, seed)
 
     def unshared(values: Array) -> Array:

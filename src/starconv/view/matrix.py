@@ -144,7 +144,7 @@ def _draw(data: MatrixData, theme: str | Theme) -> Still:
     gap, left, top = 1.15, 0.35 + strip + 0.35, 1.5 + strip
     needed = max(wide, 4 * pictures + 3 * 0.3 - strip)
     second = left + needed + gap
-    width = max(second + max(tall, 1.2) + 0.45, 8.6)
+    width = max(second + max(tall, 1.2) + 0.45, 11.4)
     low = top + tall + 0.65
     height = max(low + pictures + 0.25, top + wide + 0.3) + 0.62
     entries, zeros = data.matrix.nnz, 1 - data.matrix.nnz / (outputs * inputs)
@@ -154,7 +154,7 @@ def _draw(data: MatrixData, theme: str | Theme) -> Still:
         width,
         height,
         "A convolution is a matrix: vec(O) = A vec(X), and Aᵀ takes it back",
-        f"{outputs}×{inputs} with {entries:,} entries that share {weights}, {zeros:.0%} zeros;  {trace.describe()}",
+        f"{outputs}×{inputs}, {zeros:.0%} of it zeros; the other {entries:,} share {weights};  {trace.describe()}",
     )
     look = sheet.theme
     colours = _tap_colours(trace.w.shape[2:], look)

@@ -142,8 +142,8 @@ class Sheet(Canvas):
 
     def __init__(self, theme: Theme | str, width: float, height: float, title: str, subtitle: str = "") -> None:
         super().__init__(theme, width, height)
-        self.text(0.35, 0.36, title, size=self.theme.title_size, weight="bold", across="left", width=width - 0.7)
-        self.text(0.35, 0.68, subtitle, size=10.5, colour=self.theme.muted, across="left", width=width - 0.7)
+        self.text(0.35, 0.36, title, size=self.theme.title_size, weight="bold", across="left", width=width - 1.0)
+        self.text(0.35, 0.68, subtitle, size=10.5, colour=self.theme.muted, across="left", width=width - 1.0)
 
     def label(self, x: float, y: float, text: str, **options: Any) -> Any:
         """Text of second rank."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ShapesData", "shapes"]
 
 LARGEST = 1.9
-"""Inches of the longest side of any box."""
+"""Inches of the longest side of a box in a chain; less in long ones."""
 SMALLEST = 0.10
 """Inches below which no side is drawn, so that 1 x 1 x 1 is still seen."""
 SLANT = (0.42, 0.30)
@@ -170,7 +170,7 @@ def _draw_layer(data: ShapesData, layer: Layer, theme: str | Theme) -> Still:
     subtitle = (
         f"{layer}:  one kernel per {each};  {_times(weights)} weights + {biases} = {stage.parameters:,} parameters"
     )
-    width = max(width, 1.0 + text_width(title, 15, "bold"), 0.7 + text_width(subtitle, 10.5))
+    width = max(width, 1.1 + text_width(title, 15, "bold"), 1.1 + 1.03 * text_width(subtitle, 10.5))
     sheet = Sheet(theme, width, middle + tall / 2 + 1.3, title, subtitle)
     look = sheet.theme
     x = (width - (before.width + gap + k_width + gap + after.width)) / 2 + 0.15
@@ -201,8 +201,10 @@ def _draw_layer(data: ShapesData, layer: Layer, theme: str | Theme) -> Still:
 def _draw_chain(data: ShapesData, theme: str | Theme) -> Still:
     """A network: the box of what goes into and out of each layer, with the layer's name on the arrow between them."""
     shapes = [data.input_shape, *(stage.output_shape for stage in data.stages)]
-    unit = _unit(shapes, LARGEST)
-    boxes = [_box(shape, unit) for shape in shapes]
+    # Long chains get smaller boxes, so that they stay on a page.
+    largest = min(LARGEST, max(0.8, 17 / len(shapes)))
+    unit = _unit(shapes, largest)
+    boxes = [_box(shape, unit, largest) for shape in shapes]
     notes = ["input", *(_words(stage.layer) for stage in data.stages)]
     slots = []
     for box, note, shape in zip(boxes, notes, shapes, strict=True):

@@ -96,8 +96,11 @@ def template(
 def _matches(trace: Trace, order: Array, count: int) -> tuple[Step, ...]:
     """The steps with the smallest values in `order`, first come first, each window clear of those before it."""
     values = np.asarray(order, np.float64).ravel()
-    varied = bool(np.any(values < 0))
     chosen: list[Step] = []
+    finite = values[~np.isnan(values)]
+    if not finite.size or finite.min() == finite.max():
+        return ()  # nothing stands out
+    varied = finite.min() < 0
     blocked = np.zeros(trace.canvas.shape[1:], bool)
     # Small pictures are searched to the end; in large ones the first thousands hold far more than `count` free windows.
     for index in np.argsort(values, kind="stable")[:20000]:
@@ -168,7 +171,7 @@ def _draw(data: TemplateData, theme: str | Theme) -> Still:
     ):
         sheet.text(0.35, line + p_height / 2 + 0.15, words, across="left", weight="bold", colour=colour)
         if not steps:
-            sheet.label(1.6, line + p_height / 2 + 0.15, "no response is a number", across="left")
+            sheet.label(1.6, line + p_height / 2 + 0.15, "no response stands out", across="left")
         for place, step in enumerate(steps):
             left = 1.5 + place * (p_width + 0.32)
             patch = sheet.picture((left, line + 0.2, p_width, p_height), step.parts[0].patch, x_scale)
