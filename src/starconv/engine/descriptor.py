@@ -3,10 +3,14 @@
 import ctypes
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .emit.ir import Function, Int, Pointer, Vector
 
-__all__ = ["Fields"]
+__all__ = ["Fields", "address_of", "bits_of"]
 
 
 class Fields:
@@ -45,7 +49,7 @@ class Fields:
         """A block with these values: a float is stored as a double, what is not named as 0."""
         block = self._type()
         for name, value in values.items():
-            block[self.index[name]] = _bits(value) if isinstance(value, float) else value
+            block[self.index[name]] = bits_of(value) if isinstance(value, float) else value
         return block
 
     def copy(self, block: "ctypes.Array[ctypes.c_int64]") -> "ctypes.Array[ctypes.c_int64]":
@@ -53,5 +57,27 @@ class Fields:
         return self._type.from_buffer_copy(block)
 
 
-def _bits(value: float) -> int:
+def bits_of(value: float) -> int:
+    """The bits of a double as an integer."""
     return int(struct.unpack("q", struct.pack("d", value))[0])
+
+
+def _address_by_interface(array: NDArray[Any]) -> int:
+    """The address of an array's first element, by the array interface: 0.7 µs."""
+    return int(array.__array_interface__["data"][0])
+
+
+def _address_by_layout(array: NDArray[Any]) -> int:
+    """The same, read where NumPy's C interface has it, as the first member behind the object's head: 0.2 µs."""
+    return _read_address(id(array) + _HEAD).value or 0
+
+
+_read_address = ctypes.c_void_p.from_address
+_HEAD = object.__basicsize__
+_probes = [np.empty(3), np.empty((4, 4))[::-1, 1:], np.arange(6)[2:]]
+# NumPy keeps this layout for every extension module; should an interpreter differ, the interface serves.
+address_of = (
+    _address_by_layout
+    if all(_address_by_layout(probe) == _address_by_interface(probe) for probe in _probes)
+    else _address_by_interface
+)

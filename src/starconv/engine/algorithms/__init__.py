@@ -12,7 +12,6 @@ Every row is a module with a NAME and four functions, told apart by what they ma
 
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ...problem import Problem

@@ -30,8 +30,9 @@ from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, modu
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, Form
-from .packed import BLOCK, ELEMENTS, Array, PackedSolution, Panels, place
+from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
+from .panels import ELEMENTS, Panels
 
 NAME = "direct"
 

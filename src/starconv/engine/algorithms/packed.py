@@ -6,32 +6,29 @@ sum, so neither the bands nor the threads do.
 """
 
 import ctypes
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...problem import Problem
-from ..descriptor import Fields
-from ..emit.ir import Function, Int, Pointer, module_source
+from ..descriptor import Fields, address_of, bits_of
+from ..emit.ir import Function, Int, Pointer
 from ..emit.target import Target
 from ..lattice import lattices
-from ..runtime import jit, memory, threads
+from ..runtime import memory, threads
 from .blocks import SERIAL_PRODUCTS, Block, Form
-from .packing import BLOCK_FIELDS, PANEL_FIELDS, pack_panels
+from .packing import BLOCK_FIELDS
+from .panels import ELEMENTS, Compiled, Panels, compiled, readable
 
-__all__ = ["BLOCK", "ELEMENTS", "PackedSolution", "Panels", "Place", "place"]
+__all__ = ["BLOCK", "PackedSolution", "Place", "place"]
 
 Array = NDArray[Any]
 
-ELEMENTS = {"float32": "float", "float64": "double"}
-"""LLVM's names of the types in which kernels sum."""
-SOURCES = {"float32": "float", "float64": "double", "int8": "i8", "uint8": "u8", "int16": "i16", "uint16": "u16"}
-"""Element types of x that are read in place and widened while packing; others are converted before."""
+SOURCES = {np.dtype(name): element for name, element in zip(("int8", "uint8", "int16", "uint16"), ("i8", "u8", "i16", "u16"), strict=True)}
+"""Types of x that are widened while packing; what is neither one of them nor the problem's own is converted before."""
 
 BLOCK = (
     *BLOCK_FIELDS,
@@ -116,86 +113,12 @@ def place(f: Function, fields: Fields, element: str) -> Place:
     )
 
 
-class Panels:
-    """Weights as kernels read them: per group, panels of `width` kernels, [channel][tap][kernel], padded with zeros."""
-
-    def __init__(self, problem: Problem, target: Target, width: int) -> None:
-        self.problem, self.target, self.width = problem, target, width
-        self.kernels = problem.out_channels // problem.groups
-        self.blocks = -(-self.kernels // width)
-        self.length = math.prod(problem.weight_shape[1:])
-
-    @property
-    def bytes(self) -> int:
-        """Size of all panels."""
-        return self.problem.groups * self.blocks * self.width * self.length * self.problem.itemsize
-
-    def pack(self, weights: Array) -> Array:
-        """The panels of `weights` (K, C / groups, ...), of any strides."""
-        problem = self.problem
-        weights = _readable(weights, problem.dtype)
-        panels = memory.aligned_empty(self.bytes // problem.itemsize, problem.dtype)
-        sizes, steps = weights.shape, weights.strides
-        spatial_sizes = (1,) * (3 - problem.spatial) + sizes[2:]
-        spatial_steps = (0,) * (3 - problem.spatial) + steps[2:]
-        block = PANEL_FIELDS.block(
-            {
-                "weights": _address(weights),
-                "panels": _address(panels),
-                "kernels": self.kernels,
-                "blocks": self.blocks,
-                "length": self.length,
-                "channels": sizes[1],
-                **dict(zip(("depths", "rows", "columns"), spatial_sizes, strict=True)),
-                "group_step": self.kernels * steps[0],
-                "kernel_step": steps[0],
-                "channel_step": steps[1],
-                **dict(zip(("depth_step", "row_step", "column_step"), spatial_steps, strict=True)),
-                "dense": int(weights[0].flags.c_contiguous),
-            }
-        )
-        function = _panel_function(self.target, ELEMENTS[problem.dtype], self.width)
-        busy = self.bytes > _SERIAL_BYTES
-        count = problem.groups * self.blocks
-        threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads() if busy else 1)
-        return panels
-
-    def bias(self, bias: Array | None) -> Array:
-        """One value per kernel of every panel; zeros where there is no bias."""
-        padded = np.zeros((self.problem.groups, self.blocks * self.width), self.problem.dtype)
-        if bias is not None:
-            padded[:, : self.kernels] = bias.reshape(self.problem.groups, self.kernels)
-        return padded
-
-
 MOST_PIXELS = 16
 """No tile has more pixels; tables and waiting sums have room for one tile past the end."""
-_SERIAL_BYTES = 64 << 10
-"""Work on less than this many bytes is over before another thread has joined."""
 
-
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled function: its address, and the module that must live as long."""
-
-    address: int
-    module: jit.Module
-
-
-@lru_cache(maxsize=64)
-def _panel_function(target: Target, element: str, width: int) -> Compiled:
-    return compiled(module_source([pack_panels(target, element, width)]), target, "pack_panels")
-
-
-def compiled(source: str, target: Target, name: str) -> Compiled:
-    """The function `name` of a module's IR."""
-    module = jit.compile_module(source, features=target.features)
-    return Compiled(module.address(name), module)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Binding:
-    """A kernel with all fields filled in but the addresses of one call."""
+    """A kernel with all fields filled in but the addresses of one call. `spare` are blocks and scratch memory not in use."""
 
     function: Compiled
     block: Any
@@ -203,6 +126,11 @@ class _Binding:
     threads: int
     scratch: int
     tables: tuple[Array, ...]
+    spare: list[tuple[Any, int, memory.Scratch]]
+
+
+KEPT_SCRATCH = 256 << 10
+"""A binding keeps scratch memory up to this size; more is borrowed for a call, which costs 2 µs."""
 
 
 class PackedSolution:
@@ -233,6 +161,8 @@ class PackedSolution:
         self.form = form
         self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
         self._source, self._own, self._sums = source, own, sums
+        self._dtype = np.dtype(problem.dtype)
+        self._slots = [fields.index[name] for name in ("x", "out", "panels", "bias", "fill")]
         self._bindings: dict[tuple[object, ...], _Binding] = {}
 
     def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float]:
@@ -241,14 +171,12 @@ class PackedSolution:
 
     def run(self, first: Array, prepared: tuple[Array, Array, float], out: Array) -> None:
         """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        problem = self.problem
-        if out.dtype != problem.dtype or not out.flags.aligned or not _rows_follow(out):
-            result = np.empty(problem.output_shape, problem.dtype)
+        if out.dtype != self._dtype or not out.flags.aligned or not _rows_follow(out):
+            result = np.empty(self.problem.output_shape, self._dtype)
             self.run(first, prepared, result)
             out[...] = result
             return
-        panels, bias, fill = prepared
-        first = _readable(first, problem.dtype, SOURCES)
+        first = readable(first, self._dtype, SOURCES)
         limit = threads.get_num_threads()
         key = (first.strides, first.dtype, out.strides, limit)
         binding = self._bindings.get(key)
@@ -256,17 +184,26 @@ class PackedSolution:
             if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
                 self._bindings.clear()
             binding = self._bindings[key] = self._bind(first, out, limit)
+        # list.pop and append are atomic: two threads never get the same block, and nobody waits.
+        block, address, scratch = binding.spare.pop() if binding.spare else self._workspace(binding)
+        panels, bias, fill = prepared
+        x_slot, out_slot, panels_slot, bias_slot, fill_slot = self._slots
+        block[x_slot] = address_of(first)
+        block[out_slot] = address_of(out)
+        block[panels_slot] = address_of(panels)
+        block[bias_slot] = address_of(bias)
+        block[fill_slot] = bits_of(fill) if fill else 0
+        threads.run(binding.function.address, address, binding.tasks, binding.threads)
+        if binding.scratch <= KEPT_SCRATCH:
+            binding.spare.append((block, address, scratch))
+        else:
+            scratch.__exit__(None, None, None)
+
+    def _workspace(self, binding: _Binding) -> tuple[Any, int, memory.Scratch]:
         block = self.fields.copy(binding.block)
-        with memory.scratch(binding.scratch) as scratch:
-            index = self.fields.index
-            block[index["x"]] = _address(first)
-            block[index["out"]] = _address(out)
-            block[index["panels"]] = _address(panels)
-            block[index["bias"]] = _address(bias)
-            block[index["scratch"]] = scratch.address
-            if fill:
-                block[index["fill"]] = int(np.float64(fill).view(np.int64))
-            threads.run(binding.function.address, ctypes.addressof(block), binding.tasks, binding.threads)
+        scratch = memory.scratch(binding.scratch)
+        block[self.fields.index["scratch"]] = scratch.address
+        return block, ctypes.addressof(block), scratch
 
     def _bind(self, x: Array, out: Array, limit: int) -> _Binding:
         problem = self.problem
@@ -294,9 +231,9 @@ class PackedSolution:
         waiting = (self._sums * shape.rows + MOST_PIXELS if self._sums else 0) * self.panels.width * problem.itemsize
         scratch_bytes = shape.bytes + -(-waiting // 64) * 64
         values: dict[str, int | float] = {
-            "depth_table": _address(tables[0]),
-            "row_table": _address(tables[1]),
-            "column_table": _address(tables[2]),
+            "depth_table": address_of(tables[0]),
+            "row_table": address_of(tables[1]),
+            "column_table": address_of(tables[2]),
             "left": left,
             "right": right,
             "columns": columns.size,
@@ -333,26 +270,10 @@ class PackedSolution:
         }
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
-        function = compiled(self._source(SOURCES[x.dtype.name]), self.target, "task")
-        return _Binding(function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept))
+        function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype]), self.target, "task")
+        return _Binding(function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), [])
 
 
 def _rows_follow(out: Array) -> bool:
     """Whether the pixels of a row and the rows of a plane follow each other at one distance."""
     return out.ndim < 4 or out.strides[-2] == out.shape[-1] * out.strides[-1] or out.shape[-2] == 1
-
-
-def _readable(array: Array, dtype: str, also: dict[str, str] | None = None) -> Array:
-    """`array`, converted unless its dtype is one that kernels read."""
-    if (
-        array.dtype.name in (also or (dtype,))
-        and array.dtype.isnative
-        and array.flags.aligned
-        and (also is None or array.dtype.kind != "f" or array.dtype == dtype)
-    ):
-        return array
-    return array.astype(dtype)
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])

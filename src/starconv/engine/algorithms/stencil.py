@@ -26,8 +26,9 @@ from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, V
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from .blocks import Block, Form
-from .packed import BLOCK, ELEMENTS, Array, PackedSolution, Panels, place
+from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
+from .panels import ELEMENTS, Panels
 
 NAME = "stencil"
 

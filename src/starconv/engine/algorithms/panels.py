@@ -1,0 +1,116 @@
+"""Weights in the order in which kernels read them, packed by compiled code, because every functional call pays for it."""
+
+import ctypes
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...problem import Problem
+from ..descriptor import address_of
+from ..emit.ir import module_source
+from ..emit.target import Target
+from ..runtime import jit, memory, threads
+from .packing import PANEL_FIELDS, pack_panels
+
+__all__ = ["ELEMENTS", "Compiled", "Panels", "compiled", "readable"]
+
+Array = NDArray[Any]
+
+ELEMENTS = {"float32": "float", "float64": "double"}
+"""LLVM's names of the types in which kernels sum."""
+_SERIAL_BYTES = 64 << 10
+"""Work on less than this many bytes is over before another thread has joined."""
+
+
+class Panels:
+    """Weights as kernels read them: per group, panels of `width` kernels, [channel][tap][kernel], padded with zeros."""
+
+    def __init__(self, problem: Problem, target: Target, width: int) -> None:
+        self.problem, self.target, self.width = problem, target, width
+        self.kernels = problem.out_channels // problem.groups
+        self.blocks = -(-self.kernels // width)
+        self.length = math.prod(problem.weight_shape[1:])
+        self._size = problem.groups * self.blocks * width * self.length
+        self.bytes = self._size * problem.itemsize
+        self._dtype = np.dtype(problem.dtype)
+        self._no_bias = np.zeros((problem.groups, self.blocks * width), problem.dtype)
+        self._forms: dict[tuple[int, ...], Any] = {}
+        self._slots = PANEL_FIELDS.index["weights"], PANEL_FIELDS.index["panels"]
+
+    def pack(self, weights: Array) -> Array:
+        """The panels of `weights` (K, C / groups, ...), of any strides."""
+        weights = readable(weights, self._dtype)
+        busy = self.bytes > _SERIAL_BYTES
+        # Whole vectors at multiples of their size do not straddle cache lines; for a few of them it is not worth the search.
+        panels = memory.aligned_empty(self._size, self._dtype) if busy else np.empty(self._size, self._dtype)
+        form = self._forms.get(weights.strides)
+        if form is None:
+            if len(self._forms) >= 32:
+                self._forms.clear()
+            form = self._forms[weights.strides] = self._form(weights)
+        function, fields = form
+        block = PANEL_FIELDS.copy(fields)
+        block[self._slots[0]] = address_of(weights)
+        block[self._slots[1]] = address_of(panels)
+        count = self.problem.groups * self.blocks
+        threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads() if busy else 1)
+        return panels
+
+    def _form(self, weights: Array) -> tuple["Compiled", Any]:
+        """The function that packs weights of such strides, and its fields but for the addresses."""
+        problem, sizes, steps = self.problem, weights.shape, weights.strides
+        spatial_sizes = (1,) * (3 - problem.spatial) + sizes[2:]
+        spatial_steps = (0,) * (3 - problem.spatial) + steps[2:]
+        fields = PANEL_FIELDS.block(
+            {
+                "kernels": self.kernels,
+                "blocks": self.blocks,
+                "length": self.length,
+                "channels": sizes[1],
+                **dict(zip(("depths", "rows", "columns"), spatial_sizes, strict=True)),
+                "group_step": self.kernels * steps[0],
+                "kernel_step": steps[0],
+                "channel_step": steps[1],
+                **dict(zip(("depth_step", "row_step", "column_step"), spatial_steps, strict=True)),
+                "dense": int(weights[0].flags.c_contiguous),
+            }
+        )
+        return _panel_function(self.target, ELEMENTS[problem.dtype], self.width), fields
+
+    def bias(self, bias: Array | None) -> Array:
+        """One value per kernel of every panel; zeros where there is no bias."""
+        if bias is None:
+            return self._no_bias
+        padded = self._no_bias.copy()
+        padded[:, : self.kernels] = bias.reshape(self.problem.groups, self.kernels)
+        return padded
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled function: its address, and the module that must live as long."""
+
+    address: int
+    module: jit.Module
+
+
+@lru_cache(maxsize=64)
+def _panel_function(target: Target, element: str, width: int) -> Compiled:
+    return compiled(module_source([pack_panels(target, element, width)]), target, "pack_panels")
+
+
+def compiled(source: str, target: Target, name: str) -> Compiled:
+    """The function `name` of a module's IR."""
+    module = jit.compile_module(source, features=target.features)
+    return Compiled(module.address(name), module)
+
+
+def readable(array: Array, dtype: np.dtype[Any], also: dict[np.dtype[Any], str] | None = None) -> Array:
+    """`array`, converted unless it has `dtype` (or one of `also`) and lies at an address that suits it."""
+    if (array.dtype == dtype or (also is not None and array.dtype in also)) and array.flags.aligned:
+        return array
+    return array.astype(dtype)
