@@ -14,7 +14,7 @@ from starconv.data.kernels import named_kernel
 from starconv.data.synthetic import edges_picture, shapes_picture
 from starconv.errors import ArgumentTypeError, ArgumentValueError
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden_figures"
 RANDOM = np.random.default_rng(0)
 NAN = np.where(np.eye(6) > 0, np.nan, 1.0)
 STEM = "conv 64x7x7 stride=2 padding=3; pool 3x3 stride=2 padding=1"
@@ -24,6 +24,7 @@ FIGURES = {
     "channels-1d": lambda **o: view.channels((2, 16), (2, 2, 3), padding=1, **o),
     "channels-many": lambda **o: view.channels((12, 20, 30), (8, 6, 3, 3), groups=2, input_channels=[0, 7], **o),
     "channels-nan": lambda **o: view.channels(NAN, [[1, 2]], **o),
+    "channels-infinite": lambda **o: view.channels(np.full((4, 4), np.inf), [[1.0, 0.0]], **o),
     "channels-1x1": lambda **o: view.channels((2, 3, 4), (1, 2, 1, 1), **o),
     "shapes-layer": lambda **o: view.shapes((3, 224, 224), "conv 64x7x7 stride=2 padding=3", **o),
     "shapes-grouped-1d": lambda **o: view.shapes((8, 16000), "conv 16x25 stride=4 groups=2", **o),
@@ -45,17 +46,23 @@ FIGURES = {
     "matrix": lambda **o: view.matrix((7, 7), (3, 3), **o),
     "matrix-strided": lambda **o: view.matrix((2, 5, 6), (2, 2, 2, 3), stride=(1, 2), padding=1, **o),
     "matrix-1d": lambda **o: view.matrix((9,), (3,), dilation=2, padding=((1, 0),), **o),
+    "matrix-nan": lambda **o: view.matrix(NAN, (3, 3), **o),
     "matrix-1x1": lambda **o: view.matrix([[1.0]], [[2.0]], **o),
     "gradient": lambda **o: view.gradient((6, 6), (3, 3), tap=(0, 1), **o),
     "gradient-strided": lambda **o: view.gradient((2, 5, 6), (4, 1, 2, 3), stride=(1, 2), padding=1, groups=2, **o),
+    "gradient-nan": lambda **o: view.gradient(NAN, (3, 3), **o),
+    "gradient-1x1": lambda **o: view.gradient((5, 4), (1, 1), **o),
     "gradient-1d": lambda **o: view.gradient((9,), (3,), dilation=2, **o),
     "field": lambda **o: view.receptive_field(f"{STEM}; skip(conv 64x3x3 padding=1)", shapes_picture(64), **o),
     "field-corner": lambda **o: view.receptive_field("conv 4x3x3 dilation=4 padding=4", (24, 20), (0, 1), **o),
+    "field-nan": lambda **o: view.receptive_field("conv 64x3x3", NAN, **o),
+    "field-constant": lambda **o: view.receptive_field("dense 3", np.ones((9, 5)), **o),
     "field-1d": lambda **o: view.receptive_field("conv 4x3 stride=2; transposed 2x4 stride=2", (20,), **o),
     "field-deep": lambda **o: view.receptive_field("conv 8x3x3 padding=1;" * 30, (48, 48), **o),
     "equivariance": lambda **o: view.equivariance(
         shapes_picture(16), named_kernel("horizontal-edges"), (2, 3), padding=1, **o
     ),
+    "equivariance-nan": lambda **o: view.equivariance(NAN, (3, 3), 1, **o),
     "equivariance-1d": lambda **o: view.equivariance((16,), (3,), 3, stride=2, **o),
     "equivariance-large": lambda **o: view.equivariance(shapes_picture(64), named_kernel("sobel-x"), (-5, 0), **o),
 }

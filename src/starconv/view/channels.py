@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentValueError
@@ -59,6 +60,7 @@ class ChannelsData:
         return len(self.trace.x) - len(self.input_channels)
 
 
+@np.errstate(invalid="ignore", over="ignore")  # infinities and NaN are drawn, not warned about
 def channels_data(
     x: ArrayLike,
     w: ArrayLike,

@@ -75,6 +75,7 @@ class EquivarianceData:
     layers: tuple[LayerShift, ...]
 
 
+@np.errstate(invalid="ignore", over="ignore")  # infinities and NaN are drawn, not warned about
 def equivariance_data(
     x: ArrayLike,
     layer: ArrayLike | Map,

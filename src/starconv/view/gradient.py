@@ -53,6 +53,7 @@ class GradientData:
     input_gradient: Array
 
 
+@np.errstate(invalid="ignore", over="ignore")  # infinities and NaN are drawn, not warned about
 def gradient_data(
     x: ArrayLike,
     w: ArrayLike,

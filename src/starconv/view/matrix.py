@@ -54,6 +54,7 @@ class MatrixData:
     back: Array
 
 
+@np.errstate(invalid="ignore", over="ignore")  # infinities and NaN are drawn, not warned about
 def matrix_data(
     x: ArrayLike,
     w: ArrayLike,

@@ -42,6 +42,7 @@ class TemplateData:
         return np.asarray(self.trace.output[0])
 
 
+@np.errstate(invalid="ignore", over="ignore")  # infinities and NaN are drawn, not warned about
 def template_data(
     picture: ArrayLike,
     kernel: ArrayLike,
