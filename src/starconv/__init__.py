@@ -11,6 +11,7 @@ array([0., 0., 3., 3., 0., 0.], dtype=float32)
 from . import grad
 from .engine.planner import Plan
 from .engine.planner import make_plan as plan
+from .engine.runtime.threads import get_num_threads, set_num_threads
 from .errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .filters import convolve, correlate
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -37,8 +38,10 @@ __all__ = [
     "conv_transpose3d",
     "convolve",
     "correlate",
+    "get_num_threads",
     "grad",
     "output_size",
     "plan",
     "receptive_field",
+    "set_num_threads",
 ]

@@ -1,23 +1,10 @@
-"""conv1d, conv2d, conv3d and their transposes: a call becomes a Problem, its plan runs, arrays go back."""
+"""conv1d, conv2d, conv3d and their transposes: the public functions. What happens to a call is told in `calls`."""
 
-from collections.abc import Sequence
-
-import numpy as np
 from numpy.typing import ArrayLike
 
-from .arguments import (
-    Array,
-    as_array,
-    border_of,
-    channels_last_in_memory,
-    checked_out,
-    is_channels_last,
-    sum_dtype,
-)
-from .engine.planner import make_plan
-from .errors import ArgumentValueError
-from .geometry import Padding, PerAxis, transposed_axes
-from .problem import Problem, as_groups
+from .arguments import Array
+from .calls import convolve, transpose
+from .geometry import Padding, PerAxis
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -41,7 +28,7 @@ def conv1d(
     >>> conv1d([[[1, 2, 3, 4]]], [[[1, -1]]])
     array([[[-1, -1, -1]]])
     """
-    return _convolve(1, x, w, b, stride, padding, dilation, groups, padding_mode, layout, precision, out)
+    return convolve(1, x, w, b, stride, padding, dilation, groups, padding_mode, layout, precision, out)
 
 
 def conv2d(
@@ -95,7 +82,7 @@ def conv2d(
     >>> conv2d(x, horizontal_edges, padding="same").shape
     (1, 1, 5, 5)
     """
-    return _convolve(2, x, w, b, stride, padding, dilation, groups, padding_mode, layout, precision, out)
+    return convolve(2, x, w, b, stride, padding, dilation, groups, padding_mode, layout, precision, out)
 
 
 def conv3d(
@@ -118,7 +105,7 @@ def conv3d(
     >>> conv3d(np.ones((1, 1, 3, 3, 3)), np.ones((1, 1, 3, 3, 3))).item()
     27.0
     """
-    return _convolve(3, x, w, b, stride, padding, dilation, groups, padding_mode, layout, precision, out)
+    return convolve(3, x, w, b, stride, padding, dilation, groups, padding_mode, layout, precision, out)
 
 
 def conv_transpose1d(
@@ -140,7 +127,7 @@ def conv_transpose1d(
     >>> conv_transpose1d([[[1, 2]]], [[[1, 10, 100]]])
     array([[[  1,  12, 120, 200]]])
     """
-    return _transpose(1, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision, out)
+    return transpose(1, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision, out)
 
 
 def conv_transpose2d(
@@ -188,7 +175,7 @@ def conv_transpose2d(
            [1., 1., 1., 1., 0.],
            [0., 0., 0., 0., 0.]])
     """
-    return _transpose(2, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision, out)
+    return transpose(2, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision, out)
 
 
 def conv_transpose3d(
@@ -211,144 +198,4 @@ def conv_transpose3d(
     >>> conv_transpose3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 3, 3, 3)), stride=2, padding=1).shape
     (1, 1, 3, 3, 3)
     """
-    return _transpose(3, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision, out)
-
-
-def _convolve(
-    spatial: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike | None,
-    stride: object,
-    padding: object,
-    dilation: object,
-    groups: int,
-    padding_mode: str,
-    layout: str,
-    precision: str,
-    out: Array | None,
-) -> Array:
-    picture, single, last = _pictures(spatial, x, layout)
-    kernels = as_array("w", w)
-    bias = _bias(b, len(kernels) if kernels.ndim else 0)
-    dtype, result_dtype = sum_dtype(picture, kernels, *(() if bias is None else (bias,)))
-    problem = Problem.of_shapes(
-        picture.shape,
-        kernels.shape,
-        stride,
-        padding,
-        dilation,
-        groups,
-        dtype=dtype,
-        border=border_of(padding_mode),
-        channels_last=last or channels_last_in_memory(picture),
-        bias=bias is not None,
-        precision=precision,
-    )
-    return _run(problem, picture, kernels, bias, result_dtype, single, last, out)
-
-
-def _transpose(
-    spatial: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike | None,
-    stride: object,
-    padding: object,
-    output_padding: object,
-    groups: int,
-    dilation: object,
-    layout: str,
-    precision: str,
-    out: Array | None,
-) -> Array:
-    picture, single, last = _pictures(spatial, x, layout)
-    kernels = as_array("w", w)
-    if kernels.ndim != picture.ndim or kernels.shape[0] != picture.shape[1]:
-        raise ArgumentValueError(
-            "w",
-            kernels,
-            f"shape (C, K / groups, ...) with C = {picture.shape[1]} and {spatial} kernel sizes",
-            input_shape=picture.shape,
-        )
-    shapes = {"input_shape": picture.shape, "kernel_shape": kernels.shape}
-    count = as_groups(groups)
-    if count < 1 or picture.shape[1] < 1 or picture.shape[1] % count:
-        expected = f"a divisor of {picture.shape[1]} input channels, both at least 1"
-        raise ArgumentValueError("groups", groups, expected, **shapes)
-    if kernels.shape[1] < 1:
-        raise ArgumentValueError("w", kernels, "at least one output channel, w.shape[1] >= 1", **shapes)
-    out_channels = kernels.shape[1] * count
-    bias = _bias(b, out_channels)
-    dtype, result_dtype = sum_dtype(picture, kernels, *(() if bias is None else (bias,)))
-    problem = Problem(
-        operation="input_grad",
-        batch=len(picture),
-        in_channels=out_channels,
-        out_channels=picture.shape[1],
-        axes=transposed_axes(picture.shape[2:], kernels.shape[2:], stride, padding, output_padding, dilation),
-        groups=count,
-        dtype=dtype,
-        channels_last=last or channels_last_in_memory(picture),
-        bias=bias is not None,
-        precision=precision,
-    )
-    return _run(problem, picture, kernels, bias, result_dtype, single, last, out)
-
-
-def _pictures(spatial: int, x: ArrayLike, layout: str) -> tuple[Array, bool, bool]:
-    """`x` as (N, C, ...), whether it came without N, and whether it came with its channels last."""
-    array = as_array("x", x)
-    last = is_channels_last(layout, spatial)
-    if array.ndim not in (spatial + 1, spatial + 2):
-        letters = ", ".join(layout or f"NC{'DHW'[3 - spatial :]}")
-        raise ArgumentValueError("x", array, f"{spatial + 2} axes ({letters}), or {spatial + 1} without N")
-    single = array.ndim == spatial + 1
-    if single:
-        array = array[np.newaxis]
-    return (np.moveaxis(array, -1, 1) if last else array), single, last
-
-
-def _bias(b: ArrayLike | None, out_channels: int) -> Array | None:
-    if b is None:
-        return None
-    bias = as_array("b", b)
-    if bias.shape != (out_channels,):
-        raise ArgumentValueError("b", bias, f"shape ({out_channels},), one value per output channel")
-    return bias
-
-
-def _run(
-    problem: Problem,
-    first: Array,
-    second: Array,
-    bias: Array | None,
-    dtype: np.dtype[np.generic],
-    single: bool,
-    last: bool,
-    out: Array | None,
-) -> Array:
-    """The planned result, in the layout and with the axes that the caller's arrays had."""
-    shape: Sequence[int] = problem.result_shape
-    if last:
-        shape = (shape[0], *shape[2:], shape[1])
-    given = None if out is None else checked_out(out, tuple(shape[1:] if single else shape), dtype)
-    plan = make_plan(problem)
-    if (
-        given is not None
-        and dtype == problem.dtype
-        and not any(np.may_share_memory(given, operand) for operand in (first, second, bias) if operand is not None)
-    ):
-        target = given[np.newaxis] if single else given
-        plan(first, second, bias, out=np.moveaxis(target, -1, 1) if last else target)
-        return given
-    # float16 has its sums in float32, and an `out` over an operand must not be written before that is read.
-    result = plan(first, second, bias).astype(dtype, copy=False)
-    if last:
-        result = np.moveaxis(result, 1, -1)
-    if single:
-        result = result[0]
-    if given is None:
-        return result
-    given[...] = result
-    return given
+    return transpose(3, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision, out)

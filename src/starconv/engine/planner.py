@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from .emit.target import host_target
 
 __all__ = ["Candidate", "Plan", "make_plan"]
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,15 @@ class Candidate:
     refusal: str | None
     seconds: float
     workspace: int
+
+
+class Shapes(NamedTuple):
+    """The shapes of a problem's operands and result, worked out once."""
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    result: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Plan:
     algorithm: str
     candidates: tuple[Candidate, ...]
     solution: Solution = field(repr=False, compare=False)
+    shapes: "Shapes" = field(repr=False, compare=False)
 
     def __call__(
         self, first: Array, second: Array, bias: Array | None = None, *, out: Array | None = None, fill: float = 0.0
@@ -56,12 +66,13 @@ class Plan:
 
     def prepare(self, second: Array, bias: Array | None = None, *, fill: float = 0.0) -> "PreparedPlan":
         """The plan with its second operand and bias in place, copied into the algorithm's own form."""
-        problem = self.problem
-        checked("second operand", second, problem.operand_shapes[1])
-        if (bias is not None) != problem.bias:
-            raise ArgumentValueError("bias", bias, "an array" if problem.bias else f"None for the problem {problem}")
+        shapes = self.shapes
+        checked("second operand", second, shapes.second)
+        if (bias is not None) != self.problem.bias:
+            expected = "an array" if self.problem.bias else f"None for the problem {self.problem}"
+            raise ArgumentValueError("bias", bias, expected)
         if bias is not None:
-            checked("bias", bias, (problem.result_shape[1],))
+            checked("bias", bias, shapes.result[1:2])
         return PreparedPlan(self, self.solution.prepare(second, bias, fill))
 
     def explain(self) -> str:
@@ -85,23 +96,33 @@ class Plan:
         return self.explain()
 
 
-@dataclass(frozen=True, slots=True)
 class PreparedPlan:
     """A plan whose second operand is in place: call it with the first."""
 
-    plan: Plan
-    prepared: Any = field(repr=False)
+    __slots__ = ("_last", "_prepared", "_run", "_shapes", "plan")
+
+    def __init__(self, plan: Plan, prepared: Any) -> None:
+        self.plan = plan
+        self._prepared, self._run, self._shapes = prepared, plan.solution.run, plan.shapes
+        self._last = plan.problem.channels_last and plan.problem.operation != "weight_grad"
 
     def __call__(self, first: Array, *, out: Array | None = None) -> Array:
         """The result for `first`, written to `out` if given, else to a new array."""
-        problem = self.plan.problem
-        checked("first operand", first, problem.operand_shapes[0])
+        shapes = self._shapes
+        checked("first operand", first, shapes.first)
         if out is None:
-            out = empty_result(problem)
+            out = (
+                empty_channels_last(shapes.result, shapes.dtype)
+                if self._last
+                else np.empty(shapes.result, shapes.dtype)
+            )
         else:
-            checked("out", out, problem.result_shape)
-        self.plan.solution.run(first, self.prepared, out)
+            checked("out", out, shapes.result)
+        self._run(first, self._prepared, out)
         return out
+
+    def __repr__(self) -> str:
+        return f"PreparedPlan({self.plan.problem}, {self.plan.algorithm})"
 
 
 def make_plan(problem: Problem | str, *, algorithm: str | None = None) -> Plan:
@@ -132,15 +153,13 @@ def _plan(problem: Problem, algorithm: str | None) -> Plan:
     row, candidate = rows[algorithm]
     if candidate.refusal is not None:
         raise ArgumentValueError("algorithm", algorithm, f"one that takes {problem}; it refuses: {candidate.refusal}")
-    return Plan(problem, algorithm, tuple(candidates), row.build(problem, target))
+    shapes = Shapes(*problem.operand_shapes, problem.result_shape, np.dtype(problem.dtype))
+    return Plan(problem, algorithm, tuple(candidates), row.build(problem, target), shapes)
 
 
-def empty_result(problem: Problem) -> Array:
-    """An array for the result, channels last in memory where the problem is."""
-    shape = problem.result_shape
-    if problem.channels_last and problem.operation != "weight_grad":
-        return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), problem.dtype), -1, 1)
-    return np.empty(shape, problem.dtype)
+def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array (N, C, ...) that lies in memory as (N, ..., C)."""
+    return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
 
 
 def checked(argument: str, array: object, shape: tuple[int, ...]) -> None:

@@ -20,7 +20,7 @@ class Form:
     Attributes:
         last: [depth][row][column][channel] instead of [channel][depth][row][column].
         phases: columns are sorted by their number modulo this, see `packing.pack_block`.
-        room_rows, room_columns: output rows and columns per tile: a block has room for a tile that reaches past the end.
+        room_rows, room_columns: output rows and columns per tile; a block has room for a tile past the end.
     """
 
     last: bool = False
@@ -46,7 +46,7 @@ class Block:
 
     @classmethod
     def of(cls, problem: Problem, target: Target, panels: int, threads: int, form: Form) -> "Block":
-        """Bands that fill about a third of the second-level cache; more of them, or shares of the panels, for threads."""
+        """Bands that fill about a third of the second-level cache; more, or shares of the panels, for threads."""
         depth, rows, columns = lattices(problem)
         channels = problem.in_channels // problem.groups
         wide = columns.span(-(-columns.outputs // form.room_columns) * form.room_columns)

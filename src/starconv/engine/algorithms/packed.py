@@ -27,7 +27,10 @@ __all__ = ["BLOCK", "PackedSolution", "Place", "place"]
 
 Array = NDArray[Any]
 
-SOURCES = {np.dtype(name): element for name, element in zip(("int8", "uint8", "int16", "uint16"), ("i8", "u8", "i16", "u16"), strict=True)}
+SOURCES = {
+    np.dtype(name): element
+    for name, element in zip(("int8", "uint8", "int16", "uint16"), ("i8", "u8", "i16", "u16"), strict=True)
+}
 """Types of x that are widened while packing; what is neither one of them nor the problem's own is converted before."""
 
 BLOCK = (
@@ -116,9 +119,10 @@ def place(f: Function, fields: Fields, element: str) -> Place:
 MOST_PIXELS = 16
 """No tile has more pixels; tables and waiting sums have room for one tile past the end."""
 
+
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    """A kernel with all fields filled in but the addresses of one call. `spare` are blocks and scratch memory not in use."""
+    """A kernel with all fields filled in but a call's addresses. `spare` are blocks and scratch memory not in use."""
 
     function: Compiled
     block: Any
@@ -271,7 +275,9 @@ class PackedSolution:
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype]), self.target, "task")
-        return _Binding(function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), [])
+        return _Binding(
+            function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
+        )
 
 
 def _rows_follow(out: Array) -> bool:

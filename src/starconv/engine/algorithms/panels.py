@@ -1,4 +1,4 @@
-"""Weights in the order in which kernels read them, packed by compiled code, because every functional call pays for it."""
+"""Weights in the order in which kernels read them, packed by compiled code: every functional call pays for it."""
 
 import ctypes
 import math
@@ -45,7 +45,7 @@ class Panels:
         """The panels of `weights` (K, C / groups, ...), of any strides."""
         weights = readable(weights, self._dtype)
         busy = self.bytes > _SERIAL_BYTES
-        # Whole vectors at multiples of their size do not straddle cache lines; for a few of them it is not worth the search.
+        # Vectors at multiples of their size do not straddle cache lines; for a few it is not worth the search.
         panels = memory.aligned_empty(self._size, self._dtype) if busy else np.empty(self._size, self._dtype)
         form = self._forms.get(weights.strides)
         if form is None:

@@ -4,9 +4,9 @@ Maths: the definition, as a chain of fused multiply-adds in the order channel, d
 so both give the same bits.
 
 How it runs: a task packs the rows of input that a band of output rows reads (see `packing`); where columns have a
-stride s, sorted by column number modulo s, so that neighbouring outputs read neighbouring elements. A tile is some kernels x
-some output rows x some vectors of columns, at most 12 sums on 16 registers. It goes through the *input* rows it reads;
-a vector of input is loaded once and serves every output row that it is a tap of:
+stride s, sorted by column number modulo s, so that neighbouring outputs read neighbouring elements. A tile is some
+kernels x some output rows x some vectors of columns, at most 12 sums on 16 registers. It goes through the *input*
+rows it reads; a vector of input is loaded once and serves every output row that it is a tap of:
 
     3x3, 1 kernel x 4 rows x 2 vectors: (4 + 2) x 3 x 2 = 36 vector loads + 36 broadcasts for 72 multiply-adds
 
@@ -53,7 +53,7 @@ FIELDS = Fields(
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What a pass computes, kernels x output rows x vectors of columns, and the kernel's shape, which is written out."""
+    """What a pass computes, kernels x output rows x vectors, and the kernel's shape, which is written out."""
 
     kernels: int
     rows: int

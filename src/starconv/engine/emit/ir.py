@@ -9,8 +9,9 @@ The point is that an algorithm reads like what it computes. This function adds t
     text = f.source()
 
 Values are of three kinds. :class:`Int` is a 64-bit integer; arithmetic on known ones happens in Python.
-:class:`Pointer` steps in elements of one type. :class:`Vector` is a scalar or a vector of floats or integers. A ``for`` over `loop` runs
-its body once, while the text of the loop is written around it; registers that a loop changes are named in `carry`.
+:class:`Pointer` steps in elements of one type. :class:`Vector` is a scalar or a vector of floats or integers. A
+``for`` over `loop` runs its body once, while the text of the loop is written around it; registers that a loop changes
+are named in `carry`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,234 @@
+"""A call on its way: checked, made a Problem, planned, run. Repeated calls are remembered."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arguments import (
+    Array,
+    as_array,
+    border_of,
+    channels_last_in_memory,
+    checked_out,
+    is_channels_last,
+    sum_dtype,
+)
+from .engine.planner import Plan, make_plan
+from .errors import ArgumentValueError
+from .geometry import transposed_axes
+from .problem import Problem, as_groups
+
+__all__ = ["convolve", "transpose"]
+
+
+class _Call(NamedTuple):
+    """Everything about a call that does not depend on the numbers in its arrays."""
+
+    plan: Plan
+    dtype: np.dtype[Any]
+    single: bool
+    last: bool
+
+
+_calls: dict[tuple[object, ...], _Call] = {}
+"""Calls seen before, by all that decides them. A repeated call costs microseconds beyond the arithmetic."""
+_MOST_CALLS = 1024
+
+
+def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[object, ...] | None:
+    """What decides a call, or None where it is not worth remembering: lists, or arguments that are not plain ints.
+
+    Plain, because True and 1.0 equal 1, and a call with them must not pass for one that was checked.
+    """
+    if type(x) is not np.ndarray or type(w) is not np.ndarray:
+        return None
+    plain = [
+        argument
+        if type(argument) is int or type(argument) is str
+        else repr(argument)
+        if type(argument) is tuple
+        else None
+        for argument in arguments
+    ]
+    if None in plain:
+        return None
+    if b is None:
+        return (x.shape, x.strides, x.dtype, w.shape, w.dtype, *plain)
+    if type(b) is not np.ndarray:
+        return None
+    return (x.shape, x.strides, x.dtype, w.shape, w.dtype, b.shape, b.dtype, *plain)
+
+
+def _remembered(signature: tuple[object, ...] | None, call: _Call) -> _Call:
+    if signature is not None:
+        if len(_calls) >= _MOST_CALLS:
+            _calls.clear()  # shapes that vary without end gain nothing; the plans themselves are kept by the planner
+        _calls[signature] = call
+    return call
+
+
+def convolve(
+    spatial: int,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+    padding_mode: str,
+    layout: str,
+    precision: str,
+    out: Array | None,
+) -> Array:
+    """The convolution over `spatial` axes; the arguments are those of the public functions."""
+    signature = _signature(x, w, b, "conv", spatial, stride, padding, dilation, groups, padding_mode, layout, precision)
+    call = _calls.get(signature) if signature is not None else None
+    if call is None:
+        picture, single, last = _pictures(spatial, x, layout)
+        kernels = as_array("w", w)
+        bias = _bias(b, len(kernels) if kernels.ndim else 0)
+        dtype, result_dtype = sum_dtype(picture, kernels, *(() if bias is None else (bias,)))
+        problem = Problem.of_shapes(
+            picture.shape,
+            kernels.shape,
+            stride,
+            padding,
+            dilation,
+            groups,
+            dtype=dtype,
+            border=border_of(padding_mode),
+            channels_last=last or channels_last_in_memory(picture),
+            bias=bias is not None,
+            precision=precision,
+        )
+        call = _remembered(signature, _Call(make_plan(problem), result_dtype, single, last))
+    return _run(call, x, w, b, out)
+
+
+def transpose(
+    spatial: int,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: object,
+    padding: object,
+    output_padding: object,
+    groups: int,
+    dilation: object,
+    layout: str,
+    precision: str,
+    out: Array | None,
+) -> Array:
+    """The transposed convolution over `spatial` axes; the arguments are those of the public functions."""
+    signature = _signature(
+        x, w, b, "transpose", spatial, stride, padding, output_padding, groups, dilation, layout, precision
+    )
+    call = _calls.get(signature) if signature is not None else None
+    if call is None:
+        problem, result_dtype, single, last = _transposed_problem(
+            spatial, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision
+        )
+        call = _remembered(signature, _Call(make_plan(problem), result_dtype, single, last))
+    return _run(call, x, w, b, out)
+
+
+def _transposed_problem(
+    spatial: int,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    stride: object,
+    padding: object,
+    output_padding: object,
+    groups: int,
+    dilation: object,
+    layout: str,
+    precision: str,
+) -> tuple[Problem, np.dtype[Any], bool, bool]:
+    picture, single, last = _pictures(spatial, x, layout)
+    kernels = as_array("w", w)
+    if kernels.ndim != picture.ndim or kernels.shape[0] != picture.shape[1]:
+        raise ArgumentValueError(
+            "w",
+            kernels,
+            f"shape (C, K / groups, ...) with C = {picture.shape[1]} and {spatial} kernel sizes",
+            input_shape=picture.shape,
+        )
+    shapes = {"input_shape": picture.shape, "kernel_shape": kernels.shape}
+    count = as_groups(groups)
+    if count < 1 or picture.shape[1] < 1 or picture.shape[1] % count:
+        expected = f"a divisor of {picture.shape[1]} input channels, both at least 1"
+        raise ArgumentValueError("groups", groups, expected, **shapes)
+    if kernels.shape[1] < 1:
+        raise ArgumentValueError("w", kernels, "at least one output channel, w.shape[1] >= 1", **shapes)
+    out_channels = kernels.shape[1] * count
+    bias = _bias(b, out_channels)
+    dtype, result_dtype = sum_dtype(picture, kernels, *(() if bias is None else (bias,)))
+    problem = Problem(
+        operation="input_grad",
+        batch=len(picture),
+        in_channels=out_channels,
+        out_channels=picture.shape[1],
+        axes=transposed_axes(picture.shape[2:], kernels.shape[2:], stride, padding, output_padding, dilation),
+        groups=count,
+        dtype=dtype,
+        channels_last=last or channels_last_in_memory(picture),
+        bias=bias is not None,
+        precision=precision,
+    )
+    return problem, result_dtype, single, last
+
+
+def _pictures(spatial: int, x: ArrayLike, layout: str) -> tuple[Array, bool, bool]:
+    """`x` as (N, C, ...), whether it came without N, and whether it came with its channels last."""
+    array = as_array("x", x)
+    last = is_channels_last(layout, spatial)
+    if array.ndim not in (spatial + 1, spatial + 2):
+        letters = ", ".join(layout or f"NC{'DHW'[3 - spatial :]}")
+        raise ArgumentValueError("x", array, f"{spatial + 2} axes ({letters}), or {spatial + 1} without N")
+    single = array.ndim == spatial + 1
+    if single:
+        array = array[np.newaxis]
+    return (np.moveaxis(array, -1, 1) if last else array), single, last
+
+
+def _bias(b: ArrayLike | None, out_channels: int) -> Array | None:
+    if b is None:
+        return None
+    bias = as_array("b", b)
+    if bias.shape != (out_channels,):
+        raise ArgumentValueError("b", bias, f"shape ({out_channels},), one value per output channel")
+    return bias
+
+
+def _run(call: _Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array | None) -> Array:
+    """The planned result, in the layout and with the axes that the caller's arrays had."""
+    plan, dtype, single, last = call
+    first, second, bias = np.asarray(x), np.asarray(w), None if b is None else np.asarray(b)
+    if single:
+        first = first[np.newaxis]
+    if last:
+        first = np.moveaxis(first, -1, 1)
+    if out is None:
+        result = plan(first, second, bias)
+        # float16 has its sums in float32.
+        return _as_the_caller_has_it(result if result.dtype == dtype else result.astype(dtype), single, last)
+    shape = plan.shapes.result
+    if last:
+        shape = (shape[0], *shape[2:], shape[1])
+    given = checked_out(out, shape[1:] if single else shape, dtype)
+    operands = (first, second) if bias is None else (first, second, bias)
+    if dtype == plan.shapes.dtype and not any(np.may_share_memory(given, operand) for operand in operands):
+        target = given[np.newaxis] if single else given
+        plan(first, second, bias, out=np.moveaxis(target, -1, 1) if last else target)
+    else:  # an `out` over an operand must not be written before that is read
+        given[...] = _as_the_caller_has_it(plan(first, second, bias), single, last)
+    return given
+
+
+def _as_the_caller_has_it(result: Array, single: bool, last: bool) -> Array:
+    if last:
+        result = np.moveaxis(result, 1, -1)
+    return result[0] if single else result
