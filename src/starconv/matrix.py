@@ -51,6 +51,8 @@ def conv_matrix(
            [0, 1, 2, 0],
            [0, 0, 1, 2]])
     """
+    import scipy.sparse  # here, because it takes three times as long to import as all of starconv
+
     kernels = as_array("w", w)
     # Not w's own dtype: an entry may be a sum, and scipy.sparse has no float16.
     kernels = kernels.astype(sum_dtype(kernels)[0], copy=False)
