@@ -9,8 +9,9 @@ from PIL import Image
 
 from starconv.data.files import MissingPackageError
 from starconv.errors import ArgumentValueError
-from starconv.view import save, slide
+from starconv.view import slide
 from starconv.view.canvas import Canvas
+from starconv.view.encode import Palette
 from starconv.view.save import Animation, FfmpegError, Still
 
 BEGINNINGS = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF", ".gif": b"GIF89a", ".html": b"<!doctype html>"}
@@ -183,7 +184,7 @@ def test_palettes_keep_frequent_colours_exactly():
     frame = np.full((40, 40, 3), 255, np.uint8)
     frame[:20] = (1, 2, 3)
     frame[0] = np.random.default_rng(0).integers(0, 256, (40, 3))
-    palette = save._Palette(Image, [frame])
+    palette = Palette(Image, [frame])
     shown = palette.colours[palette.indices(frame)]
     assert (shown[1:] == frame[1:]).all()
     assert np.abs(shown[0] - frame[0].astype(int)).max() < 60

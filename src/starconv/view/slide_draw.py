@@ -79,8 +79,24 @@ class Scene:
 
     # Layout.
 
-    def lay_out(self, shapes: tuple[Sequence[int], Sequence[int]], rows: int, kernel: Sequence[int]) -> None:
-        """Decide where the two big arrays `shapes`, and the arithmetic of `rows` rows with `kernel`, stand."""
+    def lay_out(
+        self,
+        shapes: tuple[Sequence[int], Sequence[int]],
+        rows: int,
+        kernel: Sequence[int],
+        first: Sequence[int],
+        names: tuple[str, str, str],
+    ) -> None:
+        """Decide where the two big arrays `shapes`, and `rows` rows of arithmetic, stand; draw the latter's frame.
+
+        A row of arithmetic is an array of shape `first`, the kernel and an array of the kernel's shape, called `names`.
+        """
+        self.kernel, self.first = tuple(kernel), tuple(first)
+        self.colours = (self.theme.input, self.theme.kernel, self.theme.accent)
+        self._place(shapes, rows, kernel)
+        self.arithmetic_frame(names)
+
+    def _place(self, shapes: tuple[Sequence[int], Sequence[int]], rows: int, kernel: Sequence[int]) -> None:
         if self.flat:
             self._lay_out_flat(shapes, rows, kernel)
             return
@@ -198,10 +214,6 @@ class Scene:
         )
         return self.canvas.axes.add_artist(collection)
 
-    def sign(self, x: float, y: float, text: str) -> Any:
-        """⊙, =, Σ between grids."""
-        return self.canvas.text(x, y, text, size=17, colour=self.theme.muted)
-
     def sentence(self, lines: list[str]) -> list[Any]:
         """The sum written out, at the bottom: up to three lines, as large as they fit."""
         room = self.canvas.width - 2 * MARGIN
@@ -225,48 +237,55 @@ class Scene:
         placed = [(x + 0.8 * w, y + 0.84 * h, text) for (x, y, w, h), text in zip(boxes, texts, strict=True)]
         return [numbers(axes, placed, size, colour, 1.4)]
 
-    def arithmetic(
-        self, rows: list[tuple[Array, Array, Array, Array]], names: tuple[str, str, str], sums: list[Any]
-    ) -> list[Any]:
-        """patch ⊙ kernel = products for every channel; `rows` of (first, kernel, products, hatched)."""
+    def spots(self, number: int) -> list[tuple[float, float, int, int]]:
+        """Where row `number` of the arithmetic has its three grids: (left, top, rows, columns) of each."""
         x, top, cell, width, height = self.middle
-        look = self.theme
+        kh, kw = (self.middle_rows, self.kernel[0]) if self.flat else self.kernel
+        fh, fw = (self.middle_rows, self.first[0]) if self.flat else self.first
+        span, tall, first = kw * cell, kh * cell, fw * cell
+        if self.flat:
+            gap, y = 0.5, top + HEADING
+            left = x + (width - (2 * span + first + 2 * gap)) / 2
+        elif self.middle_rows == 1:
+            gap, y = 0.4, top + (height - 2 * HEADING - 2 * tall - 0.1) / 2 + HEADING
+            left = x + (width - (span + first + gap)) / 2
+        else:
+            gap, y = 0.4, top + HEADING + (number + 0.5) * (height - HEADING) / self.middle_rows - tall / 2
+            left = x + (width - (2 * span + first + 2 * gap) - 0.4) / 2
+        second = left + first + gap
+        below = self.middle_rows == 1 and not self.flat
+        third = (second, y + tall + HEADING + 0.1) if below else (second + span + gap, y)
+        return [(left, y + (kh - fh) * cell / 2, fh, fw), (second, y, kh, kw), (*third, kh, kw)]
+
+    def arithmetic_frame(self, names: tuple[str, str, str]) -> None:
+        """What of the arithmetic stays the same in all frames: headings, ⊙ and =."""
+        cell = self.middle[2]
+        for number in range(1 if self.flat else self.middle_rows):
+            spots = self.spots(number)
+            for part, (left, top, rows, _) in enumerate(spots):
+                if number == 0:
+                    # A heading ends before the next one of its line begins.
+                    after = spots[part + 1][0] - left - 0.08 if part < 2 and spots[part + 1][0] > left else None
+                    self.heading(left, top, names[part], self.colours[part], after)
+                if part:
+                    middle = top + rows * cell / 2
+                    self.canvas.text(left - 0.22, middle, "⊙="[part - 1], size=17, colour=self.theme.muted)
+
+    def arithmetic(self, rows: list[tuple[Array, Array, Array, Array]], sums: list[Any]) -> list[Any]:
+        """patch ⊙ kernel = products for every channel; `rows` of (first, kernel, products, hatched)."""
+        look, cell = self.theme, self.middle[2]
         artists: list[Any] = []
         fills = (look.input_fill, look.kernel_fill, look.accent_fill)
-        colours = (look.input, look.kernel, look.accent)
         keys = ("first", "kernel", "products")
         drawn: dict[str, list[Grid]] = {key: [] for key in keys}
-        if self.flat:
-            groups = [[np.concatenate([np.atleast_2d(row[part]) for row in rows]) for part in range(4)]]
-        else:
-            groups = [list(row) for row in rows]
-        for number, group in enumerate(groups):
-            kh, kw = group[1].shape
-            span, tall = kw * cell, kh * cell
-            if len(groups) == 1 and not self.flat:
-                y = top + (height - 2 * HEADING - 2 * tall - 0.1) / 2 + HEADING
-                first = group[0].shape[1] * cell
-                left = x + (width - (span + first + 0.4)) / 2
-                spots = [(left, y), (left + first + 0.4, y), (left + first + 0.4, y + tall + HEADING + 0.1)]
-                signs = [(left + first + 0.2, y + tall / 2, "⊙"), (spots[2][0] - 0.22, spots[2][1] + tall / 2, "=")]
-            else:
-                pitch = (height - HEADING) / len(groups)
-                y = top + HEADING + (number + 0.5) * pitch - tall / 2 if not self.flat else top + HEADING
-                first = group[0].shape[1] * cell
-                gap = 0.4 if not self.flat else 0.5
-                left = x + (width - (2 * span + first + 2 * gap) - (0.4 if not self.flat else 0.0)) / 2
-                spots = [(left, y), (left + first + gap, y), (left + first + span + 2 * gap, y)]
-                signs = [(left + first + gap / 2, y + tall / 2, "⊙"), (spots[2][0] - gap / 2, y + tall / 2, "=")]
-            # A heading ends before the next one begins.
-            rooms = [spots[1][0] - spots[0][0] - 0.08, spots[2][0] - spots[1][0] - 0.08, None]
-            rooms[1] = rooms[1] if rooms[1] > 0 else None
+        groups = [[np.concatenate([np.atleast_2d(row[part]) for row in rows]) for part in range(4)]]
+        for number, group in enumerate(groups if self.flat else rows):
+            spots = self.spots(number)
             for part, key in enumerate(keys):
-                values = self.tidied(np.atleast_2d(group[part]), "input" if key == "first" else key)
-                spot = (spots[part][0], spots[part][1] + (tall - values.shape[0] * cell) / 2)
                 grid = self.canvas.grid(
-                    values,
-                    left=spot[0],
-                    top=spot[1],
+                    self.tidied(group[part], "input" if key == "first" else key),
+                    left=spots[part][0],
+                    top=spots[part][1],
                     cell=cell,
                     mode="numbers" if cell > 0.16 else "auto",
                     fill=fills[part],
@@ -275,13 +294,11 @@ class Scene:
                 )
                 drawn[key].append(grid)
                 artists += grid.artists
-                if number == 0:
-                    artists.append(self.heading(spot[0], spot[1], names[part], colours[part], rooms[part]))
-            artists += [self.sign(*sign) for sign in signs]
-            if len(groups) > 1 and sums:
+            if len(rows) > 1 and sums and not self.flat:
                 total = f"Σ {format_number(float(self.tidied(sums[number], 'products')), 7)}"
+                last = drawn["products"][-1]
                 artists.append(
-                    self.canvas.text(spots[2][0] + span + 0.1, y + tall / 2, total, across="left", colour=look.accent)
+                    self.canvas.text(last.right + 0.1, last.middle[1], total, across="left", colour=look.accent)
                 )
         self.drawn.update(drawn)
         return artists

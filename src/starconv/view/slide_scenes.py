@@ -33,7 +33,9 @@ class GatherScene(Scene):
         self.frames = len(self.numbers)
         shown_input, self.shown_output = self.tidied(trace.canvas, "input"), self.tidied(trace.output, "output")
         members = trace.kernels.shape[1]
-        self.lay_out((trace.canvas.shape, trace.output.shape), members, trace.kernels.shape[2:])
+        taps = trace.kernels.shape[2:]
+        names = ("patch", "turned kernel" if trace.transposed else "kernel", "products")
+        self.lay_out((trace.canvas.shape, trace.output.shape), members, taps, taps, names)
         look = theme
         padding = trace.cells > Cell.INPUT
         self.input_pixels = self.as_pixels(self.stacks[0][0], shown_input)
@@ -125,13 +127,11 @@ class GatherScene(Scene):
             artists += grid.artists
         place = output.box(step.output[0], step.output[1:])
         artists.append(self.canvas.outline(place, colour=look.accent, width=3, zorder=2.1))
-        name = "patch" if trace.spatial else ""
         rows = [(part.patch, part.kernel, part.products, part.cells > Cell.INPUT) for part in step.parts]
-        turned = "turned kernel" if trace.transposed else "kernel"
-        if len(trace.output) > 1:
-            turned += f" {step.output[0]}"
-        artists += self.arithmetic(rows, (name, turned, "products"), [part.sum for part in step.parts])
-        artists += self.sentence(sum_text(step, self.reach))
+        artists += self.arithmetic(rows, [part.sum for part in step.parts])
+        artists += self.sentence(
+            sum_text(step, self.reach, f"output {step.output[0]}: " if len(trace.output) > 1 else "")
+        )
         return artists
 
 
@@ -143,7 +143,9 @@ class StampScene(Scene):
         self.numbers = list(numbers)
         self.frames = len(self.numbers)
         shape = trace.stamped_shape
-        self.lay_out((trace.x.shape, shape), trace.w.shape[1], trace.w.shape[2:])
+        taps = trace.w.shape[2:]
+        first = (1,) * len(taps)
+        self.lay_out((trace.x.shape, shape), trace.w.shape[1], taps, first, ("value", "kernel", "stamp"))
         look = theme
         axes = trace.problem.axes
         inside = np.ones((), bool)
@@ -219,13 +221,13 @@ class StampScene(Scene):
             (cell, kernel, products, np.zeros((1, 1), bool))
             for kernel, products in zip(stamp.kernels, stamp.products, strict=True)
         ]
-        artists += self.arithmetic(rows, ("value", "kernel", "stamp"), [])
+        artists += self.arithmetic(rows, [])
         artists += self.sentence([stamp_text(trace, stamp, self.reach)])
         return artists
 
 
-def sum_text(step: Step, reach: dict[str, float] | None = None) -> list[str]:
-    """The output element as the sum that it is, in up to three lines.
+def sum_text(step: Step, reach: dict[str, float] | None = None, name: str = "") -> list[str]:
+    """The output element as the sum that it is, in up to three lines, after its `name`.
 
     `reach` is the largest magnitude of each kind of number, to which fractions are rounded; without it they are not.
 
@@ -241,10 +243,10 @@ def sum_text(step: Step, reach: dict[str, float] | None = None) -> list[str]:
     result = f" = {text(step.total, 'output', 7)}"
     if len(step.parts) > 1:
         shares = [_bracketed(text(part.sum, "products", 7), first=n == 0) for n, part in enumerate(step.parts)]
-        return [" + ".join(shares + bias) + result]
+        return [name + " + ".join(shares + bias) + result]
     (part,) = step.parts
     if part.kernel.size > MOST_TERMS:
-        return [" + ".join([f"sum of {part.kernel.size} products", *bias]) + result]
+        return [name + " + ".join([f"sum of {part.kernel.size} products", *bias]) + result]
     terms = [
         f"{_bracketed(text(value, 'input'), first=number == 0)}·{_bracketed(text(weight, 'kernel'))}"
         for number, (value, weight) in enumerate(zip(part.patch.flat, part.kernel.flat, strict=True))
@@ -252,7 +254,7 @@ def sum_text(step: Step, reach: dict[str, float] | None = None) -> list[str]:
     terms += bias
     lines = min(sum(len(term) + 3 for term in terms) // LONGEST_LINE + 1, 3, len(terms))
     pieces = [" + ".join(some) for some in np.array_split(np.array(terms, dtype=object), lines)]
-    pieces = [pieces[0], *("+ " + piece for piece in pieces[1:])]
+    pieces = [name + pieces[0], *("+ " + piece for piece in pieces[1:])]
     pieces[-1] += result
     return pieces
 

@@ -281,16 +281,14 @@ class Trace:
     def stamp(self, index: int) -> Stamp:
         """The stamp of one input element of a transposed convolution, by number: channels outermost, row by row."""
         if not self.transposed:
-            raise ArgumentValueError("trace", self.problem, "a transposed convolution: only its input elements stamp")
+            raise ArgumentValueError("trace", self.problem, "a transposed convolution, whose elements stamp")
         place = tuple(int(i) for i in np.unravel_index(index, self.x.shape))
-        channel, *position = place
-        axes = self.problem.axes
+        axes, (channel, *position) = self.problem.axes, place
         targets = tuple(tuple(axis.reads(at)) for axis, at in zip(axes, position, strict=True))
         window = tuple(tuple(at + axis.before for at in along) for axis, along in zip(axes, targets, strict=True))
-        within = [np.array([0 <= at < axis.input for at in along]) for axis, along in zip(axes, targets, strict=True)]
         inside = np.ones((), bool)
-        for along in within:
-            inside = inside[..., np.newaxis] & along
+        for axis, along in zip(axes, targets, strict=True):
+            inside = inside[..., np.newaxis] & np.array([0 <= at < axis.input for at in along])
         members = self.w.shape[1]
         first = channel // (len(self.x) // self.problem.groups) * members
         value, channels = self.x[place], tuple(range(first, first + members))
@@ -319,9 +317,7 @@ class Trace:
         """The convolution in one line: ``3×3 kernel, stride 2, padding 1: 5×5 → 3×3``."""
         axes = self.problem.axes
         taps = _times(axis.kernel for axis in axes)
-        words = [f"{taps} kernel" if len(axes) > 1 else f"kernel of {taps}"]
-        if self.transposed:
-            words[0] += ", transposed"
+        words = [f"{taps} kernel" if len(axes) > 1 else f"kernel of {taps}", *["transposed"] * self.transposed]
         if any(axis.stride != 1 for axis in axes):
             words.append("stride " + _shared([axis.stride for axis in axes]))
         if any(axis.before or axis.after for axis in axes):
