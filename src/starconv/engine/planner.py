@@ -1,5 +1,6 @@
 """From a Problem to a Plan: asks every algorithm, takes the cheapest that does not refuse, and can say why."""
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..problem import Problem
 from .algorithms import TABLE, Solution
-from .emit.target import host_target
+from .emit.target import Target, host_target
 
 __all__ = ["Candidate", "Plan", "make_plan"]
 
@@ -25,6 +26,7 @@ class Candidate:
     refusal: str | None
     seconds: float
     workspace: int
+    error_bound: float
 
 
 class Shapes(NamedTuple):
@@ -84,6 +86,7 @@ class Plan:
             f"  result {'x'.join(map(str, problem.result_shape))} {problem.dtype}, "
             f"{problem.multiply_adds:,} multiply-adds, at least {problem.bytes_moved:,} bytes moved",
             f"  chosen: {chosen.name}, predicted {_time_text(chosen.seconds)}, workspace {chosen.workspace:,} bytes",
+            f"  {_error_text(chosen.error_bound)}",
         ]
         for row in self.candidates:
             if row.refusal is not None:
@@ -125,26 +128,29 @@ class PreparedPlan:
         return f"PreparedPlan({self.plan.problem}, {self.plan.algorithm})"
 
 
-def make_plan(problem: Problem | str, *, algorithm: str | None = None) -> Plan:
+def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: Target | None = None) -> Plan:
     """The plan for `problem`, a :class:`Problem` or its string; with `algorithm`, that row of the table.
+
+    `target` is the processor to generate code for: this one unless told otherwise, as tests of other targets do.
 
     Raises:
         ArgumentValueError: a string that is no problem, an unknown algorithm, or one that refuses (with its reason).
     """
     if not isinstance(problem, Problem):
         problem = Problem.parse(problem)
-    return _plan(problem, algorithm)
+    return _plan(problem, algorithm, host_target() if target is None else target)
 
 
 @lru_cache(maxsize=4096)
-def _plan(problem: Problem, algorithm: str | None) -> Plan:
-    target = host_target()
+def _plan(problem: Problem, algorithm: str | None, target: Target | None) -> Plan:
     candidates = []
     for row in TABLE:
         refusal = row.refuses(problem, target)
-        accepted = refusal is None
-        seconds = row.cost(problem, target) if accepted else float("inf")
-        candidates.append(Candidate(row.NAME, refusal, seconds, row.workspace(problem, target) if accepted else 0))
+        if refusal is None:
+            told = row.cost(problem, target), row.workspace(problem, target), row.error_bound(problem)
+            candidates.append(Candidate(row.NAME, None, *told))
+        else:
+            candidates.append(Candidate(row.NAME, refusal, math.inf, 0, math.inf))
     if algorithm is None:
         algorithm = min(candidates, key=lambda candidate: candidate.seconds).name
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
@@ -168,6 +174,10 @@ def checked(argument: str, array: object, shape: tuple[int, ...]) -> None:
         raise ArgumentTypeError(argument, array, f"a NumPy array of shape {shape}")
     if array.shape != shape:
         raise ArgumentValueError(argument, array, f"shape {shape}")
+
+
+def _error_text(bound: float) -> str:
+    return f"error at most {bound:.2g} of the sum of |x||w|" if bound else "exact"
 
 
 def _time_text(seconds: float) -> str:

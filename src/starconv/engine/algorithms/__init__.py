@@ -1,10 +1,11 @@
 """The ordered table of algorithms. Adding one is a file of the same shape and a row here.
 
-Every row is a module with a NAME and four functions, told apart by what they may know:
+Every row is a module with a NAME and five functions, told apart by what they may know:
 
 * ``refuses(problem, target)``: why it cannot take the problem on this target, or None;
 * ``cost(problem, target)``: predicted seconds, from a simple model of the machine;
 * ``workspace(problem, target)``: bytes of scratch memory;
+* ``error_bound(problem)``: largest error, relative to the sum of the products' absolute values;
 * ``build(problem, target)``: a :class:`Solution`, which prepares weights and runs.
 
 ``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
@@ -41,6 +42,7 @@ class Algorithm(Protocol):
     def refuses(self, problem: Problem, target: Target | None) -> str | None: ...  # noqa: D102
     def cost(self, problem: Problem, target: Target | None) -> float: ...  # noqa: D102
     def workspace(self, problem: Problem, target: Target | None) -> int: ...  # noqa: D102
+    def error_bound(self, problem: Problem) -> float: ...  # noqa: D102
     def build(self, problem: Problem, target: Target | None) -> Solution: ...  # noqa: D102
 
 

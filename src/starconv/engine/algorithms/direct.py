@@ -33,6 +33,7 @@ from .blocks import Block, Form
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
+from .rounding import sum_bound
 
 NAME = "direct"
 
@@ -97,6 +98,11 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
     return panels.bytes + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem)).bytes
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||w|: a chain of as many fused multiply-adds as there are products, then the bias."""
+    return sum_bound(problem)
 
 
 def _form(problem: Problem) -> Form:

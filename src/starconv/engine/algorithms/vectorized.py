@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...geometry import border_sources
 from ...problem import Problem
 from ..emit.target import Target
+from .rounding import sum_bound
 
 NAME = "numpy"
 
@@ -43,6 +44,11 @@ def cost(problem: Problem, target: Target | None) -> float:
 def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: the padded input and one tap's slice and products, for as many pictures as are taken at a time."""
     return _pictures_at_a_time(problem) * _bytes_per_picture(problem)
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||w|, which NumPy's matrix product forms in an order of its own."""
+    return sum_bound(problem)
 
 
 def build(problem: Problem, target: Target | None) -> "Vectorized":
