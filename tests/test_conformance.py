@@ -140,6 +140,26 @@ def contents(arrays: Sequence[Array | None]) -> list[bytes | None]:
 
 
 @settings(max_examples=40)
+@given(
+    problems(),
+    seeds,
+    st.sampled_from(["int8", "uint8", "int16", "int32", "int64", "float16", "float64", "bool", ">f4"]),
+)
+def test_operands_of_any_dtype(problem: Problem, seed: int, dtype: str) -> None:
+    """Operands need not have the problem's dtype: they are widened, exactly, when they are read."""
+    given = operands(problem, seed)
+    narrow = replace(
+        given,
+        first=np.abs(given.first).astype(dtype),
+        second=np.abs(given.second).astype(dtype),
+        bias=None if given.bias is None else np.abs(given.bias).astype(dtype),
+    )
+    for chosen in every_algorithm(problem):
+        for first in (narrow.first, np.asfortranarray(narrow.first)):
+            check(chosen, narrow, chosen(first, narrow.second, narrow.bias), exact=True)
+
+
+@settings(max_examples=40)
 @given(problems(), seeds)
 def test_out_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
