@@ -189,7 +189,10 @@ class PackedSolution:
                 self._bindings.clear()
             binding = self._bindings[key] = self._bind(first, out, limit)
         # list.pop and append are atomic: two threads never get the same block, and nobody waits.
-        block, address, scratch = binding.spare.pop() if binding.spare else self._workspace(binding)
+        try:
+            block, address, scratch = binding.spare.pop()
+        except IndexError:
+            block, address, scratch = self._workspace(binding)
         panels, bias, fill = prepared
         x_slot, out_slot, panels_slot, bias_slot, fill_slot = self._slots
         block[x_slot] = address_of(first)
@@ -215,21 +218,13 @@ class PackedSolution:
         depth, rows, columns = lattices(problem)
         x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
         out_steps = (0,) * (3 - problem.spatial) + out.strides[2:]
-        tables = tuple(
-            np.where(sources >= 0, sources * step, -1).astype(np.int64)
-            for sources, step in zip(
-                (axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True
-            )
+        tables, lowest = zip(
+            *(
+                _offsets(axis.sources(problem.border), step)
+                for axis, step in zip((depth, rows, columns), x_steps, strict=True)
+            ),
+            strict=True,
         )
-        # Negative strides make offsets negative, which the tables keep for padding: count from the lowest address.
-        lowest = [
-            int(table[table != -1].min(initial=0)) if step < 0 else 0
-            for table, step in zip(tables, x_steps, strict=True)
-        ]
-        for table, low, sources in zip(
-            tables, lowest, (axis.sources(problem.border) for axis in (depth, rows, columns)), strict=True
-        ):
-            table[sources >= 0] -= low
         left, right = columns.inside()
         own, kept = self._own(shape)
         waiting = (self._sums * shape.rows + MOST_PIXELS if self._sums else 0) * self.panels.width * problem.itemsize
@@ -278,6 +273,16 @@ class PackedSolution:
         return _Binding(
             function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
         )
+
+
+def _offsets(sources: NDArray[np.intp], step: int) -> tuple[NDArray[np.int64], int]:
+    """Byte offsets of `sources` from the lowest of them, -1 for padding; and the lowest.
+
+    From the lowest, because a negative step makes offsets negative, -1 among them.
+    """
+    offsets = (sources * step).astype(np.int64)
+    lowest = int(offsets[sources >= 0].min(initial=0))
+    return np.where(sources >= 0, offsets - lowest, -1), lowest
 
 
 def _rows_follow(out: Array) -> bool:

@@ -9,7 +9,7 @@ from functools import cache
 from ...errors import ArgumentValueError, choices
 from ..runtime import jit
 
-__all__ = ["LEVELS", "Target", "host_target", "named_target"]
+__all__ = ["LEVELS", "Target", "host_target", "named_target", "runs_here"]
 
 _AVX2 = "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2,+lzcnt,+movbe"
 # Without the last one LLVM may split <16 x float> in two; evex512 is implied by avx512f since LLVM 20.
@@ -50,12 +50,14 @@ class Target:
 LEVELS = ("avx512", "avx2", "sse", "neon")
 """Every kind of target, best first per architecture."""
 
-_KINDS = {  # name: architecture, features that the host must have, feature string, vector bytes, registers, fma
-    "avx512": ("x86_64", {"avx512f", "avx512vl", "avx512dq", "avx512bw", "fma"}, _AVX512, 64, 32, True),
-    "avx2": ("x86_64", {"avx2", "fma", "bmi2"}, _AVX2, 32, 16, True),
-    "sse": ("x86_64", {"sse2"}, "+sse2", 16, 16, False),
-    "neon": ("aarch64", set[str](), "+neon", 16, 32, True),
+_KINDS = {  # name: architecture, feature string, vector bytes, registers, fma
+    "avx512": ("x86_64", _AVX512, 64, 32, True),
+    "avx2": ("x86_64", _AVX2, 32, 16, True),
+    "sse": ("x86_64", "+sse2", 16, 16, False),
+    "neon": ("aarch64", "+neon", 16, 32, True),
 }
+_BASELINE = ("sse", "neon")
+"""What every processor of its architecture can run, even where the system does not list its features."""
 
 
 def named_target(name: str) -> Target:
@@ -65,7 +67,7 @@ def named_target(name: str) -> Target:
     """
     if name not in _KINDS:
         raise ArgumentValueError("target", name, choices(LEVELS))
-    architecture, _, features, vector_bytes, registers, has_fma = _KINDS[name]
+    architecture, features, vector_bytes, registers, has_fma = _KINDS[name]
     host = jit.host()
     triple = host.triple if host.architecture == architecture else f"{architecture}-unknown-linux-gnu"
     caches = (host.l1_bytes, host.l2_bytes, host.l3_bytes, host.cores)
@@ -73,12 +75,11 @@ def named_target(name: str) -> Target:
 
 
 def runs_here(name: str) -> bool:
-    """Whether this processor has every feature of the target `name`."""
-    architecture, needed, *_ = _KINDS[name]
+    """Whether this processor has every feature that code for the target `name` may use."""
+    architecture, features, *_ = _KINDS[name]
     host = jit.host()
-    return host.architecture == architecture and (
-        needed <= host.features or (architecture == "x86_64" and name == "sse")
-    )
+    needed = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    return host.architecture == architecture and (name in _BASELINE or needed <= host.features)
 
 
 @cache
