@@ -61,7 +61,7 @@ function outline(made, [, cells, box], kind, weights) {
   });
 }
 
-const half = data.flat ? 1100 : 400;
+const half = data.flat ? 1100 : 380;
 const inputs = data.input.map((grid) => makeGrid(byId("input"), grid, half / Math.sqrt(data.input.length)));
 const outputs = data.output.map((grid) => makeGrid(byId("output"), grid, half / Math.sqrt(data.output.length)));
 document.body.classList.toggle("flat", data.flat);

@@ -137,11 +137,12 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
         data["pickInput"], data["pickOutput"] = _cells(cells, flat), _windows(middles, flat)
         data["row"] = trace.x.shape[-1]
     else:
-        for step_ in trace.steps():
-            channel = step_.output[0]
+        for step in trace.steps():
+            channel = step.output[0]
+            name = f"output {channel}: " if len(trace.output) > 1 else ""
             steps.append(
                 {
-                    "marks": [mark(part.channel, step_.window, trace.canvas.shape) for part in step_.parts],
+                    "marks": [mark(part.channel, step.window, trace.canvas.shape) for part in step.parts],
                     "rows": [
                         {
                             "mark": n,
@@ -149,11 +150,11 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
                             "products": texts(part.products, "products"),
                             "sum": format_number(float(tidy(part.sum, reach["products"])), 7),
                         }
-                        for n, part in enumerate(step_.parts)
+                        for n, part in enumerate(step.parts)
                     ],
-                    "places": [mark(channel, [[at] for at in step_.output[1:]], trace.output.shape)],
+                    "places": [mark(channel, [[at] for at in step.output[1:]], trace.output.shape)],
                     "totals": None,
-                    "say": " ".join(sum_text(step_, reach)),
+                    "say": " ".join(sum_text(step, reach, name)),
                 }
             )
         data["input"] = grids(trace.canvas, trace.cells > Cell.INPUT, "input", trace.x.shape)
