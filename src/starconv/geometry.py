@@ -10,6 +10,7 @@ arXiv:1603.07285 (relationships 1-14), extended by a padding per side.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Literal, SupportsIndex
 
 import numpy as np
@@ -20,7 +21,9 @@ from .errors import ArgumentTypeError, ArgumentValueError, choices
 __all__ = [
     "Axis",
     "Padding",
+    "Phase",
     "ReceptiveField",
+    "adjoint_phases",
     "border_sources",
     "convolution_axes",
     "output_size",
@@ -284,6 +287,59 @@ def receptive_field(layers: Sequence[Axis]) -> ReceptiveField:
     for axis in layers:
         field = field.through(axis)
     return field
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Every `step`-th input position of an axis from `first` on, and the convolution over O that is their gradient.
+
+    Attributes:
+        first, step: the positions are ``range(first, axis.input, step)``.
+        taps: the kernel's taps that ever meet these positions. The convolution takes them in reverse.
+        skipped: elements at the start of O that none of these positions needs.
+        axis: the convolution over O from `skipped` on, stride 1, one output per position; None where no tap meets one.
+    """
+
+    first: int
+    step: int
+    taps: range
+    skipped: int
+    axis: Axis | None
+
+
+def adjoint_phases(axis: Axis) -> tuple[Phase, ...]:
+    """The transpose of a convolution along one axis, as dense convolutions with stride 1: one per phase of the stride.
+
+    Position h receives K[t] O[o] wherever o s + t d = h + before. For the positions of one phase, h + before = u modulo s,
+    that has solutions for the taps with t d = u modulo s only: none where g = gcd(s, d) does not divide u, else every
+    (s / g)-th. From one such tap to the next o falls by d / g, so the phase is a convolution over O with dilation d / g
+    and the kernel's taps in reverse. Its padding follows from where its first window begins and its last one ends;
+    where that is inside O, there is something to skip instead.
+
+    >>> [(phase.first, list(phase.taps)) for phase in adjoint_phases(Axis(6, kernel=3, stride=2, before=1, after=1))]
+    [(0, [1]), (1, [0, 2])]
+    >>> adjoint_phases(Axis(5, kernel=3, before=1, after=1))[0].axis
+    Axis(input=5, kernel=3, stride=1, before=1, after=1, dilation=1)
+    """
+    stride, common = axis.stride, gcd(axis.stride, axis.dilation)
+    every, spread = stride // common, axis.dilation // common
+    phases = []
+    for first in range(min(stride, axis.input)):
+        start = first + axis.before
+        taps = range(0)
+        if start % common == 0:
+            taps = range(start // common * pow(spread, -1, every) % every, axis.kernel, every)
+        skipped, convolution = 0, None
+        if taps:
+            positions = -(-(axis.input - first) // stride)
+            nearest = (start - taps[0] * axis.dilation) // stride  # what the first tap reads at the first position
+            before = (len(taps) - 1) * spread - nearest
+            after = nearest + positions - axis.output
+            skipped, size = max(-before, 0), axis.output + min(before, 0) + min(after, 0)
+            if size > 0:
+                convolution = Axis(size, len(taps), 1, max(before, 0), max(after, 0), spread)
+        phases.append(Phase(first, stride, taps, skipped, convolution))
+    return tuple(phases)
 
 
 def border_sources(length: int, before: int, after: int, border: str) -> NDArray[np.intp]:
