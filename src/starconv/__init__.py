@@ -8,6 +8,8 @@
 array([0., 0., 3., 3., 0., 0.], dtype=float32)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from . import grad
 from .engine.planner import Plan
 from .engine.planner import make_plan as plan
@@ -18,6 +20,9 @@ from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose
 from .geometry import ReceptiveField, output_size, receptive_field
 from .matrix import conv_matrix
 from .problem import Problem
+
+if TYPE_CHECKING:
+    from . import view
 
 __version__ = "0.1.0"
 
@@ -44,4 +49,14 @@ __all__ = [
     "plan",
     "receptive_field",
     "set_num_threads",
+    "view",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the figures when they are first asked for: most programs never do."""
+    if name == "view":
+        from importlib import import_module
+
+        return import_module(".view", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
