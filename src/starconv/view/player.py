@@ -119,14 +119,14 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
                 for n, share in enumerate(stamp.products)
             ]
             layers = total[np.newaxis] if flat else total
-            step = {
+            stamped = {
                 "marks": [mark(stamp.input[0], [[at] for at in stamp.input[1:]], trace.x.shape)],
                 "rows": rows,
                 "places": [mark(channel, stamp.window, trace.stamped_shape) for channel in stamp.channels],
                 "totals": [texts(layer, "output") for layer in layers],
                 "say": stamp_text(trace, stamp, reach),
             }
-            steps.append(step)
+            steps.append(stamped)
         data["input"] = grids(trace.x, np.zeros((), bool), "input", trace.x.shape)
         data["output"] = grids(total, margin, "output", trace.output.shape)
         cells, windows = trace.x.shape, [axis.reads(0) for axis in axes]
