@@ -57,7 +57,7 @@ def sup(base: str, exponent: str) -> str:
 
 def frac(above: str, below: str) -> str:
     """A fraction."""
-    return f"<mfrac>{above}{below}</mfrac>"
+    return f"<mfrac>{row(above)}{row(below)}</mfrac>"
 
 
 def floor(*parts: str) -> str:
@@ -69,13 +69,15 @@ def summation(below: str, above: str = "") -> str:
     """A sum sign with its limits."""
     # Large by its font size: without a mathematical font installed, browsers leave it small.
     sign = '<mo movablelimits="false" largeop="false" style="font-size:1.7em">∑</mo>'
-    return f"<munderover>{sign}{below}{above}</munderover>" if above else f"<munder>{sign}{below}</munder>"
+    return (
+        f"<munderover>{sign}{row(below)}{row(above)}</munderover>" if above else f"<munder>{sign}{row(below)}</munder>"
+    )
 
 
 def words(line: str) -> str:
     """Symbols separated by spaces: letters are variables, digits numbers, everything else operators."""
     parts = (name(word) if word.isalpha() else number(word) if word.isdigit() else op(word) for word in line.split())
-    return row(*parts)
+    return "".join(parts)  # not a row of its own, at whose start a minus would be a sign
 
 
 def formula(*parts: str) -> str:

@@ -22,7 +22,7 @@ def loss(kernel):
 
 grad_output = sc.conv2d(x, guess) - goal        # dL/dO
 gradient = sc.grad.conv2d_weight(x, guess.shape, grad_output)
-as_convolution = sc.conv2d(x, grad_output)      # the input convolved with dL/dO
+as_convolution = sc.conv2d(x, grad_output)      # input convolved with dL/dO
 
 h = 1e-3
 differences = np.empty_like(guess)

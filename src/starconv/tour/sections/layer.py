@@ -19,7 +19,8 @@ bias = np.array([-0.1, 0.2])
 layer = sc.conv2d(rgb, weights, bias, padding=1)    # the layer, in one call
 
 # The same for s = 0: one 2-D convolution per input channel ...
-steps = [sc.conv2d(rgb[[r]], weights[:1, [r]], padding=1)[0] for r in range(3)]
+steps = [sc.conv2d(rgb[[r]], weights[:1, [r]], padding=1)[0]
+         for r in range(3)]
 total = steps[0] + steps[1] + steps[2]              # ... summed ...
 output = total + bias[0]                            # ... and the bias added.
 difference = np.abs(output - layer[0]).max()
@@ -54,7 +55,7 @@ def show(names: Names) -> str:
             + '<span class="operator">=</span>'
             + picture(
                 signed(steps[number], limit),
-                f"step {number}: {digits(steps[number][at])} at ◯",
+                f"{digits(steps[number][at])} at ◯",
                 alt=f"Channel {channel} convolved",
                 marks=[ring],
             )

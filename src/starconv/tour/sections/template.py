@@ -17,7 +17,7 @@ patches = [grey[i : i + 3, j : j + 3] for i, j in (best, worst)]
 scores = [K.ravel() @ patch.ravel() for patch in patches]
 assert np.allclose(scores, [response.max(), response.min()])
 
-# Any patch can be a template: the t x t patch P with the largest |P - mean P|.
+# Any patch can be a template: the t x t patch P with most |P - mean P|.
 t = max(3, min(grey.shape) // 14 | 1)
 ones = np.ones((1, 1, t, t))
 sums = sc.conv2d(grey[np.newaxis], ones)[0]
