@@ -283,6 +283,8 @@ def _slice(
                         sums[k, r, v] = x[v].times_plus(w, sums[k, r, v])
 
     for first, last in _stretches(tile):
+        # The next input row needs the same weights again, for other output rows: loading them is cheaper than keeping.
+        weights = weights.disguised()
         if last - first == 1:
             meet(origin.at(pitch * first), weights, tile.readers(first))
         else:  # rows that every output row reads, each with the tap one further on

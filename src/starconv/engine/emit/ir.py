@@ -14,9 +14,12 @@ Values are of three kinds. :class:`Int` is a 64-bit integer; arithmetic on known
 are named in `carry`.
 """
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Union
+
+import numpy as np
 
 from .target import Target
 
@@ -155,6 +158,14 @@ class Pointer:
     def viewed(self, element: str) -> "Pointer":
         """The same address, of elements of another type."""
         return Pointer(self.function, self.text, element)
+
+    def disguised(self) -> "Pointer":
+        """The same address, by way of an empty instruction that LLVM cannot look through.
+
+        Loads from both stay two loads. LLVM would merge them, keep the value in a register, and spill others for it.
+        """
+        text = self.function.emit(f'call ptr asm "", "=r,0"(ptr {self.text})')
+        return Pointer(self.function, text, self.element)
 
     def load(self, lanes: int = 1) -> "Vector":
         """One element, or a vector of `lanes` consecutive ones; no alignment is needed beyond the element's."""
@@ -299,6 +310,13 @@ class Function:
     def zero(self, element: str, lanes: int) -> Vector:
         """A vector of zeros."""
         return Vector(self, "zeroinitializer" if lanes > 1 else "0.0", element, lanes)
+
+    def constant(self, value: float, element: str, lanes: int = 1) -> Vector:
+        """`value`, rounded to `element`, in every lane."""
+        rounded = float(np.float32(value)) if element == "float" else float(value)
+        text = "0x" + struct.pack(">d", rounded).hex().upper()
+        lanes_text = ", ".join([f"{element} {text}"] * lanes)
+        return Vector(self, text if lanes == 1 else f"<{lanes_text}>", element, lanes)
 
     def buffer(self, element: str, count: int) -> Pointer:
         """Room for `count` elements on the stack. Not inside a loop: it is freed only when the function returns."""

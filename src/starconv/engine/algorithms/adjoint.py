@@ -1,0 +1,219 @@
+"""Input gradients and transposed convolutions, as forward convolutions over the output's gradient. No kernel of its own.
+
+Maths: with stride s an input position meets only the taps of its *phase* (its number modulo s), and the positions of one
+phase are a dense convolution with stride 1 over O, of those taps in reverse with channels and kernels exchanged (see
+`geometry.adjoint_phases`). Over d axes that makes up to s^d convolutions, which together do exactly the multiply-adds of
+the forward layer; none of them multiplies by the zeros that spreading O out would insert.
+
+How it runs: it states these convolutions as its *parts*. The planner, which chooses, plans each like any other problem
+and hands the solutions back; so this file knows of no other algorithm, and an input gradient gets Winograd, few channels
+or whatever else fits best without anyone telling it. Then the phases, computed for as many pictures as fit into the last
+cache, are woven into the result (see `weave`), together with the phases that no tap meets: those are the bias. Stride 1
+is one phase, written in place.
+
+Limits: constant borders (the gradients of repeated pixels add up), float32 and float64.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...geometry import Axis, Phase, adjoint_phases
+from ...problem import Problem
+from ..emit.target import Target
+from ..runtime import memory
+from .panels import ELEMENTS
+from .weave import weave
+
+NAME = "adjoint"
+
+Array = NDArray[Any]
+
+MOST_BYTES = 16 << 20
+"""Of phases that wait to be woven, at most."""
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only input gradients in floating point, where padding is constant."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.operation != "input_grad":
+        return "it computes input gradients"
+    if problem.dtype not in ELEMENTS:
+        return f"it sums in float32 or float64, not {problem.dtype}"
+    if problem.border != "constant":
+        return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    return None
+
+
+def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:
+    """The convolutions of the phases that have taps, for the pictures of one turn."""
+    assert target is not None
+    return tuple(
+        _part(problem, phases, _pictures(problem, target)) for phases in _all_phases(problem) if _has_taps(phases)
+    )
+
+
+def cost(problem: Problem, target: Target | None, parts: Sequence[float]) -> float:
+    """Seconds: the parts', once per turn, and weaving at 10 GB/s."""
+    assert target is not None
+    turns = -(-problem.batch // _pictures(problem, target))
+    woven = math.prod(problem.input_shape) * problem.itemsize if _strided(problem) else 0
+    return turns * (sum(parts) + 5e-6) + woven / 10e9
+
+
+def workspace(problem: Problem, target: Target | None, parts: Sequence[int]) -> int:
+    """Bytes: the parts', and the phases of one turn."""
+    assert target is not None
+    return sum(parts) + (_picture_bytes(problem) * _pictures(problem, target) if _strided(problem) else 0)
+
+
+def build(problem: Problem, target: Target | None, parts: Sequence[Any]) -> "Adjoint":
+    """The solution of `problem`, from those of its parts."""
+    assert target is not None
+    return Adjoint(problem, target, parts)
+
+
+class Adjoint:
+    """Runs one input gradient; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target, parts: Sequence[Any]) -> None:
+        self.problem, self.target = problem, target
+        self.pictures = _pictures(problem, target)
+        self.phases = _all_phases(problem)
+        solutions = iter(parts)
+        self.solutions = [next(solutions) if _has_taps(phases) else None for phases in self.phases]
+        self.counts = tuple(min(axis.stride, axis.input) for axis in problem.axes)
+
+    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[list[Any], Array]:
+        """The kernels of every phase in its algorithm's form, and what a pixel is that no tap meets."""
+        problem = self.problem
+        kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
+        taps = second.shape[2:]
+        turned = second.reshape(problem.groups, kernels, channels, *taps).swapaxes(1, 2)
+        turned = turned.reshape(problem.in_channels, kernels, *taps)
+        prepared = []
+        for phases, solution in zip(self.phases, self.solutions, strict=True):
+            met = tuple(_reversed(phase.taps) for phase in phases)
+            prepared.append(solution and solution.prepare(turned[:, :, *met], bias, 0.0))
+        constants = np.zeros(problem.in_channels) if bias is None else bias
+        if problem.activation == "relu":
+            constants = np.maximum(constants, 0)
+        return prepared, constants.astype(problem.dtype)
+
+    def run(self, first: Array, prepared: tuple[list[Any], Array], out: Array) -> None:
+        """Compute into `out`: in place where there is one phase, else through the phases of some pictures at a time."""
+        kernels, constants = prepared
+        if len(self.phases) == 1 and self.solutions[0] is not None:
+            self.solutions[0].run(_read(first, self.phases[0]), kernels[0], out)
+            return
+        rest = -(-_picture_bytes(self.problem) * self.pictures // 64) * 64 + 64 * len(self.phases)
+        with memory.scratch(rest) as scratch:
+            for start in range(0, self.problem.batch, self.pictures):
+                # The parts take a fixed number of pictures: the last turn may compute some of them again.
+                turn = slice(min(start, self.problem.batch - self.pictures), None)
+                turn = slice(turn.start, turn.start + self.pictures)
+                room, sources = scratch.array, []
+                for phases, solution, weights in zip(self.phases, self.solutions, kernels, strict=True):
+                    shape = self._shape(phases)
+                    if solution is None:
+                        sources.append(self._constant(constants, shape))
+                        continue
+                    size = math.prod(shape) * self.problem.itemsize
+                    source = self._array(room[:size], shape)
+                    room = room[-(-size // 64) * 64 :]
+                    solution.run(_read(first[turn], phases), weights, source)
+                    sources.append(source)
+                self._put_together(sources, out[turn])
+
+    def _shape(self, phases: tuple[Phase, ...]) -> tuple[int, ...]:
+        problem = self.problem
+        sizes = (len(range(phase.first, axis.input, phase.step)) for phase, axis in zip(phases, problem.axes, strict=True))
+        return (self.pictures, problem.in_channels, *sizes)
+
+    def _array(self, room: Array, shape: tuple[int, ...]) -> Array:
+        """An array (N, C, ...) in `room`, that lies there as the problem says."""
+        flat: Array = room.view(self.problem.dtype)
+        if self.problem.channels_last:
+            return np.moveaxis(flat.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+        return flat.reshape(shape)
+
+    def _constant(self, constants: Array, shape: tuple[int, ...]) -> Array:
+        """One value per channel everywhere; one row of it in memory, for the vectors of `weave`."""
+        if self.problem.channels_last:
+            return np.broadcast_to(constants.reshape(-1, *[1] * (len(shape) - 2)), shape)
+        row = np.repeat(constants, shape[-1]).reshape(shape[1], *[1] * (len(shape) - 3), shape[-1])
+        return np.broadcast_to(row, shape)
+
+    def _put_together(self, sources: list[Array], out: Array) -> None:
+        missing = 3 - self.problem.spatial
+        counts = (1,) * missing + self.counts
+        new = (slice(None), slice(None), *(None,) * missing)
+        last = self.problem.channels_last
+        if weave([source[new] for source in sources], counts, out[new], self.target, last=last):  # type: ignore[arg-type]
+            return
+        for phases, source in zip(self.phases, sources, strict=True):
+            out[:, :, *(slice(phase.first, None, phase.step) for phase in phases)] = source
+
+
+def _all_phases(problem: Problem) -> list[tuple[Phase, ...]]:
+    """Every combination of the axes' phases."""
+    return list(product(*(adjoint_phases(axis) for axis in problem.axes)))
+
+
+def _has_taps(phases: tuple[Phase, ...]) -> bool:
+    return all(phase.axis is not None for phase in phases)
+
+
+def _strided(problem: Problem) -> bool:
+    return len(_all_phases(problem)) > 1
+
+
+def _part(problem: Problem, phases: tuple[Phase, ...], pictures: int) -> Problem:
+    """The convolution of one phase."""
+    axes: tuple[Axis, ...] = tuple(phase.axis for phase in phases if phase.axis is not None)
+    return Problem(
+        "conv",
+        pictures,
+        problem.out_channels,
+        problem.in_channels,
+        axes,
+        problem.groups,
+        dtype=problem.dtype,
+        channels_last=problem.channels_last,
+        bias=problem.bias,
+        activation=problem.activation,
+        precision=problem.precision,
+    )
+
+
+def _picture_bytes(problem: Problem) -> int:
+    return math.prod(problem.input_shape[1:]) * problem.itemsize
+
+
+def _pictures(problem: Problem, target: Target) -> int:
+    """Pictures per turn: all with one phase; else as many as fill half of the last cache, in turns of equal size."""
+    if not _strided(problem):
+        return problem.batch
+    fit = max(min(MOST_BYTES, target.l3_bytes // 2) // _picture_bytes(problem), 1)
+    return -(-problem.batch // -(-problem.batch // fit))
+
+
+def _reversed(taps: range) -> slice:
+    """The slice that takes `taps` from last to first."""
+    if not taps:
+        return slice(0, 0)
+    stop = taps[0] - taps.step
+    return slice(taps[-1], stop if stop >= 0 else None, -taps.step)
+
+
+def _read(gradient: Array, phases: tuple[Phase, ...]) -> Array:
+    """The part of the output's gradient that a phase's convolution reads."""
+    inner = (slice(phase.skipped, phase.skipped + phase.axis.input) for phase in phases if phase.axis is not None)
+    return gradient[:, :, *inner]

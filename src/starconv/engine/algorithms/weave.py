@@ -1,0 +1,165 @@
+"""Puts the phases of a strided result together: several dense arrays become one whose pixels alternate between them.
+
+Each phase is a *source* that knows where it lies and how far apart its pixels are, so a constant is a source
+with some steps of zero. The result is written once, from front to back; NumPy's strided assignments would go over every cache line of
+it once per phase, on one thread, element by element.
+"""
+
+import ctypes
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..descriptor import Fields, address_of
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, module_source
+from ..emit.target import Target
+from ..runtime import threads
+from .panels import ELEMENTS, Compiled, compiled
+
+__all__ = ["weave"]
+
+Array = NDArray[Any]
+
+SOURCE = ("address", "picture", "channel", "depth", "row", "column")
+"""Of every source: where it begins, and its steps in bytes."""
+
+FIELDS = Fields(
+    (
+        "sources",
+        "out",
+        "out_picture",  # bytes
+        "out_channel",
+        "out_depth",
+        "out_row",
+        "out_column",
+        "channels",
+        "depths",
+        "rows",
+        "columns",
+        "depth_phases",
+        "row_phases",
+        "column_phases",
+    )
+)
+
+_SERIAL_BYTES = 64 << 10
+"""Fewer bytes are written before another thread has joined."""
+
+
+def weave(sources: list[Array], phases: tuple[int, int, int], out: Array, target: Target, *, last: bool) -> bool:
+    """Write ``out[:, :, d, r, c]`` from source (d, r, c) modulo `phases`, element (d, r, c) divided by them.
+
+    `sources` are (N, C, D, R, C') arrays in the order of their phases, whose columns (with `last`, channels) lie side by
+    side. Gives False, and writes nothing, where those of `out` (N, C, D, R, C') do not.
+    """
+    picture, channel, depth, row, column = out.strides
+    if (channel if last else column) != out.itemsize or not out.flags.aligned or out.dtype != sources[0].dtype:
+        return False
+    table = np.array([(address_of(source), *source.strides) for source in sources], np.int64)
+    pictures, channels, depths, rows, columns = out.shape
+    block = FIELDS.block(
+        {
+            "sources": address_of(table),
+            "out": address_of(out),
+            "out_picture": picture,
+            "out_channel": channel,
+            "out_depth": depth,
+            "out_row": row,
+            "out_column": column,
+            "channels": channels,
+            "depths": depths,
+            "rows": rows,
+            "columns": columns,
+            "depth_phases": phases[0],
+            "row_phases": phases[1],
+            "column_phases": phases[2],
+        }
+    )
+    function = _function(target, ELEMENTS[out.dtype.name], last, 0 if last else min(phases[2], 3))
+    tasks = pictures * (depths * rows if last else channels)
+    limit = threads.get_num_threads() if out.nbytes > _SERIAL_BYTES else 1
+    threads.run(function.address, ctypes.addressof(block), tasks, min(limit, tasks))
+    return True
+
+
+@lru_cache(maxsize=32)
+def _function(target: Target, element: str, last: bool, column_phases: int) -> Compiled:
+    f = _pixels(target, element) if last else _planes(target, element, column_phases)
+    return compiled(module_source([f]), target, "task")
+
+
+class _Sources:
+    """The table of sources, while emitting."""
+
+    def __init__(self, f: Function, element: str) -> None:
+        self.f, self.element = f, element
+        self.table = FIELDS.pointer(f, "sources", "i64")
+        self.depth_phases, self.row_phases, self.column_phases = FIELDS.integers(
+            f, "depth_phases", "row_phases", "column_phases"
+        )
+
+    def row(self, picture: Int, channel: Int, depth: Int, row: Int, phase: Int) -> tuple[Pointer, Int]:
+        """Where the source of column phase `phase` has the row that belongs to this one, and its column step."""
+        number = (depth % self.depth_phases * self.row_phases + row % self.row_phases) * self.column_phases + phase
+        record = [self.table.at(number * len(SOURCE) + i).load_int() for i in range(len(SOURCE))]
+        address, *steps = record
+        places = (picture, channel, depth // self.depth_phases, row // self.row_phases)
+        for place, step in zip(places, steps, strict=False):
+            address = address + place * step
+        return self.f.address(address, self.element), steps[-1]
+
+
+def _planes(target: Target, element: str, column_phases: int) -> Function:
+    """Task: one channel of one picture, row by row; two sources are interleaved in registers."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    lanes = target.lanes(ITEMSIZES[element])
+    task, channels = f.integer("task"), FIELDS.integer(f, "channels")
+    depths, rows, columns, phases = FIELDS.integers(f, "depths", "rows", "columns", "column_phases")
+    steps = FIELDS.integers(f, "out_picture", "out_channel", "out_depth", "out_row")
+    sources = _Sources(f, element)
+    picture, channel = task // channels, task % channels
+    plane = FIELDS.pointer(f, "out", element).at_bytes(picture * steps[0] + channel * steps[1])
+    for depth in f.loop(depths):
+        for row in f.loop(rows):
+            to = plane.at_bytes(depth * steps[2] + row * steps[3])
+            done = f.int(0)
+            if column_phases <= 2:
+                parts = [sources.row(picture, channel, depth, row, f.int(phase))[0] for phase in range(column_phases)]
+                done = columns // (column_phases * lanes) * lanes
+                for i in f.loop(0, done, lanes):
+                    vectors = [part.at(i).load(lanes) for part in parts]
+                    if column_phases == 2:
+                        both = [lane for j in range(lanes) for lane in (j, j + lanes)]
+                        vectors = [vectors[0].shuffled(vectors[1], half) for half in (both[:lanes], both[lanes:])]
+                    for part, vector in enumerate(vectors):
+                        to.at(i * column_phases + part * lanes).store(vector)
+            for phase in f.loop(phases):
+                source, _ = sources.row(picture, channel, depth, row, phase)
+                for i in f.loop(done, (columns - phase + phases - 1) // phases):
+                    to.at(phase + i * phases).store(source.at(i).load())
+    return f
+
+
+def _pixels(target: Target, element: str) -> Function:
+    """Task: one row of one picture, all channels of a pixel after those of the one before."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    lanes = target.lanes(ITEMSIZES[element])
+    task, channels = f.integer("task"), FIELDS.integer(f, "channels")
+    depths, rows, columns, phases = FIELDS.integers(f, "depths", "rows", "columns", "column_phases")
+    out_picture, out_depth, out_row, out_column = FIELDS.integers(f, "out_picture", "out_depth", "out_row", "out_column")
+    sources = _Sources(f, element)
+    row, task = task % rows, task // rows
+    depth, picture = task % depths, task // depths
+    origin = FIELDS.pointer(f, "out", element).at_bytes(picture * out_picture + depth * out_depth + row * out_row)
+    whole = channels // lanes * lanes
+    for phase in f.loop(phases):
+        source, step = sources.row(picture, f.int(0), depth, row, phase)
+        for i in f.loop((columns - phase + phases - 1) // phases):
+            pixel, to = source.at_bytes(i * step), origin.at_bytes((phase + i * phases) * out_column)
+            for channel in f.loop(0, whole, lanes):
+                to.at(channel).store(pixel.at(channel).load(lanes))
+            for channel in f.loop(whole, channels):
+                to.at(channel).store(pixel.at(channel).load())
+    return f
