@@ -130,7 +130,10 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
         part = f"{row.floor / own:.0%}" if own else ""
         ratios = [ratio_text(row.ratio(prepared=prepared)) for prepared in (False, True)]
         wrong = f" **differs: {', '.join(row.wrong)}**" if row.wrong else ""
-        lines.append(_line([f"{row.name}{note}{wrong}", *times, *ratios, speed, part]))
+        mark = " †" if row.disturbed else ""
+        lines.append(_line([f"{row.name}{note}{wrong}{mark}", *times, *ratios, speed, part]))
+    if any(row.disturbed for row in outcomes):
+        lines += ["", "† other processes used the machine; such rows are not to be quoted."]
     return lines
 
 
@@ -144,6 +147,8 @@ def lines_of(outcome: Outcome) -> list[str]:
     ]
     if own:
         ratios.append(f"{2e-9 * outcome.multiply_adds / own:.3g} GFLOP/s, {outcome.floor / own:.0%} of the roofline")
+    if outcome.disturbed:
+        ratios.append(f"(others used {outcome.foreign_load:.0%} of the machine: do not quote)")
     times = [f"{name} {time_text(entry.seconds)}" for name, entry in outcome.entries.items()]
     lines = ["  ".join([outcome.name, *ratios]), "    " + ", ".join(times)]
     return lines + [f"    {name}: {outcome.reasons[name]}" for name in outcome.wrong]

@@ -51,6 +51,11 @@ class Outcome:
     foreign_load: float | None = None
     """Part of the processors that other processes used in the rounds that count."""
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether others used so much of the machine that times say little, least of all those of spinning peers."""
+        return (self.foreign_load or 0.0) > timing.QUIET
+
     def best(self, *, ours: bool, prepared: bool) -> tuple[str, float] | None:
         """Name and seconds of the fastest of us or of the peers; `prepared` admits those with weights in place."""
         times = {

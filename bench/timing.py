@@ -29,6 +29,8 @@ class Effort:
     rounds: int = 5
     attempts: int = 15
     """Rounds at most, if others keep using the machine; then the quietest count."""
+    budget: float = 20.0
+    """Seconds per row after which no disturbed round is repeated."""
     calls: int = 5
     """At least so many timed calls per block,"""
     seconds: float = 0.03
@@ -86,7 +88,10 @@ def alternate(calls: Mapping[str, Call], effort: Effort) -> tuple[dict[str, Timi
     rounds: list[tuple[float | None, dict[str, Block]]] = []
     slow: dict[str, list[Block]] = {}
     settle(effort.rest)
+    end = time.perf_counter() + effort.budget
     for number in range(effort.attempts):
+        if number >= effort.rounds and time.perf_counter() > end:
+            break
         turn = number % max(len(names), 1)
         load, blocks = Load(), {}
         for name in names[turn:] + names[:turn]:

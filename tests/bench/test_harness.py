@@ -131,12 +131,16 @@ def test_filters_are_told_from_layers():
 
 def test_reports_have_every_row_and_no_paths():
     outcome = rows.measure(ROW, [Call(), Prepared(), Peer()], 1, timing.QUICK, ROOFLINE)
+    outcome.foreign_load = 0.0
     report = Report(describe(), "2026-01-01", "python -m bench", [Run(1, ROOFLINE, [outcome])])
     text, document = report.markdown(), json.loads(report.json())
     assert f"| {ROW.name} |" in text
     assert "## test, 1 thread" in text
     assert document["runs"][0]["rows"][0]["entries"]["peer"]["seconds"] > 0
     assert str(ROOT) not in text + report.json()
+    assert "†" not in text
+    outcome.foreign_load = 0.5
+    assert f"| {ROW.name} † |" in report.markdown()
 
 
 def test_times_are_written_with_three_digits():
