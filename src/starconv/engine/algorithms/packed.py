@@ -247,6 +247,7 @@ class PackedSolution:
             "x_base": sum(lowest),
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * shape.channels,
+            "block_elements": shape.bytes // problem.itemsize,
             "scratch_bytes": scratch_bytes,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],

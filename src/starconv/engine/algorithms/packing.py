@@ -9,7 +9,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 
-__all__ = ["BLOCK_FIELDS", "pack_block", "pack_panels"]
+__all__ = ["BLOCK_FIELDS", "fill_block", "pack_block", "pack_panels"]
 
 BLOCK_FIELDS = (
     "depth_table",  # per packed depth: byte offset of its source in x, or -1
@@ -27,13 +27,25 @@ BLOCK_FIELDS = (
     "x_channel",  # bytes between channels of x
     "x_column",  # bytes between packed columns of x
     "fill",  # what constant padding holds
+    "block_elements",  # of a whole block
 )
 
 
 def pack_block(
-    name: str, target: Target, fields: Fields, source: str, element: str, *, last: bool = False, phases: int = 1
+    name: str,
+    target: Target,
+    fields: Fields,
+    source: str,
+    element: str,
+    *,
+    last: bool = False,
+    phases: int = 1,
+    constant: bool = False,
 ) -> Function:
     """A function that packs (source, block, first depth, first row, rows): all channels of some rows.
+
+    With `constant`, padding is left as it is: a task fills its block once (`fill_block`), and packs one group after the
+    other into it.
 
     The block is [channel][depth][row][column], or with `last` [depth][row][column][channel]. With `phases` s, a row
     holds first its columns 0, s, 2s, ..., then 1, s + 1, ...: what a kernel with stride s reads is then side by side.
@@ -45,7 +57,7 @@ def pack_block(
     depths, spread, room = fields.integers(f, "taps_depth", "depth_dilation", "block_rows")
     channels, x_channel, pitch = fields.integers(f, "channels", "x_channel", "pitch")
     depth_table, row_table = fields.pointer(f, "depth_table", "i64"), fields.pointer(f, "row_table", "i64")
-    copy = _Copy(f, target, fields, source, element, phases)
+    copy = _Copy(f, target, fields, source, element, phases, constant)
     for channel in f.loop(1 if last else channels):
         for d in f.loop(depths):
             depth_offset = depth_table.at(depth + d * spread).load_int()
@@ -55,7 +67,8 @@ def pack_block(
                 origin = x.at(depth_offset + row_offset + channel * x_channel)
                 with f.either((depth_offset >= 0) & (row_offset >= 0)) as (inside, outside):
                     with outside:
-                        copy.fill(to, pitch)
+                        if not constant:
+                            copy.fill(to, pitch)
                     with inside:
                         if last:
                             copy.pixels(origin, to)
@@ -64,11 +77,24 @@ def pack_block(
     return f
 
 
+def fill_block(name: str, target: Target, fields: Fields, element: str) -> Function:
+    """A function that fills a whole (block) with what constant padding holds."""
+    f = Function(name, target, ["fields", "block"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    block, count = f.pointer("block", element), fields.integer(f, "block_elements")
+    filler = fields.real(f, "fill", element)
+    for i in f.loop(0, count - (lanes - 1), lanes):  # blocks are whole cache lines
+        block.at(i).store(filler.broadcast(lanes))
+    return f
+
+
 class _Copy:
     """Copies one row of the input into one row of the block, widening the elements."""
 
-    def __init__(self, f: Function, target: Target, fields: Fields, source: str, element: str, phases: int) -> None:
-        self.f, self.element, self.phases = f, element, phases
+    def __init__(
+        self, f: Function, target: Target, fields: Fields, source: str, element: str, phases: int, constant: bool
+    ) -> None:
+        self.f, self.element, self.phases, self.constant = f, element, phases, constant
         self.signed = not source.startswith("u")
         self.source = source if self.signed else "i" + source[1:]
         self.itemsize = ITEMSIZES[self.source]
@@ -82,7 +108,7 @@ class _Copy:
     def columns(self, origin: Pointer, to: Pointer) -> None:
         """A row of one channel: the table says where the border's columns come from, the middle is one run."""
         f, left, right = self.f, self.left, self.right
-        for c in f.loop(left):
+        for c in f.loop(left) if not self.constant else ():
             self._pick(origin, c, self._slot(to, c))
         with f.when(right > left):
             middle = origin.at_bytes(self.table.at(left).load_int())
@@ -96,7 +122,7 @@ class _Copy:
                         self._one_by_one(middle, to, f.number(0), right - left)
                 with strided:
                     self._one_by_one(middle, to, f.number(0), right - left)
-        for c in f.loop(right, self.count):
+        for c in f.loop(right, self.count) if not self.constant else ():
             self._pick(origin, c, self._slot(to, c))
 
     def pixels(self, origin: Pointer, to: Pointer) -> None:
@@ -113,7 +139,8 @@ class _Copy:
                         for channel in f.loop(channels):
                             pixel.at(channel).store(self._value(origin.at_bytes(offset + channel * self.x_channel)))
                 with outside:
-                    self.fill(pixel, channels)
+                    if not self.constant:
+                        self.fill(pixel, channels)
 
     def fill(self, to: Pointer, count: Int) -> None:
         """`count` elements of constant padding."""

@@ -27,7 +27,7 @@ from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from .blocks import Block, Form
 from .packed import BLOCK, Array, PackedSolution, place
-from .packing import pack_block
+from .packing import fill_block, pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
 
@@ -114,7 +114,8 @@ def tile_of(problem: Problem, target: Target) -> Tile:
 def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int) -> float:
     """Cycles for one plane: two multiply-adds or two loads a cycle, 4 cycles between two additions to the same sum."""
     sums = tile.kernels * tile.rows * tile.vectors
-    adds = sums * tile.taps_rows
+    # Several kernels and several rows at once make LLVM spill: measured, such tiles take a seventh longer.
+    adds = sums * tile.taps_rows * (1.15 if tile.kernels > 1 and tile.rows > 1 else 1)
     loads = tile.input_rows * tile.vectors * 1.3 + tile.kernels * tile.rows * tile.taps_rows
     chain = 4 * tile.taps_rows
     per_tile = max(adds / 2, loads / 2, chain) * columns.taps + 10 + 1.5 * sums
@@ -166,7 +167,8 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     element, phases = ELEMENTS[problem.dtype], lattices(problem)[2].stride
 
     def source(of_x: str) -> str:
-        return _module(target, element, tile, of_x, phases)
+        finishes = problem.bias or problem.activation != "none"
+        return _module(target, element, tile, of_x, phases, problem.border == "constant", finishes)
 
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         _, _, columns = lattices(problem)
@@ -184,16 +186,20 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
 
 
 @lru_cache(maxsize=256)
-def _module(target: Target, element: str, tile: Tile, source: str, phases: int) -> str:
+def _module(target: Target, element: str, tile: Tile, source: str, phases: int, constant: bool, finishes: bool) -> str:
     """The module's IR: the kernel's height, width, vertical stride and dilation are written out, sizes are fields."""
-    pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases)
+    pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases, constant=constant)
     passes = [
-        _pass(f"pass_{vectors}", target, element, tile, vectors) for vectors in sorted({tile.vectors, 1}, reverse=True)
+        _pass(f"pass_{vectors}", target, element, tile, vectors, finishes)
+        for vectors in sorted({tile.vectors, 1}, reverse=True)
     ]
-    return module_source([pack, *passes, _task(target, element, tile, pack, passes)])
+    filled = [fill_block("fill_block", target, FIELDS, element)] if constant else []
+    return module_source([*filled, pack, *passes, _task(target, element, tile, filled, pack, passes)])
 
 
-def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list[Function]) -> Function:
+def _task(
+    target: Target, element: str, tile: Tile, filled: list[Function], pack: Function, passes: list[Function]
+) -> Function:
     """Task: per group, pack the band's rows; then tile after tile, the last ones moved back to end with the band."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
@@ -205,6 +211,8 @@ def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list
     size = channels * depths * (tile.taps_rows * tile.taps_columns * tile.kernels)
     wide = tile.vectors * lanes
     whole = columns // wide * wide
+    for fill in filled:
+        f.run(fill, fields, where.block)
     for group in f.loop(where.first_group, where.last_group):
         source = where.source.at(group * x_group)
         f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
@@ -221,7 +229,7 @@ def _task(target: Target, element: str, tile: Tile, pack: Function, passes: list
     return f
 
 
-def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> Function:
+def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, finishes: bool) -> Function:
     """The tiles of some rows from column `first` on; the last one moved back so that it ends with column `stop`."""
     arguments = ["fields", "block", "panel", "bias", "out", "row", "count", "first", "stop", "valid"]
     f = Function(name, target, arguments, internal=True)
@@ -245,9 +253,9 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int) -> 
         for number in f.loop(channels * depths, carry=[sums]):
             weights = panel.at(number * (tile.taps_rows * per_row))
             _slice(f, tile, vectors, lanes, start.at(number * plane), weights, pitch, offsets, sums)
-        results = {}
-        for k, r, v in keys:
-            results[k, r, v] = (sums[k, r, v] + bias.at(k).broadcast(lanes)).raised_to(floor)
+        results = {key: sums[key] for key in keys}
+        if finishes:
+            results = {key: (sums[key] + bias.at(key[0]).broadcast(lanes)).raised_to(floor) for key in keys}
         corner = out.at_bytes(row * out_row + column * out_column)
         whole = whole_rows & ((stop - column) >= vectors * lanes)
         across = (stop - column).minimum(vectors * lanes)
