@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..problem import Problem
-from .algorithms import TABLE, Solution
+from .algorithms import TABLE, Algorithm, Compound, Solution
 from .emit.target import Target, host_target
 
 __all__ = ["Candidate", "Plan", "make_plan"]
@@ -27,6 +27,7 @@ class Candidate:
     seconds: float
     workspace: int
     error_bound: float
+    parts: tuple["Plan", ...] = field(default=(), repr=False)
 
 
 class Shapes(NamedTuple):
@@ -87,6 +88,7 @@ class Plan:
             f"{problem.multiply_adds:,} multiply-adds, at least {problem.bytes_moved:,} bytes moved",
             f"  chosen: {chosen.name}, predicted {_time_text(chosen.seconds)}, workspace {chosen.workspace:,} bytes",
             f"  {_error_text(chosen.error_bound)}",
+            *(f"  part: {part.problem}, {part.algorithm}" for part in chosen.parts),
         ]
         for row in self.candidates:
             if row.refusal is not None:
@@ -143,14 +145,7 @@ def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: T
 
 @lru_cache(maxsize=4096)
 def _plan(problem: Problem, algorithm: str | None, target: Target | None) -> Plan:
-    candidates = []
-    for row in TABLE:
-        refusal = row.refuses(problem, target)
-        if refusal is None:
-            told = row.cost(problem, target), row.workspace(problem, target), row.error_bound(problem)
-            candidates.append(Candidate(row.NAME, None, *told))
-        else:
-            candidates.append(Candidate(row.NAME, refusal, math.inf, 0, math.inf))
+    candidates = [_asked(row, problem, target) for row in TABLE]
     if algorithm is None:
         algorithm = min(candidates, key=lambda candidate: candidate.seconds).name
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
@@ -160,7 +155,32 @@ def _plan(problem: Problem, algorithm: str | None, target: Target | None) -> Pla
     if candidate.refusal is not None:
         raise ArgumentValueError("algorithm", algorithm, f"one that takes {problem}; it refuses: {candidate.refusal}")
     shapes = Shapes(*problem.operand_shapes, problem.result_shape, np.dtype(problem.dtype))
-    return Plan(problem, algorithm, tuple(candidates), row.build(problem, target), shapes)
+    if isinstance(row, Compound):
+        solution = row.build(problem, target, [part.solution for part in candidate.parts])
+    else:
+        solution = row.build(problem, target)
+    return Plan(problem, algorithm, tuple(candidates), solution, shapes)
+
+
+def _asked(row: Algorithm | Compound, problem: Problem, target: Target | None) -> Candidate:
+    """What a row of the table answers; a compound one, once its parts have been planned."""
+    refusal = row.refuses(problem, target)
+    if refusal is not None:
+        return Candidate(row.NAME, refusal, math.inf, 0, math.inf)
+    if not isinstance(row, Compound):
+        told = row.cost(problem, target), row.workspace(problem, target), row.error_bound(problem)
+        return Candidate(row.NAME, None, *told)
+    parts = tuple(_plan(part, None, target) for part in row.parts(problem, target))
+    chosen = [next(asked for asked in part.candidates if asked.name == part.algorithm) for part in parts]
+    return Candidate(
+        row.NAME,
+        None,
+        row.cost(problem, target, [part.seconds for part in chosen]),
+        row.workspace(problem, target, [part.workspace for part in chosen]),
+        row.error_bound(problem, [part.error_bound for part in chosen]),
+        parts,
+    )
+
 
 
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -9,17 +9,21 @@ Every row is a module with a NAME and five functions, told apart by what they ma
 * ``build(problem, target)``: a :class:`Solution`, which prepares weights and runs.
 
 ``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
+
+A row whose problems are made of other problems is a :class:`Compound`. It says which, by ``parts(problem, target)``;
+the planner plans them, and the row is told what they cost and given their solutions.
 """
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import direct, stencil, vectorized
+from . import adjoint, direct, stencil, vectorized
 
-__all__ = ["TABLE", "Algorithm", "Solution"]
+__all__ = ["TABLE", "Algorithm", "Compound", "Solution"]
 
 Array = NDArray[Any]
 
@@ -46,5 +50,19 @@ class Algorithm(Protocol):
     def build(self, problem: Problem, target: Target | None) -> Solution: ...  # noqa: D102
 
 
-TABLE: tuple[Algorithm, ...] = (direct, stencil, vectorized)
+@runtime_checkable
+class Compound(Protocol):
+    """A row that leaves the computing to its parts; see the module's text. Parts must not lead back to the row."""
+
+    NAME: str
+
+    def refuses(self, problem: Problem, target: Target | None) -> str | None: ...  # noqa: D102
+    def parts(self, problem: Problem, target: Target | None) -> tuple[Problem, ...]: ...  # noqa: D102
+    def cost(self, problem: Problem, target: Target | None, parts: Sequence[float]) -> float: ...  # noqa: D102
+    def workspace(self, problem: Problem, target: Target | None, parts: Sequence[int]) -> int: ...  # noqa: D102
+    def error_bound(self, problem: Problem, parts: Sequence[float]) -> float: ...  # noqa: D102
+    def build(self, problem: Problem, target: Target | None, parts: Sequence[Solution]) -> Solution: ...  # noqa: D102
+
+
+TABLE: tuple[Algorithm | Compound, ...] = (direct, stencil, adjoint, vectorized)
 """In the order in which equal costs are decided. The last row takes everything."""

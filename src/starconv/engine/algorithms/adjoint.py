@@ -1,15 +1,15 @@
-"""Input gradients and transposed convolutions, as forward convolutions over the output's gradient. No kernel of its own.
+"""Input gradients and transposed convolutions, as forward convolutions over the output's gradient: no kernel here.
 
-Maths: with stride s an input position meets only the taps of its *phase* (its number modulo s), and the positions of one
-phase are a dense convolution with stride 1 over O, of those taps in reverse with channels and kernels exchanged (see
-`geometry.adjoint_phases`). Over d axes that makes up to s^d convolutions, which together do exactly the multiply-adds of
-the forward layer; none of them multiplies by the zeros that spreading O out would insert.
+Maths: with stride s an input position meets only the taps of its *phase* (its number modulo s), and the positions of
+one phase are a dense convolution with stride 1 over O, of those taps in reverse with channels and kernels exchanged
+(see `geometry.adjoint_phases`). Over d axes that makes up to s^d convolutions, which together do exactly the
+multiply-adds of the forward layer; none of them multiplies by the zeros that spreading O out would insert.
 
 How it runs: it states these convolutions as its *parts*. The planner, which chooses, plans each like any other problem
-and hands the solutions back; so this file knows of no other algorithm, and an input gradient gets Winograd, few channels
-or whatever else fits best without anyone telling it. Then the phases, computed for as many pictures as fit into the last
-cache, are woven into the result (see `weave`), together with the phases that no tap meets: those are the bias. Stride 1
-is one phase, written in place.
+and hands the solutions back; so this file knows of no other algorithm, and an input gradient gets Winograd, few
+channels or whatever else fits best without anyone telling it. Then the phases, computed for as many pictures as fit
+into the last cache, are woven into the result (see `weave`), together with the phases that no tap meets: those are the
+bias. Stride 1 is one phase, written in place.
 
 Limits: constant borders (the gradients of repeated pixels add up), float32 and float64.
 """
@@ -74,6 +74,11 @@ def workspace(problem: Problem, target: Target | None, parts: Sequence[int]) -> 
     return sum(parts) + (_picture_bytes(problem) * _pictures(problem, target) if _strided(problem) else 0)
 
 
+def error_bound(problem: Problem, parts: Sequence[float]) -> float:
+    """Every pixel of the result is one of one part."""
+    return max(parts, default=0.0)
+
+
 def build(problem: Problem, target: Target | None, parts: Sequence[Any]) -> "Adjoint":
     """The solution of `problem`, from those of its parts."""
     assert target is not None
@@ -134,7 +139,8 @@ class Adjoint:
 
     def _shape(self, phases: tuple[Phase, ...]) -> tuple[int, ...]:
         problem = self.problem
-        sizes = (len(range(phase.first, axis.input, phase.step)) for phase, axis in zip(phases, problem.axes, strict=True))
+        pairs = zip(phases, problem.axes, strict=True)
+        sizes = (len(range(phase.first, axis.input, phase.step)) for phase, axis in pairs)
         return (self.pictures, problem.in_channels, *sizes)
 
     def _array(self, room: Array, shape: tuple[int, ...]) -> Array:

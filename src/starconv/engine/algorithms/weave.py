@@ -1,8 +1,8 @@
 """Puts the phases of a strided result together: several dense arrays become one whose pixels alternate between them.
 
-Each phase is a *source* that knows where it lies and how far apart its pixels are, so a constant is a source
-with some steps of zero. The result is written once, from front to back; NumPy's strided assignments would go over every cache line of
-it once per phase, on one thread, element by element.
+Each phase is a *source* that knows where it lies and how far apart its pixels are, so a constant is a source with some
+steps of zero. The result is written once, from front to back; NumPy's strided assignments would go over every cache
+line of it once per phase, on one thread, element by element.
 """
 
 import ctypes
@@ -51,8 +51,8 @@ _SERIAL_BYTES = 64 << 10
 def weave(sources: list[Array], phases: tuple[int, int, int], out: Array, target: Target, *, last: bool) -> bool:
     """Write ``out[:, :, d, r, c]`` from source (d, r, c) modulo `phases`, element (d, r, c) divided by them.
 
-    `sources` are (N, C, D, R, C') arrays in the order of their phases, whose columns (with `last`, channels) lie side by
-    side. Gives False, and writes nothing, where those of `out` (N, C, D, R, C') do not.
+    `sources` are (N, C, D, R, C') arrays in the order of their phases, whose columns (with `last`, channels) lie side
+    by side. Gives False, and writes nothing, where those of `out` (N, C, D, R, C') do not.
     """
     picture, channel, depth, row, column = out.strides
     if (channel if last else column) != out.itemsize or not out.flags.aligned or out.dtype != sources[0].dtype:
@@ -124,9 +124,10 @@ def _planes(target: Target, element: str, column_phases: int) -> Function:
     for depth in f.loop(depths):
         for row in f.loop(rows):
             to = plane.at_bytes(depth * steps[2] + row * steps[3])
-            done = f.int(0)
+            done = f.number(0)
             if column_phases <= 2:
-                parts = [sources.row(picture, channel, depth, row, f.int(phase))[0] for phase in range(column_phases)]
+                numbers = [f.number(phase) for phase in range(column_phases)]
+                parts = [sources.row(picture, channel, depth, row, number)[0] for number in numbers]
                 done = columns // (column_phases * lanes) * lanes
                 for i in f.loop(0, done, lanes):
                     vectors = [part.at(i).load(lanes) for part in parts]
@@ -148,14 +149,15 @@ def _pixels(target: Target, element: str) -> Function:
     lanes = target.lanes(ITEMSIZES[element])
     task, channels = f.integer("task"), FIELDS.integer(f, "channels")
     depths, rows, columns, phases = FIELDS.integers(f, "depths", "rows", "columns", "column_phases")
-    out_picture, out_depth, out_row, out_column = FIELDS.integers(f, "out_picture", "out_depth", "out_row", "out_column")
+    out_picture, out_depth, out_row = FIELDS.integers(f, "out_picture", "out_depth", "out_row")
+    out_column = FIELDS.integer(f, "out_column")
     sources = _Sources(f, element)
     row, task = task % rows, task // rows
     depth, picture = task % depths, task // depths
     origin = FIELDS.pointer(f, "out", element).at_bytes(picture * out_picture + depth * out_depth + row * out_row)
     whole = channels // lanes * lanes
     for phase in f.loop(phases):
-        source, step = sources.row(picture, f.int(0), depth, row, phase)
+        source, step = sources.row(picture, f.number(0), depth, row, phase)
         for i in f.loop((columns - phase + phases - 1) // phases):
             pixel, to = source.at_bytes(i * step), origin.at_bytes((phase + i * phases) * out_column)
             for channel in f.loop(0, whole, lanes):
