@@ -182,7 +182,6 @@ def _asked(row: Algorithm | Compound, problem: Problem, target: Target | None) -
     )
 
 
-
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array (N, C, ...) that lies in memory as (N, ..., C)."""
     return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
