@@ -22,11 +22,9 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 
-import numpy as np
-
 from ...problem import Problem
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
+from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, Form
@@ -34,10 +32,9 @@ from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
+from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
 
 NAME = "direct"
-
-PIXELS = 6
 
 FIELDS = Fields(
     (
@@ -58,15 +55,7 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only forward convolutions in floating point, with compiled code."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    return None
+    return refuses_forward(problem, target)
 
 
 def width(problem: Problem, target: Target) -> int:
@@ -152,22 +141,8 @@ def _own_fields(
     problem: Problem, panels: Panels, block: Block, chunk: int
 ) -> tuple[dict[str, int | float], tuple[Array, ...]]:
     """Where taps and pixels lie in the block, as byte offsets."""
-    depth, rows, columns = lattices(problem)
-    column_step = block.channels if problem.channels_last else 1
-    row_step = block.pitch
-    depth_step = block.packed_rows * row_step
-
-    def offsets(counts: tuple[int, int, int], steps: tuple[int, int, int]) -> Array:
-        d, r, c = (np.arange(count) * step for count, step in zip(counts, steps, strict=True))
-        flat = (d[:, np.newaxis, np.newaxis] + r[:, np.newaxis] + c).ravel()
-        return (flat * problem.itemsize).astype(np.int64)
-
-    # The block holds the depths of one output depth side by side, so its taps are one depth apart.
-    taps = offsets(
-        (depth.taps, rows.taps, columns.taps), (depth_step, rows.dilation * row_step, columns.dilation * column_step)
-    )
-    pixels = offsets((1, block.rows, columns.outputs), (0, rows.stride * row_step, columns.stride * column_step))
-    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], PIXELS)])
+    taps, pixels = offset_tables(problem, block)
+    plane = lattices(problem)[0].taps * block.packed_rows * block.pitch
     values: dict[str, int | float] = {
         "floor": 0.0 if problem.activation == "relu" else -math.inf,
         "kernels": panels.kernels,
@@ -176,7 +151,7 @@ def _own_fields(
         "pixel_table": pixels.ctypes.data,
         "chunk": chunk,
         "sums": block.bytes,
-        "packed_channel": (1 if problem.channels_last else depth.taps * depth_step) * problem.itemsize,
+        "packed_channel": (1 if problem.channels_last else plane) * problem.itemsize,
     }
     return values, (taps, pixels)
 
@@ -260,7 +235,7 @@ def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool,
                 raised = floor.broadcast(lanes)
                 added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
                 results = {(i, v): (sums[i, v] + added[v]).raised_to(raised) for i, v in keys}
-                _store_tile(f, results, vectors, out, pixel, count, valid, out_channel, out_column, buffer)
+                store_tile(f, results, vectors, out, pixel, count, valid, out_channel, out_column, buffer)
             with more:
                 if chunked:
                     for number, key in enumerate(keys):
@@ -276,53 +251,3 @@ def _several(f: Function, start: Int, stop: Int, together: int, sums: Registers)
             yield first + i
     if together > 1:
         yield from f.loop(whole, stop, carry=[sums])
-
-
-def _store_tile(
-    f: Function,
-    results: dict[tuple[int, int], Vector],
-    vectors: int,
-    out: Pointer,
-    pixel: Int,
-    count: Int,
-    valid: Int,
-    out_channel: Int,
-    out_column: Int,
-    buffer: Pointer,
-) -> None:
-    """Whole tiles go straight to a dense `out`; the others through a buffer, element by element."""
-    lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
-    whole = count.equals(PIXELS) & valid.equals(vectors * lanes)
-    with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
-        with channels_first:
-            start = out.at(pixel)
-            for v in range(vectors):
-                for group in range(0, PIXELS, lanes):
-                    rows = [results[min(group + i, PIXELS - 1), v] for i in range(lanes)]
-                    for lane, column in enumerate(transposed(rows)):
-                        run = start.at(group).at_bytes(out_channel * (v * lanes + lane))
-                        _store_part(run, column, min(PIXELS - group, lanes))
-        with other, f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
-            with channels_last:
-                for i in range(PIXELS):
-                    start = out.at_bytes((pixel + i) * out_column)
-                    for v in range(vectors):
-                        start.at(v * lanes).store(results[i, v])
-            with rest:
-                for i in range(PIXELS):
-                    for v in range(vectors):
-                        buffer.at((i * vectors + v) * lanes).store(results[i, v])
-                for p in f.loop(count):
-                    for k in f.loop(valid):
-                        value = buffer.at(p * (vectors * lanes) + k).load()
-                        out.at_bytes((pixel + p) * out_column + k * out_channel).store(value)
-
-
-def _store_part(to: Pointer, vector: Vector, count: int) -> None:
-    """The first `count` lanes, in pieces that are powers of two."""
-    done = 0
-    while done < count:
-        piece = 1 << ((count - done).bit_length() - 1)
-        part = vector if piece == vector.lanes else vector.shuffled(vector, range(done, done + piece))
-        to.at(done).store(part if piece > 1 else vector.lane(done))
-        done += piece

@@ -30,6 +30,7 @@ from .packed import BLOCK, Array, PackedSolution, place
 from .packing import fill_block, pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
+from .tiles import refuses_forward
 
 NAME = "stencil"
 
@@ -81,14 +82,9 @@ class Tile:
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only forward convolutions in floating point with few channels per group."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
+    refusal = refuses_forward(problem, target)
+    if refusal is not None:
+        return refusal
     if problem.in_channels // problem.groups > MOST_CHANNELS:
         return f"it takes at most {MOST_CHANNELS} channels per group, not {problem.in_channels // problem.groups}"
     return None

@@ -1,0 +1,105 @@
+"""What tiles of pixels x kernels share: where pixels and taps lie in a block, and how a tile reaches the output."""
+
+import math
+
+import numpy as np
+
+from ...problem import Problem
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
+from ..emit.target import Target
+from ..lattice import lattices
+from .blocks import Block
+from .packed import Array
+from .panels import ELEMENTS
+
+__all__ = ["PIXELS", "offset_tables", "refuses_forward", "store_tile"]
+
+PIXELS = 6
+"""Pixels in a tile: with 2 vectors of kernels 12 sums on 16 registers, with 4 vectors 24 on 32."""
+
+
+def refuses_forward(problem: Problem, target: Target | None) -> str | None:
+    """Why a compiled forward algorithm cannot take the problem, or None."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.operation != "conv":
+        return "it computes convolutions, not their gradients"
+    if problem.dtype not in ELEMENTS:
+        return f"it sums in float32 or float64, not {problem.dtype}"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    return None
+
+
+def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
+    """The byte offsets of all taps, and of all output pixels of a band, in a packed block.
+
+    The table of pixels ends with a tile's worth of copies of its last entry, so that a tile may reach past the end.
+    """
+    depth, rows, columns = lattices(problem)
+    column_step = block.channels if problem.channels_last else 1
+    row_step = block.pitch
+    depth_step = block.packed_rows * row_step
+
+    def offsets(counts: tuple[int, int, int], steps: tuple[int, int, int]) -> Array:
+        d, r, c = (np.arange(count) * step for count, step in zip(counts, steps, strict=True))
+        flat = (d[:, np.newaxis, np.newaxis] + r[:, np.newaxis] + c).ravel()
+        return (flat * problem.itemsize).astype(np.int64)
+
+    # The block holds the depths of one output depth side by side, so its taps are one depth apart.
+    taps = offsets(
+        (depth.taps, rows.taps, columns.taps), (depth_step, rows.dilation * row_step, columns.dilation * column_step)
+    )
+    pixels = offsets((1, block.rows, columns.outputs), (0, rows.stride * row_step, columns.stride * column_step))
+    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], PIXELS)])
+    return taps, pixels
+
+
+def store_tile(
+    f: Function,
+    results: dict[tuple[int, int], Vector],
+    vectors: int,
+    out: Pointer,
+    pixel: Int,
+    count: Int,
+    valid: Int,
+    out_channel: Int,
+    out_column: Int,
+    buffer: Pointer,
+) -> None:
+    """Whole tiles go straight to a dense `out`; the others through a buffer, element by element."""
+    lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
+    whole = count.equals(PIXELS) & valid.equals(vectors * lanes)
+    with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
+        with channels_first:
+            start = out.at(pixel)
+            for v in range(vectors):
+                for group in range(0, PIXELS, lanes):
+                    rows = [results[min(group + i, PIXELS - 1), v] for i in range(lanes)]
+                    for lane, column in enumerate(transposed(rows)):
+                        run = start.at(group).at_bytes(out_channel * (v * lanes + lane))
+                        _store_part(run, column, min(PIXELS - group, lanes))
+        with other, f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
+            with channels_last:
+                for i in range(PIXELS):
+                    start = out.at_bytes((pixel + i) * out_column)
+                    for v in range(vectors):
+                        start.at(v * lanes).store(results[i, v])
+            with rest:
+                for i in range(PIXELS):
+                    for v in range(vectors):
+                        buffer.at((i * vectors + v) * lanes).store(results[i, v])
+                for p in f.loop(count):
+                    for k in f.loop(valid):
+                        value = buffer.at(p * (vectors * lanes) + k).load()
+                        out.at_bytes((pixel + p) * out_column + k * out_channel).store(value)
+
+
+def _store_part(to: Pointer, vector: Vector, count: int) -> None:
+    """The first `count` lanes, in pieces that are powers of two."""
+    done = 0
+    while done < count:
+        piece = 1 << ((count - done).bit_length() - 1)
+        part = vector if piece == vector.lanes else vector.shuffled(vector, range(done, done + piece))
+        to.at(done).store(part if piece > 1 else vector.lane(done))
+        done += piece
