@@ -23,7 +23,7 @@ from .blocks import SERIAL_PRODUCTS, Block, Form
 from .packing import BLOCK_FIELDS
 from .panels import ELEMENTS, Compiled, Panels, compiled, readable
 
-__all__ = ["BLOCK", "PackedSolution", "Place", "place"]
+__all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
 
 Array = NDArray[Any]
 
@@ -121,7 +121,7 @@ MOST_PIXELS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class _Binding:
+class Binding:
     """A kernel with all fields filled in but a call's addresses. `spare` are blocks and scratch memory not in use."""
 
     function: Compiled
@@ -137,8 +137,71 @@ KEPT_SCRATCH = 256 << 10
 """A binding keeps scratch memory up to this size; more is borrowed for a call, which costs 2 µs."""
 
 
-class PackedSolution:
-    """Runs a problem with a kernel of one task function; see the module's text.
+class CompiledSolution:
+    """Runs a problem with a kernel of one task function, on arrays of whatever strides.
+
+    Args:
+        problem, target: what and for what.
+        fields: the kernel's fields, among them x, out, panels, bias, fill and scratch.
+        panels: how it wants its weights.
+    """
+
+    def __init__(self, problem: Problem, target: Target, fields: Fields, panels: Panels) -> None:
+        self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
+        self._dtype = np.dtype(problem.dtype)
+        self._slots = [fields.index[name] for name in ("x", "out", "panels", "bias", "fill")]
+        self._bindings: dict[tuple[object, ...], Binding] = {}
+
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """The kernel for arrays with such strides and types, on at most `limit` threads."""
+        raise NotImplementedError
+
+    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float]:
+        """Panels of weights, the padded bias, and what constant padding holds."""
+        return self.panels.pack(second), self.panels.bias(bias), float(fill)
+
+    def run(self, first: Array, prepared: tuple[Array, Array, float], out: Array) -> None:
+        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
+        if out.dtype != self._dtype or not out.flags.aligned or not _rows_follow(out):
+            result = np.empty(self.problem.output_shape, self._dtype)
+            self.run(first, prepared, result)
+            out[...] = result
+            return
+        first = readable(first, self._dtype, SOURCES)
+        limit = threads.get_num_threads()
+        key = (first.strides, first.dtype, out.strides, limit)
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
+                self._bindings.clear()
+            binding = self._bindings[key] = self.bind(first, out, limit)
+        # list.pop and append are atomic: two threads never get the same block, and nobody waits.
+        try:
+            block, address, scratch = binding.spare.pop()
+        except IndexError:
+            block, address, scratch = self._workspace(binding)
+        panels, bias, fill = prepared
+        x_slot, out_slot, panels_slot, bias_slot, fill_slot = self._slots
+        block[x_slot] = address_of(first)
+        block[out_slot] = address_of(out)
+        block[panels_slot] = address_of(panels)
+        block[bias_slot] = address_of(bias)
+        block[fill_slot] = bits_of(fill) if fill else 0
+        threads.run(binding.function.address, address, binding.tasks, binding.threads)
+        if binding.scratch <= KEPT_SCRATCH:
+            binding.spare.append((block, address, scratch))
+        else:
+            scratch.__exit__(None, None, None)
+
+    def _workspace(self, binding: Binding) -> tuple[Any, int, memory.Scratch]:
+        block = self.fields.copy(binding.block)
+        scratch = memory.scratch(binding.scratch)
+        block[self.fields.index["scratch"]] = scratch.address
+        return block, ctypes.addressof(block), scratch
+
+
+class PackedSolution(CompiledSolution):
+    """Works on packed blocks; see the module's text.
 
     Args:
         problem, target: what and for what.
@@ -162,57 +225,12 @@ class PackedSolution:
         form: "Form",
         sums: int = 0,
     ) -> None:
+        super().__init__(problem, target, fields, panels)
         self.form = form
-        self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
         self._source, self._own, self._sums = source, own, sums
-        self._dtype = np.dtype(problem.dtype)
-        self._slots = [fields.index[name] for name in ("x", "out", "panels", "bias", "fill")]
-        self._bindings: dict[tuple[object, ...], _Binding] = {}
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float]:
-        """Panels of weights, the padded bias, and what constant padding holds."""
-        return self.panels.pack(second), self.panels.bias(bias), float(fill)
-
-    def run(self, first: Array, prepared: tuple[Array, Array, float], out: Array) -> None:
-        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        if out.dtype != self._dtype or not out.flags.aligned or not _rows_follow(out):
-            result = np.empty(self.problem.output_shape, self._dtype)
-            self.run(first, prepared, result)
-            out[...] = result
-            return
-        first = readable(first, self._dtype, SOURCES)
-        limit = threads.get_num_threads()
-        key = (first.strides, first.dtype, out.strides, limit)
-        binding = self._bindings.get(key)
-        if binding is None:
-            if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
-                self._bindings.clear()
-            binding = self._bindings[key] = self._bind(first, out, limit)
-        # list.pop and append are atomic: two threads never get the same block, and nobody waits.
-        try:
-            block, address, scratch = binding.spare.pop()
-        except IndexError:
-            block, address, scratch = self._workspace(binding)
-        panels, bias, fill = prepared
-        x_slot, out_slot, panels_slot, bias_slot, fill_slot = self._slots
-        block[x_slot] = address_of(first)
-        block[out_slot] = address_of(out)
-        block[panels_slot] = address_of(panels)
-        block[bias_slot] = address_of(bias)
-        block[fill_slot] = bits_of(fill) if fill else 0
-        threads.run(binding.function.address, address, binding.tasks, binding.threads)
-        if binding.scratch <= KEPT_SCRATCH:
-            binding.spare.append((block, address, scratch))
-        else:
-            scratch.__exit__(None, None, None)
-
-    def _workspace(self, binding: _Binding) -> tuple[Any, int, memory.Scratch]:
-        block = self.fields.copy(binding.block)
-        scratch = memory.scratch(binding.scratch)
-        block[self.fields.index["scratch"]] = scratch.address
-        return block, ctypes.addressof(block), scratch
-
-    def _bind(self, x: Array, out: Array, limit: int) -> _Binding:
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """Tables of where packed elements come from, and all sizes and steps."""
         problem = self.problem
         shape = Block.of(problem, self.target, self.panels.blocks, limit, self.form)
         depth, rows, columns = lattices(problem)
@@ -271,7 +289,7 @@ class PackedSolution:
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype]), self.target, "task")
-        return _Binding(
+        return Binding(
             function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
         )
 
