@@ -76,7 +76,7 @@ class Page(HTMLParser):
         elif "caption" in self.open:
             self._caption += data
         elif "h2" in self.open and not data.strip().isdigit() and data.strip():
-            self.titles.append(data)
+            self.titles.append(data.strip())
 
     def numbers(self, caption: str) -> np.ndarray:
         """The grid with this section and caption, as numbers."""

@@ -76,8 +76,8 @@ def show(names: Names) -> str:
         )
         + figure(
             pictures,
-            f"Both at the same scale: {digits(outputs[1, 1].size)} outputs on the left, {digits(outputs[2, 1].size)} "
-            "on the right.",
+            "Both at the same scale: "
+            f"{digits(outputs[1, 1].size)} outputs with stride 1, {digits(outputs[2, 1].size)} with stride 2.",
         )
     )
 
