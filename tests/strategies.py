@@ -4,6 +4,7 @@ Shapes are drawn by hypothesis, so that they shrink; the numbers in the arrays c
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from starconv import Plan, Problem, plan, reference
-from starconv.engine.algorithms import TABLE
+from starconv.engine.algorithms.rounding import sum_bound
+from starconv.engine.emit.target import LEVELS, Target, host_target, named_target, runs_here
+from starconv.engine.runtime import jit
 from starconv.geometry import BORDERS, Axis
 from starconv.problem import DTYPES, OPERATIONS
 
@@ -125,22 +128,23 @@ def expected(problem: Problem, given: Operands) -> Array:
     return reference.weight_gradient(problem, given.first, given.second)
 
 
-def error_bound(problem: Problem, given: Operands, factor: float = 1.0) -> Array:
-    """How far a sum in the problem's dtype, in any order, may lie from the definition's, element by element.
+def error_scale(problem: Problem, given: Operands) -> Array:
+    """The sum of the products' absolute values, and the bias's: what rounding errors are relative to."""
+    return expected(replace(problem, activation="none"), given.absolute())
 
-    A sum of n products has an error of at most n eps / (1 - n eps) times the sum of their absolute values (N. Higham,
-    "Accuracy and Stability of Numerical Algorithms", section 3.1); the bias is one more term, and the definition's own
-    float64 sums have the same bound with their eps. Results below the smallest normal number may be flushed to zero.
+
+def error_bound(problem: Problem, given: Operands) -> Array:
+    """How far a sum in the problem's dtype, in any order, may lie from the definition's float64 one, by element.
+
+    N. Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1, for as many terms as there are; operands
+    of ones count them. Denormals may count as zero.
     """
     if problem.dtype == "int64":
         return np.zeros(problem.result_shape)
-    limits = np.finfo(problem.dtype)
-    linear = replace(problem, activation="none")
-    shapes = problem.operand_shapes
-    # Operands of ones count the terms. Two more: the bias, and a product's own rounding.
-    terms = expected(replace(linear, bias=False), Operands(np.ones(shapes[0]), np.ones(shapes[1]), None, 1.0)) + 2
-    sums = expected(linear, given.absolute())
-    return factor * (1.01 * terms * (limits.eps + np.finfo(np.float64).eps) * sums + terms * limits.tiny)
+    limits, wide = np.finfo(problem.dtype), np.finfo(np.float64)
+    ones = Operands(*map(np.ones, problem.operand_shapes), bias=None, fill=1.0)
+    terms = error_scale(replace(problem, bias=False), ones) + 2
+    return 1.01 * terms * (limits.eps / 2 + wide.eps / 2) * error_scale(problem, given) + terms * limits.tiny
 
 
 VIEWS: dict[str, Callable[[Array], Array]] = {}
@@ -217,18 +221,36 @@ def _spoiled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.full(shape, np.nan if dtype.kind in "fc" else np.iinfo(dtype).min if dtype.kind in "iu" else 1, dtype)
 
 
-def every_algorithm(problem: Problem) -> Iterator[Plan]:
-    """A plan for every row of the table that takes `problem`, in the table's order."""
-    for candidate in plan(problem).candidates:
-        if candidate.refusal is None:
-            yield plan(problem, algorithm=candidate.name)
+TARGETS = [named_target(name) for name in LEVELS if jit.available() is None and runs_here(name)]
+"""Every kind of processor whose code runs on this one."""
 
 
-def declared_bound(chosen: Plan) -> float | None:
-    """The row's ERROR_BOUND: None for algorithms that only reorder the definition's sum.
+def targets() -> list[Target | None]:
+    """The kinds of processor whose code this machine can run; None alone where it can have no compiled code."""
+    return [named_target(name) for name in LEVELS if runs_here(name)] if host_target() else [None]
 
-    Others (Winograd, FFT) declare a factor: their error is at most that many times the largest :func:`error_bound` of
-    the result. They need not be exact on integers, nor keep a NaN within its neighbourhood.
+
+def every_algorithm(problem: Problem, *, on: Sequence[Target | None] = ()) -> Iterator[Plan]:
+    """A plan for every row of the table that takes `problem`, in the table's order.
+
+    On one target unless told otherwise: the problem itself decides on which, so that all targets have their turn.
     """
-    row = next(row for row in TABLE if chosen.algorithm == row.NAME)
-    return getattr(row, "ERROR_BOUND", None)
+    known = targets()
+    for target in on or [known[zlib.crc32(str(problem).encode()) % len(known)]]:
+        for candidate in plan(problem, target=target).candidates:
+            if candidate.refusal is None:
+                yield plan(problem, algorithm=candidate.name, target=target)
+
+
+def declared_bound(chosen: Plan) -> float:
+    """The largest error that the algorithm admits, relative to the sum of the products' absolute values."""
+    return next(row.error_bound for row in chosen.candidates if row.name == chosen.algorithm)
+
+
+def only_reorders(chosen: Plan) -> bool:
+    """Whether the algorithm forms the definition's sum, only in another order.
+
+    Then it is exact on small whole numbers, and a NaN stays where the geometry says. Others (Winograd, FFT) admit a
+    larger error than a sum can have, and mix the elements of a tile.
+    """
+    return declared_bound(chosen) <= sum_bound(chosen.problem)

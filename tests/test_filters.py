@@ -12,10 +12,10 @@ import scipy.ndimage
 import scipy.signal
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from strategies import VIEWS, Array, seeds
 
 import starconv as sc
 from starconv.filters import MODES
-from strategies import VIEWS, Array, seeds
 
 REAL = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
 COMPLEX = ["complex64", "complex128"]

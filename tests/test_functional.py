@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from strategies import VIEWS, Array, axes, expected, operands, problems, seeds
 
 import starconv as sc
 from starconv.arguments import PADDING_MODES
-from strategies import VIEWS, Array, axes, expected, operands, problems, seeds
 
 CONVOLUTIONS = {1: sc.conv1d, 2: sc.conv2d, 3: sc.conv3d}
 TRANSPOSED = {1: sc.conv_transpose1d, 2: sc.conv_transpose2d, 3: sc.conv_transpose3d}

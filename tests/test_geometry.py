@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from strategies import axes
 
 from starconv import ArgumentValueError, output_size, receptive_field
 from starconv.geometry import BORDERS, Axis, border_sources, convolution_axes, transposed_axes
-from strategies import axes
 
 sizes = st.integers(1, 30)
 kernels = st.integers(1, 6)

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given
-
-import starconv as sc
 from strategies import VIEWS, expected, operands, problems, seeds
 from test_functional import CONVOLUTIONS, arguments
+
+import starconv as sc
 
 INPUT = {1: sc.grad.conv1d_input, 2: sc.grad.conv2d_input, 3: sc.grad.conv3d_input}
 WEIGHT = {1: sc.grad.conv1d_weight, 2: sc.grad.conv2d_weight, 3: sc.grad.conv3d_weight}

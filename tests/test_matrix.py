@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
-
-import starconv as sc
 from strategies import operands, problems, seeds
 from test_functional import CONVOLUTIONS, MODES, TRANSPOSED, arguments
+
+import starconv as sc
 
 
 @given(problems(operations=["conv"]), seeds)

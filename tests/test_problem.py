@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
+from strategies import problems
 
 from starconv import ArgumentTypeError, ArgumentValueError, Problem, plan
 from starconv.problem import OPERATIONS
-from strategies import problems
 
 
 @given(problems())

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
+from strategies import Array, operands, problems, seeds
 
 from starconv import Problem, reference
-from strategies import Array, operands, problems, seeds
 
 
 def padded(problem: Problem, x: Array, fill: float) -> Array:

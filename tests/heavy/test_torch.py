@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-
-import starconv as sc
 from strategies import Array, axes, error_bound, operands, problems, seeds
 from test_functional import CONVOLUTIONS, MODES, TRANSPOSED, arguments
 from test_grad import INPUT, WEIGHT
+
+import starconv as sc
 
 pytestmark = pytest.mark.heavy
 thorough = settings.get_profile("thorough")
