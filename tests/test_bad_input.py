@@ -312,13 +312,13 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         lambda: sc.correlate(X, KERNEL),
         V,
         "weights = array of shape (3, 3) and dtype float64: expected 4 axes of at least one element, one per filtered "
-        "axis of the input (input shape (1, 3, 8, 8))",
+        "axis of the input, and one before them for several kernels (input shape (1, 3, 8, 8))",
     ),
     (
         lambda: sc.correlate([1, 2], []),
         V,
         "weights = array of shape (0,) and dtype float64: expected 1 axes of at least one element, one per filtered "
-        "axis of the input (input shape (2,))",
+        "axis of the input, and one before them for several kernels (input shape (2,))",
     ),
     (
         lambda: sc.convolve(KERNEL, KERNEL, mode="zeros"),

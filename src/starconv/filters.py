@@ -1,14 +1,17 @@
 """correlate and convolve: scipy.ndimage's functions of the same names, with its signature, modes and results."""
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array
-from .engine.planner import make_plan
+from .engine.planner import Plan, make_plan
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import Axis, border_sources
 from .problem import Problem
@@ -42,7 +45,8 @@ def correlate(
 
     Args:
         input: array of any shape; bool, integer, float or complex.
-        weights: kernel, with one axis per filtered axis.
+        weights: kernel, with one axis per filtered axis. With one axis more, several kernels (n, ...): they are applied
+            in one pass and the result is (n, *input.shape). This is an extension; SciPy has one kernel at a time.
         output: an array of the input's shape to write to, or the dtype of a new one; default the input's dtype. Sums
             are cut towards zero for an integer output, as scipy does.
         mode: beyond the edge: "reflect" (d c b a | a b c d), "mirror" (d c b | a b c d), "nearest" (a a a | a b c d),
@@ -60,6 +64,9 @@ def correlate(
 
     >>> correlate([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
+    >>> correlate([2, 8, 0], weights=[[1, 3], [1, 0]])
+    array([[ 8, 26,  8],
+           [ 2,  2,  8]])
     """
     return _filter(input, weights, output, mode, cval, origin, axes, flip=False)
 
@@ -96,82 +103,121 @@ def _filter(
 ) -> Array:
     picture, kernel = _numbers("input", input), _numbers("weights", weights)
     filtered = _axes_of(axes, picture.ndim)
-    if kernel.ndim != len(filtered) or kernel.size == 0:
-        expected = f"{len(filtered)} axes of at least one element, one per filtered axis of the input"
+    several = kernel.ndim == len(filtered) + 1
+    if kernel.ndim - several != len(filtered) or kernel.size == 0:
+        expected = (
+            f"{len(filtered)} axes of at least one element, one per filtered axis of the input, "
+            "and one before them for several kernels"
+        )
         raise ArgumentValueError("weights", kernel, expected, input_shape=picture.shape)
     if not isinstance(mode, str):
         raise ArgumentTypeError("mode", mode, choices(MODES))
     if mode not in MODES:
         raise ArgumentValueError("mode", mode, choices(MODES))
     cval = _checked_cval(cval, picture)
-    befores = _befores(origin, filtered, kernel.shape, flip)
+    kernels = kernel if several else kernel[np.newaxis]
+    befores = _befores(origin, filtered, kernels.shape[1:], flip)
     if flip:
-        kernel = np.flip(kernel)
-    elif kernel.dtype.kind == "c":
-        kernel = kernel.conj()  # as numpy.correlate and scipy.ndimage.correlate do
-    is_complex = "c" in picture.dtype.kind + kernel.dtype.kind
-    result = _allocate(output, picture, is_complex)
+        kernels = np.flip(kernels, tuple(range(1, kernels.ndim)))
+    elif kernels.dtype.kind == "c":
+        kernels = kernels.conj()  # as numpy.correlate and scipy.ndimage.correlate do
+    is_complex = "c" in picture.dtype.kind + kernels.dtype.kind
+    shape = kernels.shape[:1] + picture.shape if several else picture.shape
+    result = _allocate(output, shape, picture.dtype, is_complex)
+    results = result if several else result[np.newaxis]
     geometry = (sorted(filtered), befores, MODES[mode])
     if not is_complex:
         beyond = cval.real if mode == "constant" else 0.0
-        sums = _sum_dtype(picture, kernel, beyond, result.dtype)
-        result[...] = _cast(_real(picture, kernel, beyond, *geometry, sums), result.dtype)
+        sums = _sum_dtype(picture, kernels, beyond, result.dtype)
+        direct = result.dtype == sums and result.dtype.isnative and not np.may_share_memory(result, picture)
+        made = _real(picture, kernels, beyond, *geometry, sums, results if direct else None)
+        if made is not results:
+            results[...] = _cast(made, result.dtype)
         return result
     sums = "float32" if picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64 else "float64"
 
     def part(values: Array, taps: Array, beyond: float) -> Array:
         return _real(values, taps, beyond, *geometry, sums)
 
-    real = part(picture.real, kernel.real, cval.real)
+    real = part(picture.real, kernels.real, cval.real)
     imaginary = np.zeros_like(real)
     if picture.dtype.kind == "c":
-        imaginary = part(picture.imag, kernel.real, cval.imag)
-    if kernel.dtype.kind == "c":
-        imaginary = imaginary + part(picture.real, kernel.imag, cval.real)
-    if picture.dtype.kind == kernel.dtype.kind == "c":
-        real = real - part(picture.imag, kernel.imag, cval.imag)
+        imaginary = part(picture.imag, kernels.real, cval.imag)
+    if kernels.dtype.kind == "c":
+        imaginary = imaginary + part(picture.real, kernels.imag, cval.real)
+    if picture.dtype.kind == kernels.dtype.kind == "c":
+        real = real - part(picture.imag, kernels.imag, cval.imag)
     # Not real + 1j * imaginary, in which an infinity would spoil the other part.
-    result.real[...] = real
-    result.imag[...] = imaginary
+    results.real[...] = real
+    results.imag[...] = imaginary
     return result
 
 
 def _real(
-    picture: Array, kernel: Array, cval: float, filtered: list[int], befores: list[int], border: str, dtype: str
+    picture: Array,
+    kernels: Array,
+    cval: float,
+    filtered: list[int],
+    befores: list[int],
+    border: str,
+    dtype: str,
+    out: Array | None = None,
 ) -> Array:
-    """The sums in `dtype`, of the picture's shape."""
+    """The sums in `dtype`, one picture per kernel; in `out` if it was given and lies well for that."""
+    shape = (len(kernels), *picture.shape)
     if picture.size == 0:
-        return np.zeros(picture.shape, dtype)
+        return np.zeros(shape, dtype)
     if len(filtered) > 3:
-        return _axis_by_axis(picture, kernel, cval, filtered, befores, border, dtype)
+        return _axis_by_axis(picture, kernels, cval, filtered, befores, border, dtype)
     count = len(filtered)
-    moved = np.moveaxis(picture, filtered, range(-count, 0))
-    kernel = kernel.astype(dtype, copy=False)
+    kernels = kernels.astype(dtype, copy=False)
     if count == 0:
-        return moved.astype(dtype) * kernel
+        products: Array = kernels.reshape(-1, *[1] * picture.ndim) * picture.astype(dtype)
+        return products
+    moved = np.moveaxis(picture, filtered, range(-count, 0))
     sizes = moved.shape[moved.ndim - count :]
-    axes = tuple(
-        Axis(size, taps, before=before, after=taps - 1 - before)
-        for size, taps, before in zip(sizes, kernel.shape, befores, strict=True)
-    )
-    batch = picture.size // int(np.prod(sizes))
-    problem = Problem("conv", batch, 1, 1, axes, dtype=dtype, border=border)
+    batch = picture.size // math.prod(sizes)
+    plan = _plan_of(batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border)
     fill = cval if border == "constant" else 0.0
-    result = make_plan(problem)(moved.reshape(batch, 1, *sizes), kernel[np.newaxis, np.newaxis], fill=fill)
-    return np.moveaxis(result.reshape(moved.shape), range(-count, 0), filtered)
+    operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
+    if out is not None:
+        back = np.moveaxis(out, [axis + 1 for axis in filtered], range(-count, 0))
+        with suppress(ValueError):  # the batch axes of an array of any strides cannot always be seen as one
+            plan(*operands, out=back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1), fill=fill)
+            return out
+    result = np.empty((len(kernels), batch, *sizes), dtype)
+    plan(*operands, out=result.swapaxes(0, 1), fill=fill)
+    return np.moveaxis(result.reshape(len(kernels), *moved.shape), range(-count, 0), [axis + 1 for axis in filtered])
+
+
+@lru_cache(maxsize=1024)
+def _plan_of(
+    batch: int,
+    kernels: int,
+    sizes: tuple[int, ...],
+    taps: tuple[int, ...],
+    befores: tuple[int, ...],
+    dtype: str,
+    border: str,
+) -> Plan:
+    axes = tuple(
+        Axis(size, count, before=before, after=count - 1 - before)
+        for size, count, before in zip(sizes, taps, befores, strict=True)
+    )
+    return make_plan(Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border))
 
 
 def _axis_by_axis(
-    picture: Array, kernel: Array, cval: float, filtered: list[int], befores: list[int], border: str, dtype: str
+    picture: Array, kernels: Array, cval: float, filtered: list[int], befores: list[int], border: str, dtype: str
 ) -> Array:
     """More than three filtered axes: the sum, over the taps of the first, of filters over the others."""
-    axis, size, taps = filtered[0], picture.shape[filtered[0]], kernel.shape[0]
+    axis, size, taps = filtered[0], picture.shape[filtered[0]], kernels.shape[1]
     sources = border_sources(size, befores[0], taps - 1 - befores[0], border)
-    total = np.zeros(picture.shape, dtype)
+    total = np.zeros((len(kernels), *picture.shape), dtype)
     for tap in range(taps):
         shifted = np.take(picture, sources[tap : tap + size], axis=axis).astype(dtype, copy=False)
         shifted[(slice(None),) * axis + (sources[tap : tap + size] < 0,)] = cval
-        total += _real(shifted, kernel[tap], cval, filtered[1:], befores[1:], border, dtype)
+        total += _real(shifted, kernels[:, tap], cval, filtered[1:], befores[1:], border, dtype)
     return total
 
 
@@ -233,33 +279,42 @@ def _befores(origin: object, filtered: list[int], sizes: tuple[int, ...], flip: 
     return [size // 2 + value for size, value in zip(sizes, by_axis, strict=True)]
 
 
-def _allocate(output: object, picture: Array, is_complex: bool) -> Array:
-    expected = f"None, a numeric dtype or a writable array of shape {picture.shape}" + (
-        ", complex" if is_complex else ""
-    )
+def _allocate(output: object, shape: tuple[int, ...], given: np.dtype[Any], is_complex: bool) -> Array:
+    expected = f"None, a numeric dtype or a writable array of shape {shape}" + (", complex" if is_complex else "")
     if isinstance(output, np.ndarray):
-        if output.shape != picture.shape or not output.flags.writeable or output.dtype.kind not in "biufc":
+        if output.shape != shape or not output.flags.writeable or output.dtype.kind not in "biufc":
             raise ArgumentValueError("output", output, expected)
         if is_complex and output.dtype.kind != "c":
             raise ArgumentValueError("output", output, expected)
         return output
     if output is None:
-        dtype = np.promote_types(picture.dtype, np.complex64) if is_complex else picture.dtype.newbyteorder("=")
-        return np.empty(picture.shape, dtype)
+        dtype = np.promote_types(given, np.complex64) if is_complex else given.newbyteorder("=")
+        return np.empty(shape, dtype)
     try:
         dtype = np.dtype(output)  # type: ignore[call-overload]
     except TypeError:
         raise ArgumentTypeError("output", output, expected) from None
     if dtype.kind not in "biufc" or (is_complex and dtype.kind != "c"):
         raise ArgumentValueError("output", output, expected)
-    return np.empty(picture.shape, dtype)
+    return np.empty(shape, dtype)
 
 
-def _sum_dtype(picture: Array, kernel: Array, cval: float, result: np.dtype[np.generic]) -> str:
-    """Integers with integer kernels are exact in int64; float32 or float16 in and out sums in float32; else float64."""
-    whole = all(array.dtype.kind in "biu" and array.dtype != np.uint64 for array in (picture, kernel))
+def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.generic]) -> str:
+    """Integers with integer kernels are exact; float32 or float16 in and out sums in float32; else float64.
+
+    Exact in floats, which are compiled, as long as no sum can reach 2^24 or 2^53; else in int64.
+    """
+    whole = all(array.dtype.kind in "biu" and array.dtype != np.uint64 for array in (picture, kernels))
     if whole and cval.is_integer() and abs(cval) < 2**53:
-        return "int64"
+        if picture.dtype.kind == "b":
+            peak = 1
+        elif picture.dtype.itemsize <= 2:
+            peak = -int(np.iinfo(picture.dtype).min) or int(np.iinfo(picture.dtype).max)
+        else:
+            peak = max(-int(picture.min(initial=0)), int(picture.max(initial=0)))
+        weight = float(np.abs(kernels.astype(np.float64)).reshape(len(kernels), -1).sum(axis=1).max())
+        largest = max(float(peak), abs(cval)) * weight * 1.001  # a little more than the rounding of these products
+        return "float32" if largest < 2**24 else "float64" if largest < 2**53 else "int64"
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
 
