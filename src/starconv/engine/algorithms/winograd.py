@@ -1,10 +1,38 @@
-"""Winograd convolution."""
+"""Winograd convolution: 3x3 kernels with a quarter (or 4/9) of the multiplications, float32.
+
+Maths: outputs are computed in tiles of m x m, here 4 x 4 or 2 x 2, from n x n inputs, n = m + 2. Transforms along both
+axes turn the convolution of a tile into n^2 products per pair of channel and kernel instead of 9 m^2:
+
+    Y = A^T [sum over channels of (G g G^T) * (B^T d B)] A,     36 / 16 / 9 = 1/4 for m = 4,  16 / 4 / 9 = 4/9 for m = 2
+
+For each of the n^2 positions the sum over channels is a product of matrices, [tiles x channels] [channels x kernels].
+Which matrices and points, and what the transforms cost, `winograd_transforms` says. The sum's order is fixed: channels
+in their order at every position, then the transform; neither tasks nor threads nor the layout of the data change a bit.
+
+How it runs, for m = 4, C channels and K kernels, in cycles of two 8-lane fma units per tile:
+
+    products            36 C K / 16 = 2.25 C K       6 tiles x 2 vectors of kernels per run, like direct
+    transform of input  24 C    12 transforms x 12 operations on 8 channels, 108 loads and stores
+    transform of output 20 K    10 transforms x 12 operations on 8 kernels, bias, 16 stores
+
+so transforms cost 1/3 of the products at C = K = 64 and 1/13 at 256. A task is a block of tiles: it packs the input 16
+channels at a time with borders drawn in, transforms it to V, [position][tile][channel]; computes M, [position]
+[tile][kernel]; and transforms that to the output. V and M take 144 (C + K) bytes per tile, and every task reads all
+transformed weights U once, 144 C K bytes. More tiles per task save reading U, at 64 / tiles bytes per cycle of
+products; fewer keep V and M in the second-level cache, which saves 128 (C + K) / (C K) bytes per cycle. `cut` weighs
+both, the threads, and tiles that reach past the end of the picture, which is also how m is chosen.
+
+Limits: U is 4 times (m = 2: 16/9) as large as the weights. On a small picture that costs more than the arithmetic
+saves, so cost says so and direct is taken. A NaN or an infinity spreads over its tile. The error bound is a multiple
+of the plain sum's, see `error_bound`.
+"""
 
 import ctypes
 import math
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -13,30 +41,36 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import memory, threads
-from .blocks import SERIAL_PRODUCTS, Form
-from .packed import SOURCES, PackedSolution, _Binding
+from .blocks import SERIAL_PRODUCTS
+from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Compiled, Panels, compiled
+from .rounding import sum_bound
 from .winograd_kernels import CHANNELS, FIELDS, WEIGHT_FIELDS, kernel_module, weight_module
-from .winograd_transforms import TAPS, transform
+from .winograd_transforms import TAPS, TRANSFORMS
 
 NAME = "winograd"
-ERROR_BOUND = 32.0
+
 LEAST = 8
+"""Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
+MOST_TILES = 128
+"""No task has more: the reading of U is down to half a byte per cycle."""
+FREQUENCY = 3e9
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only what the transforms are made for, where there is something to save."""
     if target is None:
         return "no compiled code on this machine"
     if problem.operation != "conv":
         return "it computes convolutions, not their gradients"
     if problem.dtype != "float32":
-        return f"it is for float32, not {problem.dtype}"
+        return f"its error is known for float32, not {problem.dtype}"
     if problem.precision == "strict":
-        return "its sums differ from the definition's, which precision strict asks for"
-    if [axis.kernel for axis in problem.axes] != [TAPS] * 2:
-        return "only 3x3 kernels"
+        return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
+    if [axis.kernel for axis in problem.axes] != [TAPS, TAPS]:
+        return "its transforms are for 3x3 kernels"
     if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
-        return "only stride 1 and dilation 1"
+        return "neighbouring outputs share products only with stride 1 and dilation 1"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
     if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
@@ -45,14 +79,47 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
 
 
 def width(problem: Problem, target: Target) -> int:
+    """Kernels in a panel: as many vectors as the registers hold sums for."""
     lanes = target.lanes(problem.itemsize)
     most = 4 if target.registers >= 32 and target.has_fma and target.vector_bytes == 64 else 2
     return lanes * min(most, -(-(problem.out_channels // problem.groups) // lanes))
 
 
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: those of the best cut, and of transforming the weights, which a functional call does each time."""
+    assert target is not None
+    chosen = cut(problem, target, min(target.cores, 2))
+    return 10e-6 + (chosen.cycles + _weight_cycles(problem, target, chosen.m)) / FREQUENCY
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: block, V and M of every thread, and U."""
+    assert target is not None
+    chosen = cut(problem, target, target.cores)
+    panels = TransformedPanels(problem, target, chosen.m)
+    return panels.bytes + panels.transformed_bytes + target.cores * Room.of(problem, panels, chosen).bytes
+
+
+def error_bound(problem: Problem) -> float:
+    """16 times that of the plain sum, relative to the largest sum of absolute values in the result.
+
+    MEASURED
+    """
+    return 16 * sum_bound(problem)
+
+
+def build(problem: Problem, target: Target | None) -> "WinogradSolution":
+    """The solution of `problem`. Its m depends on the machine's threads, so that it is fixed for all calls."""
+    assert target is not None
+    return WinogradSolution(problem, target, cut(problem, target, target.cores).m)
+
+
+# -- how tiles are cut into tasks ----------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Cut:
-    """How tiles are cut into tasks."""
+    """A task is a block of tiles, `pictures` x `rows` x `columns`, and one of `splits` shares of the panels."""
 
     m: int
     tile_rows: int
@@ -61,152 +128,228 @@ class Cut:
     rows: int
     columns: int
     splits: int
+    cycles: float
+
+    @property
+    def tiles(self) -> int:
+        """Of one task."""
+        return self.pictures * self.rows * self.columns
 
 
-import os
-FORCE = {}
+@lru_cache(maxsize=4096)
+def cut(problem: Problem, target: Target, limit: int, m: int | None = None) -> Cut:
+    """The blocks of tiles, and m unless given, for which the model predicts the fewest cycles on `limit` threads."""
+    options = [option for each in ([m] if m else TRANSFORMS) for option in _cuts(problem, target, limit, each)]
+    return min(options, key=lambda option: option.cycles)
 
-@lru_cache(maxsize=1024)
-def cut(problem: Problem, target: Target, limit: int) -> Cut:
-    m = FORCE.get("m", 4)
+
+def _cuts(problem: Problem, target: Target, limit: int, m: int) -> Iterator[Cut]:
+    """Parts of rows, some rows of a picture or some pictures, as even as can be; the panels of a group in parts."""
     rows, columns = (-(-axis.output // m) for axis in problem.axes)
-    t = FORCE.get("tiles", 28)
-    splits = FORCE.get("splits", 1)
-    if columns > t:
-        return Cut(m, rows, columns, 1, 1, -(-columns // (-(-columns // t))), splits)
-    if rows * columns > t:
-        r = t // columns
-        r = -(-rows // (-(-rows // r)))
-        return Cut(m, rows, columns, 1, r, columns, splits)
-    p = min(max(t // (rows * columns), 1), problem.batch)
-    return Cut(m, rows, columns, p, rows, columns, splits)
+    blocks: set[tuple[int, int, int]] = set()
+    for tiles in (6, 12, 18, 24, 30, 36, 48, 64, 96, MOST_TILES):
+        if tiles < columns:
+            blocks.add((1, 1, _even(columns, tiles)))
+        elif tiles < rows * columns:
+            blocks.add((1, _even(rows, tiles // columns), columns))
+        else:
+            blocks.add((_even(problem.batch, tiles // (rows * columns)), rows, columns))
+    panels = -(-(problem.out_channels // problem.groups) // width(problem, target))
+    workers = limit if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+    for p, r, c in blocks:
+        tasks = -(-problem.batch // p) * -(-rows // r) * -(-columns // c) * problem.groups
+        for splits in {1, *(n for n in (2, 4, workers) if tasks < 4 * workers and n <= min(panels, workers))}:
+            per_split = -(-panels // splits)
+            cycles = _task_cycles(problem, target, m, p * r * c, per_split * width(problem, target))
+            rounds = -(-tasks * -(-panels // per_split) // workers)
+            yield Cut(m, rows, columns, p, r, c, splits, rounds * cycles)
 
 
-def cost(problem: Problem, target: Target | None) -> float:
-    return 1.0
+def _even(total: int, most: int) -> int:
+    """The size of the fewest nearly equal parts of `total` that are at most `most`."""
+    return -(-total // -(-total // most))
 
 
-def workspace(problem: Problem, target: Target | None) -> int:
-    return 0
+def _task_cycles(problem: Problem, target: Target, m: int, tiles: int, kernels: int) -> float:
+    """Cycles of a task. The constants were fitted to measurements on AVX2."""
+    positions, lanes = (m + TAPS - 1) ** 2, target.lanes(4)
+    channels = problem.in_channels // problem.groups
+    padded = -(-channels // CHANNELS) * CHANNELS
+    products = positions * tiles * channels * kernels / lanes / 2 / 0.93
+    transforms = positions * tiles * (padded * 5.0 + kernels * 4.5) / lanes
+    weights = 4 * positions * channels * kernels
+    intermediate = 4 * positions * tiles * (channels + kernels)
+    traffic = weights / _bytes_per_cycle(target, problem, positions)
+    if intermediate > target.l2_bytes * 3 // 4:
+        traffic += 2 * intermediate / 16
+    return products + transforms + traffic + 2000
 
 
-def build(problem: Problem, target: Target | None) -> "Solution":
-    assert target is not None
-    return Solution(problem, target, FORCE.get("m", 4))
+def _bytes_per_cycle(target: Target, problem: Problem, positions: int) -> float:
+    """How fast U comes from where it fits, while products are computed."""
+    size = 4 * positions * problem.in_channels * problem.out_channels // problem.groups
+    return 64.0 if size < target.l2_bytes // 4 else 24.0 if size < target.l3_bytes // 2 else 5.0
+
+
+def _weight_cycles(problem: Problem, target: Target, m: int) -> float:
+    """Cycles of making U: stores, which go to memory where U is large, and to new pages where none can be kept."""
+    size = 4 * (m + TAPS - 1) ** 2 * problem.in_channels * problem.out_channels // problem.groups
+    for limit, rate in ((target.l2_bytes * 2, 8.0), (target.l3_bytes // 2, 4.5), (memory.KEPT_BYTES, 2.2)):
+        if size < limit:
+            break
+    else:
+        rate = 1.0
+    return size / rate / min(target.cores, 2)
+
+
+# -- arrays ---------------------------------------------------------------------------------------------------
 
 
 class TransformedPanels(Panels):
-    """Weights U = G g G^T, [group][position][panel][channel][kernel]."""
+    """U = G g G^T in the order of the products: [group][position][panel][channel][kernel]."""
 
     def __init__(self, problem: Problem, target: Target, m: int) -> None:
         super().__init__(problem, target, width(problem, target))
         self.m = m
         self.channels = problem.in_channels // problem.groups
+        self.position = odd_lines(self.blocks * self.channels * self.width)
+        self.transformed_size = problem.groups * TRANSFORMS[m].n ** 2 * self.position
+        self.transformed_bytes = self.transformed_size * problem.itemsize
 
     def pack(self, weights: Array) -> Array:
-        """U of `weights`."""
+        """U of `weights` (K, C / groups, 3, 3), of any strides."""
         plain = super().pack(weights)
-        n = transform(self.m).n
-        size = plain.size // TAPS**2 * n * n
-        transformed = memory.aligned_empty(size, np.float32)
-        position = self.blocks * self.channels * self.width
-        values = {
-            "panels": address_of(plain),
-            "transformed": address_of(transformed),
-            "channels": self.channels,
-            "blocks": self.blocks,
-            "position": position,
-        }
-        block = WEIGHT_FIELDS.block(values)
-        function = weight_function(self.target, self.m, self.width)
+        # U goes to memory that is handed on: a functional call would pay a page fault per 4 KiB each time.
+        loan = memory.scratch(self.transformed_bytes)
+        transformed: Array = np.ndarray(self.transformed_size, np.float32, buffer=loan.array)
+        weakref.finalize(transformed, loan.__exit__, None, None, None)
+        block = WEIGHT_FIELDS.block(
+            {
+                "panels": address_of(plain),
+                "transformed": address_of(transformed),
+                "channels": self.channels,
+                "blocks": self.blocks,
+                "position": self.position,
+            }
+        )
+        function = _weight_function(self.target, self.m, self.width)
         count = self.problem.groups * self.blocks
         threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
         return transformed
 
 
 @lru_cache(maxsize=64)
-def weight_function(target: Target, m: int, panel: int) -> Compiled:
+def _weight_function(target: Target, m: int, panel: int) -> Compiled:
     return compiled(weight_module(target, m, panel), target, "task")
 
 
-class Solution(PackedSolution):
-    def __init__(self, problem: Problem, target: Target, m: int) -> None:
-        super().__init__(problem, target, FIELDS, TransformedPanels(problem, target, m), None, None, form=Form())
-        self.m = m
+@dataclass(frozen=True)
+class Room:
+    """Where block, V and M lie in a thread's scratch memory: steps in elements, places in bytes."""
 
-    def _bind(self, x: Array, out: Array, limit: int) -> _Binding:
-        problem = self.problem
-        shape = cut(problem, self.target, limit)
-        m, n = shape.m, shape.m + 2
-        channels = problem.in_channels // problem.groups
+    value_tile: int
+    value_position: int
+    product_tile: int
+    product_position: int
+    values: int
+    products: int
+    bytes: int
+
+    @classmethod
+    def of(cls, problem: Problem, panels: "TransformedPanels", shape: Cut) -> "Room":
+        """The room that a task of `shape` needs."""
+        n, m, itemsize = TRANSFORMS[shape.m].n, shape.m, problem.itemsize
+        line = 64 // itemsize
+        # A line more per tile, so that tiles of 1024 channels do not all fall into one set of the cache.
+        value_tile = -(-panels.channels // CHANNELS) * CHANNELS + line
+        product_tile = -(-panels.blocks // shape.splits) * panels.width + line
+        value_position, product_position = (odd_lines(shape.tiles * step) for step in (value_tile, product_tile))
+        values = (shape.rows * m + TAPS - 1) * (shape.columns * m + TAPS - 1) * CHANNELS * itemsize
+        products = values + n * n * value_position * itemsize
+        size = products + n * n * product_position * itemsize
+        return cls(value_tile, value_position, product_tile, product_position, values, products, size)
+
+
+def odd_lines(elements: int) -> int:
+    """At least `elements`, an odd number of cache lines: the same place of all positions lies in different sets."""
+    return (-(-elements // 16) | 1) * 16
+
+
+class WinogradSolution(CompiledSolution):
+    """Runs a problem in tiles of m x m; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target, m: int) -> None:
+        self.m, self.transformed = m, TransformedPanels(problem, target, m)
+        super().__init__(problem, target, FIELDS, self.transformed)
+
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """Tables of where padded elements come from, and all sizes and steps."""
+        problem, panels = self.problem, self.transformed
+        shape = cut(problem, self.target, limit, self.m)
+        room = Room.of(problem, panels, shape)
         _, rows, columns = lattices(problem)
         tables, base = [], 0
         for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
+            # What the last tile reads past the end is constant padding too: it must only be finite.
+            table = np.full(tiles * self.m + TAPS - 1, -1, np.int64)
             sources = axis.sources(problem.border)
-            table = np.full(tiles * m + 2, -1, np.int64)
             inside = sources >= 0
             offsets = sources[inside] * step
-            low = int(offsets.min(initial=0)) if step < 0 else 0
+            # Negative steps make offsets negative, which mean padding: count from the lowest address.
+            low = int(offsets.min(initial=0))
             table[: len(sources)][inside] = offsets - low
-            base += low
             tables.append(table)
+            base += low
         left, right = columns.inside()
-        blocks = self.panels.blocks
-        panels_per_split = -(-blocks // shape.splits)
-        tiles = shape.pictures * shape.rows * shape.columns
-        block_bytes = (shape.rows * m + 2) * (shape.columns * m + 2) * CHANNELS * 4
-        value_tile = -(-channels // CHANNELS) * CHANNELS + 16
-        product_tile = panels_per_split * self.panels.width + 16
-        value_position, product_position = (odd_lines(tiles * tile) for tile in (value_tile, product_tile))
-        values_at = -(-block_bytes // 64) * 64
-        products_at = values_at + n * n * value_position * 4
-        scratch_bytes = products_at + n * n * product_position * 4
-        pb, rb, cb = (-(-a // b) for a, b in ((problem.batch, shape.pictures), (shape.tile_rows, shape.rows), (shape.tile_columns, shape.columns)))
-        fields: dict[str, int | float] = {
+        per_split = -(-panels.blocks // shape.splits)
+        picture_blocks, row_blocks, column_blocks, splits = (
+            -(-total // part)
+            for total, part in (
+                (problem.batch, shape.pictures),
+                (shape.tile_rows, shape.rows),
+                (shape.tile_columns, shape.columns),
+                (panels.blocks, per_split),
+            )
+        )
+        fields = {
             "x_base": base,
             "x_batch": x.strides[0],
-            "x_group": x.strides[1] * channels,
+            "x_group": x.strides[1] * panels.channels,
             "x_channel": x.strides[1],
             "x_column": x.strides[3],
             "row_table": address_of(tables[0]),
             "column_table": address_of(tables[1]),
             "left": left,
             "right": right,
-            "out_batch": out.strides[0],
-            "out_channel": out.strides[1],
-            "out_row": out.strides[2],
-            "out_column": out.strides[3],
+            **dict(zip(("out_batch", "out_channel", "out_row", "out_column"), out.strides, strict=True)),
             "out_rows": rows.outputs,
             "out_columns": columns.outputs,
-            "scratch_bytes": scratch_bytes,
-            "values": values_at,
-            "products": products_at,
-            "value_tile": value_tile,
-            "value_position": value_position,
-            "product_tile": product_tile,
-            "product_position": product_position,
-            "channels": channels,
-            "kernels": self.panels.kernels,
-            "blocks": blocks,
+            "weight_position": panels.position,
+            "scratch_bytes": room.bytes,
+            "values": room.values,
+            "products": room.products,
+            "value_tile": room.value_tile,
+            "value_position": room.value_position,
+            "product_tile": room.product_tile,
+            "product_position": room.product_position,
+            "channels": panels.channels,
+            "kernels": panels.kernels,
+            "blocks": panels.blocks,
             "pictures": problem.batch,
             "tile_rows": shape.tile_rows,
             "tile_columns": shape.tile_columns,
             "pictures_per_task": shape.pictures,
             "rows_per_task": shape.rows,
             "columns_per_task": shape.columns,
-            "picture_blocks": pb,
-            "row_blocks": rb,
-            "column_blocks": cb,
-            "splits": -(-blocks // panels_per_split),
-            "panels_per_split": panels_per_split,
+            "picture_blocks": picture_blocks,
+            "row_blocks": row_blocks,
+            "column_blocks": column_blocks,
+            "splits": splits,
+            "panels_per_split": per_split,
         }
-        tasks = problem.groups * pb * rb * cb * fields["splits"]
+        tasks = problem.groups * picture_blocks * row_blocks * column_blocks * splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
-        source = kernel_module(self.target, m, self.panels.width, SOURCES.get(x.dtype) or "float", problem.activation == "relu")
+        of_x = SOURCES.get(x.dtype, "float")
+        source = kernel_module(self.target, self.m, panels.width, of_x, problem.activation == "relu")
         function = compiled(source, self.target, "task")
-        return _Binding(function, self.fields.block(fields), tasks, workers, scratch_bytes * workers, tuple(tables), [])
-
-
-def odd_lines(elements: int) -> int:
-    """At least `elements`, an odd number of cache lines: positions one after the other do not meet in one cache set."""
-    return (-(-elements // 16) | 1) * 16
+        return Binding(function, self.fields.block(fields), tasks, workers, room.bytes * workers, tuple(tables), [])

@@ -1,8 +1,8 @@
 """Compiled functions of `winograd`: packing, the transforms of tiles, the products, the transform of weights.
 
-Everything that is not the product works on vectors of channels (or kernels), so that transforms need no shuffling: where
-x is channels-first, a block of it is transposed in registers while it is packed, and results are transposed when they
-are stored. Sizes are fields, so one module serves all shapes that have the same transform, type of x and activation.
+Everything that is not the product works on vectors of channels (or kernels), so that transforms need no shuffling:
+where x is channels-first, a block of it is transposed in registers while it is packed, and results are transposed when
+they are stored. Sizes are fields, so one module serves all shapes with the same transform, type of x and activation.
 """
 
 from collections.abc import Sequence
@@ -43,6 +43,7 @@ FIELDS = Fields(
         "out_rows",
         "out_columns",
         "panels",
+        "weight_position",  # elements from one position to the next
         "bias",
         "scratch",
         "scratch_bytes",  # per worker
@@ -75,7 +76,7 @@ WEIGHT_FIELDS = Fields(("panels", "transformed", "channels", "blocks", "position
 
 @lru_cache(maxsize=64)
 def kernel_module(target: Target, m: int, panel: int, source: str, relu: bool) -> str:
-    """The IR whose "task" computes a block of tiles; `source` is the element type of x, `panel` the kernels in a panel."""
+    """The IR whose "task" computes a block of tiles of x, of element type `source`, with panels of `panel` kernels."""
     pack = _pack("pack", target, source)
     values = _transform_input("transform_input", target, transform(m))
     products = _products("products", target, panel // target.lanes(4))
@@ -114,9 +115,7 @@ def _task(
     out_batch, out_channel = FIELDS.integers(f, "out_batch", "out_channel")
     value_tile, value_position = FIELDS.integers(f, "value_tile", "value_position")
     product_tile, product_position = FIELDS.integers(f, "product_tile", "product_position")
-    scratch = FIELDS.pointer(f, "scratch", ELEMENT).at_bytes(
-        f.integer("worker") * FIELDS.integer(f, "scratch_bytes")
-    )
+    scratch = FIELDS.pointer(f, "scratch", ELEMENT).at_bytes(f.integer("worker") * FIELDS.integer(f, "scratch_bytes"))
     transformed = scratch.at_bytes(FIELDS.integer(f, "values"))
     sums = scratch.at_bytes(FIELDS.integer(f, "products"))
     x = FIELDS.pointer(f, "x", "i8").at(FIELDS.integer(f, "x_base") + group * x_group)
@@ -132,9 +131,10 @@ def _task(
             f.run(values, fields, scratch, transformed.at(p * per_picture * value_tile + c), rows, columns)
 
     panel_size = channels * panel
-    weights = FIELDS.pointer(f, "panels", ELEMENT).at((group * (n * n) * blocks + first_panel) * panel_size)
+    weight_position = FIELDS.integer(f, "weight_position")
+    weights = FIELDS.pointer(f, "panels", ELEMENT).at(group * weight_position * (n * n) + first_panel * panel_size)
     for position in f.loop(n * n):
-        f.run(products, fields, transformed.at(position * value_position), weights.at(position * blocks * panel_size),
+        f.run(products, fields, transformed.at(position * value_position), weights.at(position * weight_position),
               sums.at(position * product_position), pictures * per_picture, panels)  # fmt: skip
 
     lanes = target.lanes(4)
@@ -339,9 +339,7 @@ def _transform_output(name: str, target: Target, tile: Transform, relu: bool) ->
     products, out = f.pointer("products", ELEMENT), f.pointer("out", ELEMENT)
     row, rows, column, columns, valid = (f.integer(a) for a in ("row", "rows", "column", "columns", "valid"))
     product_tile, product_position = FIELDS.integers(f, "product_tile", "product_position")
-    out_rows, out_columns, out_row, out_column = FIELDS.integers(
-        f, "out_rows", "out_columns", "out_row", "out_column"
-    )
+    out_rows, out_columns, out_row, out_column = FIELDS.integers(f, "out_rows", "out_columns", "out_row", "out_column")
     out_channel = FIELDS.integer(f, "out_channel")
     bias = f.pointer("bias", ELEMENT).load(lanes)
     buffer, results = f.buffer(ELEMENT, m * n * lanes), f.buffer(ELEMENT, m * m * lanes)
@@ -400,7 +398,10 @@ def _store_channels_first(to: Pointer, pixels: Sequence[Vector], out_channel: In
 
     low, high = (0, 4, 1, 5), (2, 6, 3, 7)
     if m == 2:
-        runs = [(pick(*pixels, half), (0, 1) if number == 0 else (2, 3)) for number, half in enumerate((low, high))]
+        runs = [
+            (pick(pixels[0], pixels[1], half), (0, 1) if number == 0 else (2, 3))
+            for number, half in enumerate((low, high))
+        ]
         for vector, kernels in runs:
             for g in range(0, lanes, 4):
                 for place, kernel in enumerate(kernels):
