@@ -8,12 +8,12 @@
 array([0., 0., 3., 3., 0., 0.], dtype=float32)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import grad
 from .engine.planner import Plan
 from .engine.planner import make_plan as plan
-from .engine.runtime.threads import get_num_threads, set_num_threads
 from .errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .filters import convolve, correlate
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -23,6 +23,7 @@ from .problem import Problem
 
 if TYPE_CHECKING:
     from . import view
+    from .engine.runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -53,10 +54,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the figures when they are first asked for: most programs never do."""
-    if name == "view":
-        from importlib import import_module
+_LATER = {
+    "get_num_threads": ".engine.runtime.threads",
+    "set_num_threads": ".engine.runtime.threads",
+    "view": ".view",
+}
+"""Names that are imported when they are first asked for, and from where: figures, and the engine's runtime."""
 
-        return import_module(".view", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Find a name of `_LATER`: importing starconv costs little, and most programs never ask."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_LATER[name], __name__)
+    globals()[name] = found = getattr(module, name, module)
+    return found

@@ -3,15 +3,17 @@
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..problem import Problem
-from .algorithms import TABLE, Algorithm, Compound, Solution
-from .emit.target import Target, host_target
+
+if TYPE_CHECKING:
+    from .algorithms import Algorithm, Compound, Solution
+    from .emit.target import Target
 
 __all__ = ["Candidate", "Plan", "make_plan"]
 
@@ -55,7 +57,7 @@ class Plan:
     problem: Problem
     algorithm: str
     candidates: tuple[Candidate, ...]
-    solution: Solution = field(repr=False, compare=False)
+    solution: "Solution" = field(repr=False, compare=False)
     shapes: "Shapes" = field(repr=False, compare=False)
 
     def __call__(
@@ -130,7 +132,7 @@ class PreparedPlan:
         return f"PreparedPlan({self.plan.problem}, {self.plan.algorithm})"
 
 
-def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: Target | None = None) -> Plan:
+def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: "Target | None" = None) -> Plan:
     """The plan for `problem`, a :class:`Problem` or its string; with `algorithm`, that row of the table.
 
     `target` is the processor to generate code for: this one unless told otherwise, as tests of other targets do.
@@ -140,11 +142,16 @@ def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: T
     """
     if not isinstance(problem, Problem):
         problem = Problem.parse(problem)
+    # The engine is imported with the first plan: `import starconv` stays quick for those who only want sizes.
+    from .emit.target import host_target
+
     return _plan(problem, algorithm, host_target() if target is None else target)
 
 
 @lru_cache(maxsize=4096)
-def _plan(problem: Problem, algorithm: str | None, target: Target | None) -> Plan:
+def _plan(problem: Problem, algorithm: str | None, target: "Target | None") -> Plan:
+    from .algorithms import TABLE, Compound
+
     candidates = [_asked(row, problem, target) for row in TABLE]
     if algorithm is None:
         algorithm = min(candidates, key=lambda candidate: candidate.seconds).name
@@ -162,8 +169,10 @@ def _plan(problem: Problem, algorithm: str | None, target: Target | None) -> Pla
     return Plan(problem, algorithm, tuple(candidates), solution, shapes)
 
 
-def _asked(row: Algorithm | Compound, problem: Problem, target: Target | None) -> Candidate:
+def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None") -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
+    from .algorithms import Compound
+
     refusal = row.refuses(problem, target)
     if refusal is not None:
         return Candidate(row.NAME, refusal, math.inf, 0, math.inf)
