@@ -312,9 +312,9 @@ def adjoint_phases(axis: Axis) -> tuple[Phase, ...]:
 
     Position h receives K[t] O[o] wherever o s + t d = h + before. For the positions of one phase, h + before = u
     modulo s, that has solutions for the taps with t d = u modulo s only: none where g = gcd(s, d) does not divide u,
-    else every (s / g)-th. From one such tap to the next o falls by d / g, so the phase is a convolution over O with dilation d / g
-    and the kernel's taps in reverse. Its padding follows from where its first window begins and its last one ends;
-    where that is inside O, there is something to skip instead.
+    else every (s / g)-th. From one such tap to the next o falls by d / g, so the phase is a convolution over O with
+    dilation d / g and the kernel's taps in reverse. Its padding follows from where its first window begins and its
+    last one ends; where that is inside O, there is something to skip instead.
 
     >>> [(phase.first, list(phase.taps)) for phase in adjoint_phases(Axis(6, kernel=3, stride=2, before=1, after=1))]
     [(0, [1]), (1, [0, 2])]

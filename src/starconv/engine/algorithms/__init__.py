@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import adjoint, depthwise, direct, stencil, vectorized, winograd
+from . import adjoint, depthwise, direct, stencil, vectorized, weight_grad, winograd
 
 __all__ = ["TABLE", "Algorithm", "Compound", "Solution"]
 
@@ -64,5 +64,5 @@ class Compound(Protocol):
     def build(self, problem: Problem, target: Target | None, parts: Sequence[Solution]) -> Solution: ...  # noqa: D102
 
 
-TABLE: tuple[Algorithm | Compound, ...] = (direct, winograd, stencil, depthwise, adjoint, vectorized)
+TABLE: tuple[Algorithm | Compound, ...] = (direct, winograd, stencil, depthwise, adjoint, weight_grad, vectorized)
 """In the order in which equal costs are decided. The last row takes everything."""

@@ -1,0 +1,701 @@
+"""Weight gradients: every pixel of the output's gradient times the pixels of the input that it was computed from.
+
+Maths: dL/dK[s, r, p, q] = sum over n, i, j of G[n, s, i, j] X[n, r, i s + p d, j s + q d], for all kernels s and all
+*entries* (r, p, q) of a kernel: a product of two matrices whose inner dimension are the pixels of all pictures.
+
+How it runs: a *unit* is a few hundred neighbouring pixels, of one picture or, where pictures are small, of several.
+Per unit the rows of X that its pixels read are packed (see `packing`), and G panel by panel; then tile after tile of
+entries x kernels keeps its sums in registers over all pixels of the unit, and adds them to a block of sums in memory.
+There are two forms of tile:
+
+    "kernels"  6 entries x 2 vectors of kernels: per pixel 6 broadcasts of X and 2 loads of G for 12 multiply-adds;
+               G is packed [pixel][kernel]
+    "pixels"   vectors of neighbouring pixels, for few kernels per group: depthwise 9 entries x 1 kernel, 10 loads for 9
+               multiply-adds of 8 pixels each; the lanes are added up in the end
+
+A task is a range of units (a *partial* sum), a group and a share of its channels. How many there are is decided by the
+shape alone, and partial sums are added in the order of their numbers, so the result has the same bits for any number
+of threads. Where the sums are small, there are more partials; where they are large, more shares of the channels.
+
+Limits: float32 and float64. The pixels of a few outputs only (less than a vector) waste lanes.
+"""
+
+import ctypes
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...problem import Problem
+from ..descriptor import Fields, address_of
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
+from ..emit.target import Target
+from ..lattice import lattices
+from ..runtime import memory, threads
+from .blocks import SERIAL_PRODUCTS
+from .packing import BLOCK_FIELDS, pack_block
+from .panels import ELEMENTS, Compiled, compiled, readable
+from .rounding import sum_bound
+
+NAME = "weight_grad"
+
+Array = NDArray[Any]
+
+TASKS = 16
+"""Tasks that a large problem is cut into, whatever the number of threads."""
+TASK_PRODUCTS = 1 << 17
+"""Multiply-adds that a task should have at least."""
+PARTIAL_BYTES = 8 << 20
+"""Of all partial sums together, at most."""
+
+FIELDS = Fields(
+    (
+        *BLOCK_FIELDS,
+        "x",
+        "x_picture",  # steps in bytes
+        "x_group",
+        "g",
+        "g_picture",
+        "g_kernel",
+        "g_depth",
+        "g_row",
+        "g_column",
+        "g_rows_follow",  # 1 where the rows of G follow each other without a gap
+        "out",
+        "sums",
+        "scratch",
+        "scratch_bytes",  # per worker
+        "packed_g",  # where G is packed in it
+        "entry_table",  # byte offset of every entry of a share in the block
+        "pixel_table",  # byte offset in the block (and element in the packed G) of every pixel, or vector of pixels
+        "tail_table",
+        "batch",
+        "groups",
+        "shares",
+        "share_channels",
+        "all_channels",  # per group
+        "taps",
+        "entries",  # per share
+        "tiles",  # of entries
+        "panels",
+        "kernels",  # per group
+        "area",  # elements of a block of sums
+        "partials",
+        "units",
+        "pictures",  # per unit
+        "picture_block",  # elements of X's block per picture
+        "depths",
+        "depth_stride",
+        "bands",
+        "rows_per_band",
+        "out_rows",
+        "out_columns",
+        "row_stride",
+        "row_rest",
+        "g_pitch",  # elements from row to row of the packed G, form "pixels"
+        "g_plane",  # from picture to picture
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Sums held in registers: entries x kernels, the kernels in vectors or, by_pixels, one by one."""
+
+    by_pixels: bool
+    entries: int
+    kernels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a problem falls into units and tasks: a function of its shape and the processor's caches only."""
+
+    tile: Tile
+    pictures: int
+    rows: int
+    bands: int
+    partials: int
+    shares: int
+    share_channels: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target) -> "Cut":
+        """Units that stay in the first-level cache, blocks in the second."""
+        tile = tile_of(problem, target)
+        depth, rows, columns = lattices(problem)
+        channels, kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+        # Half of the first-level cache for a panel of G; kernels one by one leave more room.
+        panel = tile.kernels * problem.itemsize
+        pixels = max(min(target.l1_bytes // 2 // panel, 1024), 64)
+        band = min(max(pixels // columns.outputs, 1), rows.outputs)
+        bands = -(-rows.outputs // band)
+        band = -(-rows.outputs // bands)
+        pictures = 1
+        if bands == 1:
+            pictures = min(max(pixels // (rows.outputs * columns.outputs), 1), problem.batch)
+        row_bytes = depth.taps * rows.span(band) * _pitch(problem, tile, target) * problem.itemsize * pictures
+        fit = max(target.l2_bytes * 3 // 8 // row_bytes, 1)
+        units = -(-problem.batch // pictures) * depth.outputs * bands
+        shares = -(-channels // fit)
+        wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
+        area = math.prod(problem.weight_shape[1:]) * kernels * problem.itemsize
+        area *= target.lanes(problem.itemsize) if tile.by_pixels else 1
+        most = max(min(PARTIAL_BYTES // (area * problem.groups), units), 1)
+        partials = min(-(-wanted // (problem.groups * shares)), most)
+        # Shares pack G again, which costs as much as one tile of entries.
+        several = max(channels * math.prod(problem.weight_shape[2:]) // (8 * tile.entries), 1)
+        shares = max(shares, min(-(-wanted // (problem.groups * partials)), several))
+        share_channels = -(-channels // shares)
+        return cls(tile, pictures, band, bands, partials, -(-channels // share_channels), share_channels)
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only weight gradients in floating point, with compiled code."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.operation != "weight_grad":
+        return "it computes weight gradients"
+    if problem.dtype not in ELEMENTS:
+        return f"it sums in float32 or float64, not {problem.dtype}"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def tile_of(problem: Problem, target: Target) -> Tile:
+    """The tile with the fewest cycles per pixel."""
+    lanes = target.lanes(problem.itemsize)
+    channels, kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+    entries = channels * math.prod(problem.weight_shape[2:])
+    columns = lattices(problem)[2].outputs
+    wide = target.registers >= 32
+    candidates = [
+        Tile(False, e, v * lanes) for e, v in ([(6, 4), (8, 3), (12, 2), (24, 1)] if wide else [(6, 2), (12, 1)])
+    ]
+    budget = 26 if wide else 13
+    candidates += [
+        Tile(True, e, k)
+        for k in range(1, min(kernels, 4) + 1)
+        for e in range(1, min(entries, 25) + 1)
+        if e * k + k + 1 <= budget + 2 and e * k <= budget
+    ]
+
+    def cycles(tile: Tile) -> float:
+        vectors = tile.kernels if tile.by_pixels else tile.kernels // lanes
+        tiles = -(-entries // tile.entries) * -(-kernels // tile.kernels)
+        loads = tile.entries + vectors + 1
+        per_tile = max(tile.entries * vectors / 2, loads / 2, 4.0)
+        if tile.by_pixels:
+            used = columns / (-(-columns // lanes) * lanes) * lanes
+            return (tiles * (per_tile + 0.5) + kernels) / used
+        return tiles * per_tile + -(-kernels // tile.kernels) * tile.kernels * 0.7
+
+    return min(candidates, key=cycles)
+
+
+def _cycles(problem: Problem, target: Target) -> float:
+    cut = Cut.of(problem, target)
+    lanes = target.lanes(problem.itemsize)
+    tile = cut.tile
+    entries = cut.share_channels * math.prod(problem.weight_shape[2:])
+    kernels = problem.out_channels // problem.groups
+    vectors = tile.kernels if tile.by_pixels else tile.kernels // lanes
+    tiles = -(-entries // tile.entries) * -(-kernels // tile.kernels) * cut.shares * problem.groups
+    pixels = math.prod(problem.output_shape) // problem.out_channels
+    per_pixel = tiles * max(tile.entries * vectors / 2, (tile.entries + vectors + 1) / 2, 4.0)
+    if tile.by_pixels:
+        columns = lattices(problem)[2].outputs
+        per_pixel *= -(-columns // lanes) / columns
+    return pixels * per_pixel + math.prod(problem.output_shape) * 0.7 * cut.shares
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: the tiles' cycles, and packing both operands; or the time in which memory moves them."""
+    assert target is not None
+    cycles = _cycles(problem, target) + math.prod(problem.input_shape) * 0.7
+    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: the partial sums, and a block of X and one of G per thread."""
+    assert target is not None
+    sizes = _Sizes(problem, target)
+    return sizes.sums_bytes + target.cores * sizes.scratch_bytes
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||g|, which is formed unit by unit: fewer roundings per product than one chain has."""
+    return sum_bound(problem)
+
+
+def build(problem: Problem, target: Target | None) -> "WeightGradient":
+    """The solution of `problem`."""
+    assert target is not None
+    return WeightGradient(problem, target)
+
+
+def _phases(problem: Problem, tile: Tile) -> int:
+    """Columns of the block are sorted by their number modulo this: by pixels, neighbours must lie side by side."""
+    return lattices(problem)[2].stride if tile.by_pixels else 1
+
+
+def _pitch(problem: Problem, tile: Tile, target: Target) -> int:
+    columns = lattices(problem)[2]
+    if not tile.by_pixels:
+        return columns.size
+    lanes, phases = target.lanes(problem.itemsize), _phases(problem, tile)
+    return -(-columns.span(-(-columns.outputs // lanes) * lanes) // phases) * phases
+
+
+class _Sizes:
+    """Everything about a problem that does not depend on where its arrays lie."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        self.cut = cut = Cut.of(problem, target)
+        tile = cut.tile
+        lanes, itemsize = target.lanes(problem.itemsize), problem.itemsize
+        self.depth, self.rows, self.columns = lattices(problem)
+        self.taps = math.prod(problem.weight_shape[2:])
+        self.entries = cut.share_channels * self.taps
+        self.tiles = -(-self.entries // tile.entries)
+        self.kernels = problem.out_channels // problem.groups
+        self.panels = -(-self.kernels // tile.kernels)
+        # The reduction goes through entries in steps of a vector.
+        self.entry_room = -(-self.tiles * tile.entries // lanes) * lanes
+        self.area = self.panels * tile.kernels * self.entry_room * (lanes if tile.by_pixels else 1)
+        self.sums_bytes = cut.partials * problem.groups * cut.shares * self.area * itemsize
+        self.phases, self.pitch = _phases(problem, tile), _pitch(problem, tile, target)
+        self.block_rows = self.rows.span(cut.rows)
+        self.picture_block = cut.share_channels * self.depth.taps * self.block_rows * self.pitch
+        # Vectors of pixels may reach past the last row.
+        self.block_bytes = -(-(cut.pictures * self.picture_block + 2 * lanes) * itemsize // 64) * 64
+        width = -(-self.columns.outputs // lanes) * lanes if tile.by_pixels else self.columns.outputs
+        self.g_pitch = width
+        self.g_plane = cut.rows * width
+        g_bytes = cut.pictures * self.g_plane * tile.kernels * itemsize
+        self.scratch_bytes = self.block_bytes + -(-g_bytes // 64) * 64 + 64
+
+
+class WeightGradient:
+    """Runs one weight gradient; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        self.problem, self.target = problem, target
+        self.sizes = _Sizes(problem, target)
+        self._dtype = np.dtype(problem.dtype)
+        self._tables = self._offsets()
+        self._bindings: dict[tuple[object, ...], tuple[Any, tuple[Array, ...], Compiled, Compiled]] = {}
+
+    def prepare(self, second: Array, bias: Array | None, fill: float) -> Array:
+        """The output's gradient, as it is."""
+        return _plain(second, self._dtype)
+
+    def run(self, first: Array, prepared: Array, out: Array) -> None:
+        """Compute into `out`; through a temporary array where it is not dense."""
+        if out.dtype != self._dtype or not out.flags.aligned or not out.flags.c_contiguous:
+            result = np.empty(self.problem.weight_shape, self._dtype)
+            self.run(first, prepared, result)
+            out[...] = result
+            return
+        x, g = _plain(first, self._dtype), prepared
+        problem, sizes = self.problem, self.sizes
+        key = (x.strides, g.strides)
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= 32:
+                self._bindings.clear()
+            binding = self._bindings[key] = self._bind(x, g)
+        fields, _, compute, reduce = binding
+        cut = sizes.cut
+        tasks = cut.partials * problem.groups * cut.shares
+        busy = problem.multiply_adds >= SERIAL_PRODUCTS
+        workers = min(threads.get_num_threads(), tasks) if busy else 1
+        block = FIELDS.copy(fields)
+        with memory.scratch(sizes.sums_bytes + workers * sizes.scratch_bytes) as scratch:
+            index = FIELDS.index
+            block[index["x"]], block[index["g"]] = address_of(x), address_of(g)
+            block[index["out"]] = address_of(out)
+            block[index["scratch"]] = scratch.address
+            block[index["sums"]] = scratch.address + workers * sizes.scratch_bytes
+            threads.run(compute.address, ctypes.addressof(block), tasks, workers)
+            count = problem.groups * cut.shares * sizes.panels
+            threads.run(reduce.address, ctypes.addressof(block), count, min(workers, count))
+
+    def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Array, ...], Compiled, Compiled]:
+        problem, sizes, cut = self.problem, self.sizes, self.sizes.cut
+        depth, rows, columns = sizes.depth, sizes.rows, sizes.columns
+        x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
+        g_steps = (0,) * (3 - problem.spatial) + g.strides[2:]
+        tables = [
+            np.where(sources >= 0, sources * step, -1).astype(np.int64)
+            for sources, step in zip(
+                (axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True
+            )
+        ]
+        left, right = columns.inside()
+        channels = problem.in_channels // problem.groups
+        follow = cut.rows == 1 or g_steps[1] == columns.outputs * g_steps[2]
+        values: dict[str, int | float] = {
+            "depth_table": address_of(tables[0]),
+            "row_table": address_of(tables[1]),
+            "column_table": address_of(tables[2]),
+            "left": left,
+            "right": right,
+            "columns": columns.size,
+            "pitch": sizes.pitch,
+            "phase_pitch": sizes.pitch // sizes.phases,
+            "taps_depth": depth.taps,
+            "block_rows": sizes.block_rows,
+            "depth_dilation": depth.dilation,
+            "channels": cut.share_channels,
+            "x_channel": x.strides[1],
+            "x_column": x_steps[2] * columns.step,
+            "block_elements": sizes.picture_block,
+            "x_picture": x.strides[0],
+            "x_group": x.strides[1] * channels,
+            "g_picture": g.strides[0],
+            "g_kernel": g.strides[1],
+            "g_depth": g_steps[0],
+            "g_row": g_steps[1],
+            "g_column": g_steps[2],
+            "g_rows_follow": int(follow),
+            "scratch_bytes": sizes.scratch_bytes,
+            "packed_g": sizes.block_bytes,
+            **{name: address_of(table) for name, table in self._tables.items()},
+            "batch": problem.batch,
+            "groups": problem.groups,
+            "shares": cut.shares,
+            "share_channels": cut.share_channels,
+            "all_channels": channels,
+            "taps": sizes.taps,
+            "entries": sizes.entries,
+            "tiles": sizes.tiles,
+            "panels": sizes.panels,
+            "kernels": sizes.kernels,
+            "area": sizes.area,
+            "partials": cut.partials,
+            "units": -(-problem.batch // cut.pictures) * depth.outputs * cut.bands,
+            "pictures": cut.pictures,
+            "picture_block": sizes.picture_block,
+            "depths": depth.outputs,
+            "depth_stride": depth.stride,
+            "bands": cut.bands,
+            "rows_per_band": cut.rows,
+            "out_rows": rows.outputs,
+            "out_columns": columns.outputs,
+            "row_stride": rows.stride,
+            "row_rest": rows.span(1) - rows.stride,
+            "g_pitch": sizes.g_pitch,
+            "g_plane": sizes.g_plane,
+        }
+        element, tail = ELEMENTS[problem.dtype], 0
+        if cut.tile.by_pixels:
+            tail = columns.outputs % self.target.lanes(problem.itemsize)
+        function = _compute(self.target, element, cut.tile, sizes.phases, tail)
+        return FIELDS.block(values), tuple(tables), function, _reduce(self.target, element, cut.tile)
+
+    def _offsets(self) -> dict[str, Array]:
+        """Where entries and pixels lie in the block, as byte offsets."""
+        problem, sizes, cut = self.problem, self.sizes, self.sizes.cut
+        depth, rows, columns = sizes.depth, sizes.rows, sizes.columns
+        lanes, itemsize = self.target.lanes(problem.itemsize), problem.itemsize
+        place = np.arange(columns.taps) * columns.dilation
+        q = place % sizes.phases * (sizes.pitch // sizes.phases) + place // sizes.phases
+        r = np.arange(rows.taps) * rows.dilation * sizes.pitch
+        d = np.arange(cut.share_channels * depth.taps) * sizes.block_rows * sizes.pitch
+        entries = (d[:, np.newaxis, np.newaxis] + r[:, np.newaxis] + q).ravel()
+        entries = np.resize(entries, sizes.tiles * cut.tile.entries) * itemsize
+        entries[sizes.entries :] = entries[sizes.entries - 1]
+        lines = np.arange(cut.rows)[:, np.newaxis] * (rows.stride * sizes.pitch)
+        if not cut.tile.by_pixels:
+            pixels = (lines + np.arange(columns.outputs) * columns.stride) * itemsize
+            return {"entry_table": entries.astype(np.int64), "pixel_table": pixels.ravel().astype(np.int64)}
+        vectors = np.arange(-(-columns.outputs // lanes)) * lanes
+        g = np.arange(cut.rows)[:, np.newaxis] * sizes.g_pitch + vectors
+        pairs = np.stack([(lines + vectors) * itemsize, g * itemsize], axis=-1)
+        whole = columns.outputs // lanes
+        return {
+            "entry_table": entries.astype(np.int64),
+            "pixel_table": np.ascontiguousarray(pairs[:, :whole]).astype(np.int64).ravel(),
+            "tail_table": np.ascontiguousarray(pairs[:, whole:]).astype(np.int64).ravel(),
+        }
+
+
+def _plain(array: Array, dtype: np.dtype[Any]) -> Array:
+    """`array` in `dtype`, aligned, with no negative steps."""
+    array = readable(array, dtype)
+    return array if min(array.strides, default=0) >= 0 else array.copy()
+
+
+# -- emitting --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _compute(target: Target, element: str, tile: Tile, phases: int, tail: int) -> Compiled:
+    pack = pack_block("pack_block", target, FIELDS, element, element, phases=phases)
+    if tile.by_pixels:
+        pack_g = _pack_rows("pack_g", target, element)
+        sums = _tile_of_pixels("tile", target, element, tile, tail)
+    else:
+        pack_g = _pack_pixels("pack_g", target, element, tile.kernels)
+        sums = _tile_of_kernels("tile", target, element, tile)
+    task = _task(target, element, tile, pack, pack_g, sums)
+    return compiled(module_source([pack, pack_g, sums, task]), target, "task")
+
+
+def _task(target: Target, element: str, tile: Tile, pack: Function, pack_g: Function, sums: Function) -> Function:
+    """Task: the units of a partial sum, for one group and one share of its channels."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    fields = f.integer("fields")
+    lanes = target.lanes(ITEMSIZES[element])
+    task, worker = f.integer("task"), f.integer("worker")
+    shares, groups, partials, units = FIELDS.integers(f, "shares", "groups", "partials", "units")
+    kernels, panels, tiles, area = FIELDS.integers(f, "kernels", "panels", "tiles", "area")
+    share, rest = task % shares, task // shares
+    group, partial = rest % groups, rest // groups
+    all_channels, share_channels = FIELDS.integers(f, "all_channels", "share_channels")
+    # The last share ends with the last channel, so it may compute some again that the one before it has.
+    channel = (share * share_channels).minimum(all_channels - share_channels)
+    block = FIELDS.pointer(f, "scratch", element).at_bytes(worker * FIELDS.integer(f, "scratch_bytes"))
+    packed_g = block.at_bytes(FIELDS.integer(f, "packed_g"))
+    total = FIELDS.pointer(f, "sums", element).at(task * area)
+    x = FIELDS.pointer(f, "x", "i8").at(group * FIELDS.integer(f, "x_group"))
+    x = x.at(channel * FIELDS.integer(f, "x_channel"))
+    g_kernel = FIELDS.integer(f, "g_kernel")
+    g = FIELDS.pointer(f, "g", element).at_bytes(group * kernels * g_kernel)
+    entry_room = area // (panels * (tile.kernels * (lanes if tile.by_pixels else 1)))
+    entry_table = FIELDS.pointer(f, "entry_table", "i64")
+    bands, depths, per_band, out_rows = FIELDS.integers(f, "bands", "depths", "rows_per_band", "out_rows")
+    pictures, batch, picture_block = FIELDS.integers(f, "pictures", "batch", "picture_block")
+    x_picture, g_picture, g_depth, g_row = FIELDS.integers(f, "x_picture", "g_picture", "g_depth", "g_row")
+    depth_stride, row_stride, row_rest = FIELDS.integers(f, "depth_stride", "row_stride", "row_rest")
+    g_plane = FIELDS.integer(f, "g_plane")
+
+    for i in f.loop(0, area, lanes):
+        total.at(i).store(f.zero(element, lanes))
+    for unit in f.loop(partial * units // partials, (partial + 1) * units // partials):
+        band, rest = unit % bands, unit // bands
+        depth, first = rest % depths, rest // depths * pictures
+        count = (batch - first).minimum(pictures)
+        row = band * per_band
+        rows = (out_rows - row).minimum(per_band)
+        for picture in f.loop(count):
+            source = x.at((first + picture) * x_picture)
+            to = block.at(picture * picture_block)
+            f.run(pack, fields, source, to, depth * depth_stride, row * row_stride, rows * row_stride + row_rest)
+        origin = g.at_bytes(first * g_picture + depth * g_depth + row * g_row)
+        for panel in f.loop(panels):
+            first_kernel = panel * tile.kernels
+            valid = (kernels - first_kernel).minimum(tile.kernels)
+            for picture in f.loop(count):
+                source = origin.at_bytes(picture * g_picture + first_kernel * g_kernel)
+                f.run(pack_g, fields, source, packed_g.at(picture * g_plane * tile.kernels), rows, valid)
+            start = total.at(panel * entry_room * (tile.kernels * (lanes if tile.by_pixels else 1)))
+            for number in f.loop(tiles):
+                entry = number * tile.entries
+                step = lanes if tile.by_pixels else tile.kernels
+                entries = entry_table.at(entry)
+                f.run(sums, fields, block, entries, packed_g, start.at(entry * step), count, rows, entry_room)
+    return f
+
+
+def _tile_of_kernels(name: str, target: Target, element: str, tile: Tile) -> Function:
+    """Entries x vectors of kernels, over all pixels of the unit; then added to the sums in memory."""
+    arguments = ["fields", "block", "entries", "g", "sums", "pictures", "rows", "entry_room"]
+    f = Function(name, target, arguments, internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    vectors = tile.kernels // lanes
+    block, g, total = (f.pointer(part, element) for part in ("block", "g", "sums"))
+    entries = f.pointer("entries", "i64")
+    pictures, pixels = f.integer("pictures"), f.integer("rows") * FIELDS.integer(f, "out_columns")
+    picture_block, g_plane = FIELDS.integers(f, "picture_block", "g_plane")
+    table = FIELDS.pointer(f, "pixel_table", "i64")
+    keys = [(e, v) for e in range(tile.entries) for v in range(vectors)]
+    sums = Registers({key: f.zero(element, lanes) for key in keys})
+    for picture in f.loop(0, pictures, carry=[sums]):
+        here = block.at(picture * picture_block)
+        starts = [here.at_bytes(entries.at(e).load_int()) for e in range(tile.entries)]
+        panel = g.at(picture * g_plane * tile.kernels)
+
+        def step(pixel: Int, starts: list[Pointer] = starts, panel: Pointer = panel) -> None:
+            offset = table.at(pixel).load_int()
+            row = [panel.at(pixel * tile.kernels + v * lanes).load(lanes) for v in range(vectors)]
+            for e in range(tile.entries):
+                x = starts[e].at_bytes(offset).broadcast(lanes)
+                for v in range(vectors):
+                    sums[e, v] = x.times_plus(row[v], sums[e, v])
+
+        whole = pixels // 4 * 4
+        for pixel in f.loop(0, whole, 4, carry=[sums]):
+            for i in range(4):
+                step(pixel + i)
+        for pixel in f.loop(whole, pixels, carry=[sums]):
+            step(pixel)
+    for e, v in keys:
+        at = total.at(e * tile.kernels + v * lanes)
+        at.store(at.load(lanes) + sums[e, v])
+    return f
+
+
+def _tile_of_pixels(name: str, target: Target, element: str, tile: Tile, tail: int) -> Function:
+    """Entries x kernels in vectors of pixels. Lanes past a row's end are cleared in X too: there may be a NaN in it."""
+    arguments = ["fields", "block", "entries", "g", "sums", "pictures", "rows", "entry_room"]
+    f = Function(name, target, arguments, internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    block, g, total = (f.pointer(part, element) for part in ("block", "g", "sums"))
+    entries = f.pointer("entries", "i64")
+    pictures, rows, room = f.integer("pictures"), f.integer("rows"), f.integer("entry_room")
+    picture_block, g_plane, columns = FIELDS.integers(f, "picture_block", "g_plane", "out_columns")
+    vectors, tails = FIELDS.pointer(f, "pixel_table", "i64"), FIELDS.pointer(f, "tail_table", "i64")
+    keys = [(e, k) for e in range(tile.entries) for k in range(tile.kernels)]
+    sums = Registers({key: f.zero(element, lanes) for key in keys})
+    kept = [*range(tail), *range(lanes + tail, 2 * lanes)]
+    for picture in f.loop(0, pictures, carry=[sums]):
+        here = block.at(picture * picture_block)
+        starts = [here.at_bytes(entries.at(e).load_int()) for e in range(tile.entries)]
+        planes = [g.at((picture * tile.kernels + k) * g_plane) for k in range(tile.kernels)]
+
+        def step(
+            table: Pointer, number: Int, cut: bool, starts: list[Pointer] = starts, planes: list[Pointer] = planes
+        ) -> None:
+            x_offset, g_offset = table.at(number * 2).load_int(), table.at(number * 2 + 1).load_int()
+            row = [plane.at_bytes(g_offset).load(lanes) for plane in planes]
+            for e in range(tile.entries):
+                x = starts[e].at_bytes(x_offset).load(lanes)
+                if cut:
+                    x = x.shuffled(f.zero(element, lanes), kept)
+                for k in range(tile.kernels):
+                    sums[e, k] = x.times_plus(row[k], sums[e, k])
+
+        for number in f.loop(0, rows * (columns // lanes), carry=[sums]):
+            step(vectors, number, False)
+        if tail:
+            for number in f.loop(0, rows, carry=[sums]):
+                step(tails, number, True)
+    for e, k in keys:
+        at = total.at((room * k + e) * lanes)
+        at.store(at.load(lanes) + sums[e, k])
+    return f
+
+
+def _pack_pixels(name: str, target: Target, element: str, width: int) -> Function:
+    """A panel of G as [pixel][kernel]. Past the last kernel the last one is repeated: nobody looks at its sums."""
+    f = Function(name, target, ["fields", "source", "to", "rows", "valid"], internal=True)
+    itemsize = ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
+    source, to = f.pointer("source", element), f.pointer("to", element)
+    rows, valid = f.integer("rows"), f.integer("valid")
+    columns, g_kernel, g_row, g_column = FIELDS.integers(f, "out_columns", "g_kernel", "g_row", "g_column")
+    follow = FIELDS.integer(f, "g_rows_follow").equals(1)
+    runs, length = follow.integer(1, rows), follow.integer(rows * columns, columns)
+    for run in f.loop(runs):
+        origin, out = source.at_bytes(run * g_row), to.at(run * length * width)
+        with f.either(g_column.equals(itemsize) & (length >= lanes)) as (dense, other):
+            with dense:
+                for v in range(width // lanes):
+                    kernels = [origin.at_bytes((valid - 1).minimum(v * lanes + k) * g_kernel) for k in range(lanes)]
+                    for tile in f.loop(0, length, lanes):
+                        pixel = tile.minimum(length - lanes)
+                        for i, column in enumerate(transposed([kernel.at(pixel).load(lanes) for kernel in kernels])):
+                            out.at((pixel + i) * width + v * lanes).store(column)
+            with other, f.either(g_kernel.equals(itemsize) & valid.equals(width)) as (last, rest):
+                with last:
+                    for pixel in f.loop(length):
+                        for v in range(width // lanes):
+                            vector = origin.at_bytes(pixel * g_column).at(v * lanes).load(lanes)
+                            out.at(pixel * width + v * lanes).store(vector)
+                with rest:
+                    for pixel in f.loop(length):
+                        for k in f.loop(width):
+                            kernel = (valid - 1).minimum(k) * g_kernel
+                            out.at(pixel * width + k).store(origin.at_bytes(pixel * g_column + kernel).load())
+    return f
+
+
+def _pack_rows(name: str, target: Target, element: str) -> Function:
+    """Some kernels of G as [kernel][row][column], rows filled up with zeros to whole vectors."""
+    f = Function(name, target, ["fields", "source", "to", "rows", "valid"], internal=True)
+    itemsize = ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
+    source, to = f.pointer("source", element), f.pointer("to", element)
+    rows, valid = f.integer("rows"), f.integer("valid")
+    columns, g_kernel, g_row, g_column = FIELDS.integers(f, "out_columns", "g_kernel", "g_row", "g_column")
+    pitch, plane = FIELDS.integers(f, "g_pitch", "g_plane")
+    whole = columns // lanes * lanes
+    for k in f.loop(valid):
+        for row in f.loop(rows):
+            origin, out = source.at_bytes(k * g_kernel + row * g_row), to.at(k * plane + row * pitch)
+            with f.when(pitch > whole):
+                out.at(whole).store(f.zero(element, lanes))
+            with f.either(g_column.equals(itemsize)) as (dense, strided):
+                with dense:
+                    for i in f.loop(0, whole, lanes):
+                        out.at(i).store(origin.at(i).load(lanes))
+                    for i in f.loop(whole, columns):
+                        out.at(i).store(origin.at(i).load())
+                with strided:
+                    for i in f.loop(columns):
+                        out.at(i).store(origin.at_bytes(i * g_column).load())
+    return f
+
+
+@lru_cache(maxsize=64)
+def _reduce(target: Target, element: str, tile: Tile) -> Compiled:
+    """Task: one panel of kernels of one share of channels, partial sums added up and turned to [kernel][entry]."""
+    f = Function("reduce", target, ["fields", "task", "worker"])
+    lanes = target.lanes(ITEMSIZES[element])
+    task = f.integer("task")
+    panels, shares, groups, kernels = FIELDS.integers(f, "panels", "shares", "groups", "kernels")
+    area, partials, entries, taps = FIELDS.integers(f, "area", "partials", "entries", "taps")
+    all_channels, share_channels = FIELDS.integers(f, "all_channels", "share_channels")
+    panel, block = task % panels, task // panels
+    share, group = block % shares, block // shares
+    across = area // panels  # elements of a panel's sums
+    between = groups * shares * area  # and from one partial sum to the next
+    total = FIELDS.pointer(f, "sums", element).at(block * area + panel * across)
+    length = all_channels * taps
+    channel = (share * share_channels).minimum(all_channels - share_channels)
+    first = panel * tile.kernels
+    out = FIELDS.pointer(f, "out", element).at((group * kernels + first) * length + channel * taps)
+    valid = (kernels - first).minimum(tile.kernels)
+    buffer = f.buffer(element, lanes)
+
+    def added(places: list[Pointer]) -> list[Vector]:
+        """The vectors here in all partial sums."""
+        sums = Registers({i: place.load(lanes) for i, place in enumerate(places)})
+        for partial in f.loop(1, partials, carry=[sums]):
+            for i, place in enumerate(places):
+                sums[i] = sums[i] + place.at(partial * between).load(lanes)
+        return [sums[i] for i in range(len(places))]
+
+    def put(vector: Vector, kernel: Int, entry: Int) -> None:
+        """The sums of some neighbouring entries, to where the kernel's weights lie."""
+        to = out.at(kernel * length + entry)
+        with f.either(entry + lanes <= entries) as (all_of_them, some):
+            with all_of_them:
+                to.store(vector)
+            with some:
+                buffer.store(vector)
+                for i in f.loop(entries - entry):
+                    to.at(i).store(buffer.at(i).load())
+
+    for entry in f.loop(0, entries, lanes):
+        if tile.by_pixels:
+            for kernel in f.loop(valid):
+                start = total.at(kernel * (across // tile.kernels) + entry * lanes)
+                rows = transposed(added([start.at(i * lanes) for i in range(lanes)]))
+                while len(rows) > 1:
+                    rows = [low + high for low, high in zip(rows[::2], rows[1::2], strict=True)]
+                put(rows[0], kernel, entry)
+            continue
+        for v in range(tile.kernels // lanes):
+            rows = added([total.at((entry + i) * tile.kernels + v * lanes) for i in range(lanes)])
+            for k, column in enumerate(transposed(rows)):
+                with f.when(valid > v * lanes + k):
+                    put(column, f.number(v * lanes + k), entry)
+    return compiled(module_source([f]), target, "reduce")
