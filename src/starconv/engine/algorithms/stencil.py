@@ -278,6 +278,7 @@ def _slice(
     def meet(input_row: Pointer, weights: Pointer, readers: list[tuple[int, int]]) -> None:
         """One row of input with every output row that reads it; `weights` are those of tap row 0."""
         for q in _columns(f, tile.taps_columns, sums):
+            f.hold_loads()
             here = input_row.at(offsets.at(q).load_int())
             x = [here.at(v * lanes).load(lanes) for v in range(vectors)]
             for k in range(tile.kernels):

@@ -382,6 +382,10 @@ class Function:
         yield _Branch(self, labels[0], labels[2]), _Branch(self, labels[1], labels[2])
         self._start(labels[2])
 
+    def hold_loads(self) -> None:
+        """Loads do not move across here: LLVM would start those of a long run early, and spill what they displace."""
+        self.line('call void asm sideeffect "", "~{memory}"()')
+
     def call(self, name: str, result: str, operands: Sequence[tuple[str, str]]) -> str:
         """Call an intrinsic or another function; gives the name of its result ("" for void)."""
         types = ", ".join(type_ for type_, _ in operands)
@@ -420,7 +424,8 @@ class Function:
         arguments = ", ".join(f"i64 %{name}" for name in self._arguments)
         kind = "internal void" if self._internal else "void"
         lines = "\n".join(self._lines)
-        return f"define {kind} @{self.name}({arguments}) nounwind {{\n{lines}\n  ret void\n}}\n"
+        tuned = f' "tune-cpu"="{self.target.tuning}"' if self.target.tuning else ""
+        return f"define {kind} @{self.name}({arguments}) nounwind{tuned} {{\n{lines}\n  ret void\n}}\n"
 
     def _fresh(self) -> str:
         self._counter += 1
