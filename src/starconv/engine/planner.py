@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +150,7 @@ def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: "
 
 @lru_cache(maxsize=4096)
 def _plan(problem: Problem, algorithm: str | None, target: "Target | None") -> Plan:
-    from .algorithms import TABLE, Compound
+    from .algorithms import TABLE, is_compound
 
     candidates = [_asked(row, problem, target) for row in TABLE]
     if algorithm is None:
@@ -162,22 +162,23 @@ def _plan(problem: Problem, algorithm: str | None, target: "Target | None") -> P
     if candidate.refusal is not None:
         raise ArgumentValueError("algorithm", algorithm, f"one that takes {problem}; it refuses: {candidate.refusal}")
     shapes = Shapes(*problem.operand_shapes, problem.result_shape, np.dtype(problem.dtype))
-    if isinstance(row, Compound):
+    if is_compound(row):
         solution = row.build(problem, target, [part.solution for part in candidate.parts])
     else:
-        solution = row.build(problem, target)
+        solution = cast("Algorithm", row).build(problem, target)
     return Plan(problem, algorithm, tuple(candidates), solution, shapes)
 
 
 def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None") -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
-    from .algorithms import Compound
+    from .algorithms import is_compound
 
     refusal = row.refuses(problem, target)
     if refusal is not None:
         return Candidate(row.NAME, refusal, math.inf, 0, math.inf)
-    if not isinstance(row, Compound):
-        told = row.cost(problem, target), row.workspace(problem, target), row.error_bound(problem)
+    if not is_compound(row):
+        plain = cast("Algorithm", row)
+        told = plain.cost(problem, target), plain.workspace(problem, target), plain.error_bound(problem)
         return Candidate(row.NAME, None, *told)
     parts = tuple(_plan(part, None, target) for part in row.parts(problem, target))
     chosen = [next(asked for asked in part.candidates if asked.name == part.algorithm) for part in parts]

@@ -15,7 +15,7 @@ the planner plans them, and the row is told what they cost and given their solut
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from . import adjoint, depthwise, direct, stencil, vectorized, weight_grad, winograd
 
-__all__ = ["TABLE", "Algorithm", "Compound", "Solution"]
+__all__ = ["TABLE", "Algorithm", "Compound", "Solution", "is_compound"]
 
 Array = NDArray[Any]
 
@@ -66,3 +66,9 @@ class Compound(Protocol):
 
 TABLE: tuple[Algorithm | Compound, ...] = (direct, winograd, stencil, depthwise, adjoint, weight_grad, vectorized)
 """In the order in which equal costs are decided. The last row takes everything."""
+_COMPOUND = frozenset(row.NAME for row in TABLE if isinstance(row, Compound))
+
+
+def is_compound(row: Algorithm | Compound) -> TypeGuard[Compound]:
+    """Whether a row of the table has parts. (By name, because asking a protocol takes 50 µs.)"""
+    return row.NAME in _COMPOUND

@@ -103,6 +103,7 @@ def _panel_function(target: Target, element: str, width: int) -> Compiled:
     return compiled(module_source([pack_panels(target, element, width)]), target, "pack_panels")
 
 
+@lru_cache(maxsize=512)
 def compiled(source: str, target: Target, name: str) -> Compiled:
     """The function `name` of a module's IR."""
     module = jit.compile_module(source, features=target.features)

@@ -90,6 +90,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def tile_of(problem: Problem, target: Target) -> Tile:
     """The tile with the fewest cycles per output, counting what reaches past the ends."""
     _, rows, columns = lattices(problem)

@@ -52,6 +52,8 @@ NAME = "winograd"
 
 LEAST = 8
 """Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
+FEW_PIXELS = 64
+"""Outputs per kernel below which large weights are better read as they are."""
 MOST_TILES = 128
 """No task has more: the reading of U is down to half a byte per cycle."""
 FREQUENCY = 3e9
@@ -75,6 +77,10 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return "there is nothing to compute"
     if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
         return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
+    weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
+    if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
+        size = weights * problem.itemsize * TRANSFORMS[2].n ** 2 // TAPS**2
+        return f"reading transformed weights of {size >> 20} MiB or more for {pixels} pixels costs more than it saves"
     return None
 
 
@@ -194,11 +200,8 @@ def _bytes_per_cycle(target: Target, problem: Problem, positions: int) -> float:
 def _weight_cycles(problem: Problem, target: Target, m: int) -> float:
     """Cycles of making U: stores, which go to memory where U is large, and to new pages where none can be kept."""
     size = 4 * (m + TAPS - 1) ** 2 * problem.in_channels * problem.out_channels // problem.groups
-    for limit, rate in ((target.l2_bytes * 2, 8.0), (target.l3_bytes // 2, 4.5), (memory.KEPT_BYTES, 2.2)):
-        if size < limit:
-            break
-    else:
-        rate = 1.0
+    rates = ((target.l2_bytes * 2, 8.0), (target.l3_bytes // 2, 4.5), (memory.KEPT_BYTES, 2.2))
+    rate = next((rate for limit, rate in rates if size < limit), 1.0)
     return size / rate / min(target.cores, 2)
 
 

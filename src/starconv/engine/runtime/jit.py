@@ -121,11 +121,11 @@ def compile_module(ir_text: str, *, features: str, triple: str | None = None) ->
     """Compile (or find) `ir_text` for this process. Errors in the text are a :class:`CompileError`."""
     triple = host().triple if triple is None else triple
     key = cache.key(ir_text, features, triple, _version())
-    names = [quoted or plain for quoted, plain in _DEFINED.findall(ir_text)]
     with _lock:
         module = _modules.get(key)
         if module is not None:
             return module
+        names = [quoted or plain for quoted, plain in _DEFINED.findall(ir_text)]
         code = cache.load(key)
         if code is not None:
             try:
