@@ -1,0 +1,270 @@
+"""Winograd: matrices in exact fractions, operation counts, a bound that holds for any data, the same bits always."""
+
+import dataclasses
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from strategies import targets
+
+from starconv import Problem, plan, reference
+from starconv.engine.algorithms import direct, winograd
+from starconv.engine.algorithms.winograd_transforms import TRANSFORMS, Transform
+from starconv.engine.emit.target import Target, named_target
+from starconv.engine.runtime import jit, memory, threads
+
+Array = np.ndarray[Any, np.dtype[Any]]
+BOTH = pytest.mark.parametrize("m", TRANSFORMS)
+native = pytest.mark.skipif(jit.available() is not None, reason="no compiled code on this machine")
+SERVER = dataclasses.replace(named_target("avx2"), l1_bytes=32 << 10, l2_bytes=512 << 10, l3_bytes=32 << 20, cores=2)
+
+
+class Counted:
+    """An exact number that counts the operations that led to it and its like."""
+
+    operations = 0
+
+    def __init__(self, value: Fraction) -> None:
+        self.value = value
+
+    def _make(self, value: Fraction) -> "Counted":
+        Counted.operations += 1
+        return Counted(value)
+
+    def __add__(self, other: "Counted") -> "Counted":
+        return self._make(self.value + other.value)
+
+    def __sub__(self, other: "Counted") -> "Counted":
+        return self._make(self.value - other.value)
+
+    def __mul__(self, other: "Counted") -> "Counted":
+        return self._make(self.value * other.value)
+
+    def times_plus(self, factor: "Counted", addend: "Counted") -> "Counted":
+        return self._make(self.value * factor.value + addend.value)
+
+
+def times(matrix: list[list[Fraction]], vector: list[Fraction]) -> list[Fraction]:
+    return [sum((a * b for a, b in zip(row, vector, strict=True)), Fraction(0)) for row in matrix]
+
+
+def numbers(count: int, seed: int) -> list[Fraction]:
+    return [Fraction(int(value)) for value in np.random.default_rng(seed).integers(-99, 100, count)]
+
+
+@BOTH
+def test_the_matrices_compute_a_correlation(m: int) -> None:
+    tile = TRANSFORMS[m]
+    for seed in range(5):
+        d, g = numbers(tile.n, seed), numbers(3, seed + 50)
+        products = [u * v for u, v in zip(times(tile.kernel_matrix, g), times(tile.input_matrix, d), strict=True)]
+        assert times(tile.output_matrix, products) == [sum(d[i + k] * g[k] for k in range(3)) for i in range(m)]
+
+
+@pytest.mark.parametrize(("m", "kernel", "entry", "output"), [(2, 5, 4, 4), (4, 9, 12, 12)])
+def test_the_short_forms_are_the_matrices(m: int, kernel: int, entry: int, output: int) -> None:
+    tile = TRANSFORMS[m]
+    forms = [
+        (tile.kernel, tile.kernel_matrix, 3, kernel),
+        (tile.input, tile.input_matrix, tile.n, entry),
+        (tile.output, tile.output_matrix, tile.n, output),
+    ]
+    for form, matrix, length, operations in forms:
+        vector = numbers(length, length)
+        Counted.operations = 0
+        assert [result.value for result in form([Counted(v) for v in vector], Counted)] == times(matrix, vector)
+        assert Counted.operations == operations
+
+
+@BOTH
+def test_data_meets_only_coefficients_that_float32_has(m: int) -> None:
+    tile = TRANSFORMS[m]
+    for matrix in (tile.input_matrix, tile.output_matrix):
+        assert all(Fraction(float(np.float32(float(entry)))) == entry for row in matrix for entry in row)
+
+
+def computed(problem: Problem, x: Array, w: Array, b: Array | None, target: Target, m: int, fill: float = 0) -> Array:
+    solution = winograd.WinogradSolution(problem, target, m)
+    out = np.full(problem.output_shape, np.nan, np.float32)
+    solution.run(x, solution.prepare(w, b, fill), out)
+    return out
+
+
+def drawn(problem: Problem, seed: int = 0) -> tuple[Array, Array, Array | None]:
+    generator = np.random.default_rng(seed)
+    x, w, b = (
+        generator.standard_normal(shape).astype(np.float32)
+        for shape in (problem.input_shape, problem.weight_shape, (problem.out_channels,))
+    )
+    return x, w, b if problem.bias else None
+
+
+def magnitudes(tile: Transform, x: Array, w: Array) -> Array:
+    """The largest result of every tile if nothing cancelled anywhere: |A^T| (sum |G| |w| |G^T| * |B^T| |x| |B|) |A|."""
+    kernel, entry, output = (
+        np.abs(np.array(matrix, float)) for matrix in (tile.kernel_matrix, tile.input_matrix, tile.output_matrix)
+    )
+    u = np.einsum("ia,kcab,jb->ijkc", kernel, np.abs(w), kernel)
+    result = np.zeros((x.shape[0], w.shape[0], x.shape[2] - 2, x.shape[3] - 2))
+    for i in range(0, result.shape[2], tile.m):
+        for j in range(0, result.shape[3], tile.m):
+            d = np.zeros((*x.shape[:2], tile.n, tile.n))
+            part = np.abs(x[:, :, i : i + tile.n, j : j + tile.n])
+            d[:, :, : part.shape[2], : part.shape[3]] = part
+            products = np.einsum("ijkc,ncij->nkij", u, np.einsum("ia,ncab,jb->ncij", entry, d, entry))
+            y = np.einsum("ai,nkij,bj->nkab", output, products, output)
+            place = result[:, :, i : i + tile.m, j : j + tile.m]
+            place[...] = y[:, :, : place.shape[2], : place.shape[3]]
+    return result
+
+
+@native
+@BOTH
+@pytest.mark.parametrize("kind", ["normal", "opposite corners"])
+def test_the_error_is_bounded_for_any_data(m: int, kind: str) -> None:
+    """Every number on the way is rounded as often as there are channels, and some 30 times in the transforms."""
+    problem = Problem.parse("conv2d x=2x24x11x13 w=16x24x3x3")
+    x, w, _ = drawn(problem)
+    if kind == "opposite corners":  # large numbers that never meet in a product of the definition
+        x[:, :, 0, 0] *= 1e4
+        w[:, :, 2, 2] *= 1e4
+    answer = reference.convolution(problem, x, w)
+    bound = (24 + 30) * 2**-24 * magnitudes(TRANSFORMS[m], x, w)
+    for target in targets():
+        assert target is not None
+        error = np.abs(computed(problem, x, w, None, target, m) - answer)
+        assert (error <= bound).all()
+
+
+@native
+@pytest.mark.parametrize(("m", "most"), [(2, 2.0), (4, 6.5)])
+def test_the_error_is_a_small_multiple_of_directs(m: int, most: float) -> None:
+    problem = Problem.parse("conv2d x=1x256x10x10 w=16x256x3x3")
+    x, w, _ = drawn(problem)
+    answer = reference.convolution(problem, x, w)
+    target = targets()[0]
+    assert target is not None
+    plain = plan(problem, algorithm="direct", target=target)(x, w)
+    errors = [np.sqrt(((result - answer) ** 2).mean()) for result in (computed(problem, x, w, None, target, m), plain)]
+    assert errors[0] < most * errors[1]
+    assert errors[0] / np.sqrt((answer**2).mean()) < 2e-6
+
+
+TAILS = [f"conv2d x=1x8x{height}x{width} w=8x8x3x3" for height in (3, 4, 6, 7) for width in (3, 5, 6, 9, 10)]
+LAYERS = [
+    *TAILS,
+    "conv2d x=2x8x5x150 w=8x8x3x3 padding=1",
+    "conv2d x=9x8x5x5 w=8x8x3x3 padding=1 bias relu channels_last",
+    "conv2d x=3x33x8x17 w=51x11x3x3 groups=3 padding=2:0x1:3 bias",
+    "conv2d x=2x17x9x9 w=24x17x3x3 padding=1 border=reflect",
+    "conv2d x=2x40x6x7 w=40x40x3x3 padding=4x4 border=symmetric channels_last",
+    "conv2d x=1x16x10x12 w=33x16x3x3 padding=3 relu",
+]
+
+
+@native
+@BOTH
+@pytest.mark.parametrize("text", LAYERS)
+def test_tails_borders_groups(text: str, m: int) -> None:
+    problem = Problem.parse(text)
+    x, w, b = drawn(problem)
+    fill = 0.5 if problem.border == "constant" else 0.0
+    answer = reference.convolution(problem, x, w, b, fill=fill)
+    scale = reference.convolution(problem, np.abs(x), np.abs(w), None if b is None else np.abs(b), fill=fill)
+    for target in targets():
+        assert target is not None
+        result = computed(problem, x, w, b, target, m, fill)
+        assert np.abs(result - answer).max() <= winograd.error_bound(problem) * scale.max()
+
+
+@native
+@BOTH
+def test_neither_threads_nor_cuts_change_a_bit(m: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem.parse("conv2d x=5x19x14x23 w=50x19x3x3 padding=1 bias")
+    x, w, b = drawn(problem)
+    target = targets()[0]
+    assert target is not None
+    rows, columns = -(-14 // m), -(-23 // m)
+    expected = computed(problem, x, w, b, target, m)
+    before = threads.get_num_threads()
+    try:
+        for count in (1, 2, 3, 7):
+            threads.set_num_threads(count)
+            assert computed(problem, x, w, b, target, m).tobytes() == expected.tobytes()
+            for part in ((1, 1, 1, 1), (1, 1, 3, 2), (1, 2, columns, 1), (2, rows, columns, 3)):
+                shape = winograd.Cut(m, rows, columns, *part, 0.0)
+                monkeypatch.setattr(winograd, "cut", lambda *_, shape=shape: shape)
+                assert computed(problem, x, w, b, target, m).tobytes() == expected.tobytes()
+            monkeypatch.undo()
+    finally:
+        threads.set_num_threads(before)
+
+
+@native
+def test_weights_memory_is_handed_on_only_when_free() -> None:
+    problem = Problem.parse("conv2d x=1x64x8x8 w=64x64x3x3")
+    x, w, _ = drawn(problem)
+    chosen = plan(problem, algorithm="winograd")
+    prepared = [chosen.prepare(w * factor) for factor in np.array([1, 2, 3], np.float32)]
+    results = [one(x) for one in prepared]
+    assert (results[1] == 2 * results[0]).all()
+    again = prepared.pop(0)(x)
+    with memory.scratch(chosen.solution.transformed.transformed_bytes) as loan:
+        loan.array[...] = 0xFF
+        assert (prepared[0](x) == 2 * again).all()
+    np.testing.assert_array_equal(prepared[1](x), results[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("conv2d x=1x16x8x8 w=16x16x3x3 precision=strict", "strict"),
+        ("conv2d x=1x16x8x8 w=16x16x3x3 dtype=float64", "float64"),
+        ("conv2d x=1x16x8x8 w=16x16x3x3 stride=2", "stride 1"),
+        ("conv2d x=1x16x8x8 w=16x16x3x3 dilation=1x2", "dilation 1"),
+        ("conv2d x=1x16x8x8 w=16x16x3x5", "3x3"),
+        ("conv1d x=1x16x8 w=16x16x3", "3x3"),
+        ("conv2d x=1x16x8x8 w=32x4x3x3 groups=4", "fewer than 8 channels"),
+        ("conv2d x=1x16x8x8 w=4x16x3x3", "fewer than 8 channels or kernels"),
+        ("input_grad2d x=1x16x8x8 w=16x16x3x3", "gradients"),
+        ("conv2d x=0x16x8x8 w=16x16x3x3", "nothing"),
+        ("conv2d x=1x512x7x7 w=512x512x3x3 padding=1", "weights of 16 MiB"),
+    ],
+)
+def test_refusals_say_why(text: str, reason: str) -> None:
+    assert reason in str(winograd.refuses(Problem.parse(text), SERVER))
+    assert winograd.refuses(Problem.parse(text), None) == "no compiled code on this machine"
+
+
+@pytest.mark.parametrize(
+    ("text", "m"),
+    [
+        ("conv2d x=1x64x56x56 w=64x64x3x3 padding=1", 4),
+        ("conv2d x=1x128x28x28 w=128x128x3x3 padding=1", 4),
+        ("conv2d x=16x256x14x14 w=256x256x3x3 padding=1", 4),
+        ("conv2d x=1x256x28x28 w=512x256x3x3 padding=1", 4),
+        ("conv2d x=1x64x5x5 w=64x64x3x3 padding=1", None),
+        ("conv2d x=1x256x10x10 w=256x256x3x3 padding=1", None),
+    ],
+)
+def test_the_model_knows_where_it_pays(text: str, m: int | None) -> None:
+    """On small pictures the transformed weights cost more than the arithmetic saves, and direct is cheaper."""
+    problem = Problem.parse(text)
+    ratio = direct.cost(problem, SERVER) / winograd.cost(problem, SERVER)
+    if m is None:
+        assert ratio < 1.3
+    else:
+        assert ratio > 1.5
+        assert winograd.cut(problem, SERVER, 2).m == m
+
+
+def test_tasks_cover_all_tiles_and_fit_the_threads() -> None:
+    for text in LAYERS:
+        problem = Problem.parse(text)
+        for limit in (1, 2, 8):
+            shape = winograd.cut(problem, SERVER, limit)
+            assert shape.tiles <= winograd.MOST_TILES
+            assert 1 <= shape.pictures <= problem.batch
+            assert 1 <= shape.rows <= shape.tile_rows
+            assert 1 <= shape.columns <= shape.tile_columns
