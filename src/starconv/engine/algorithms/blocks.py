@@ -64,7 +64,12 @@ class Block:
                 most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4, form.room_rows), 1)
                 if weights * problem.itemsize <= target.l2_bytes // 2:
                     bands = max(bands, min(-(-wanted // (others * shares)), most))
-                splits = max(min(-(-threads // (others * shares * bands)), panels), 1)
+                tasks = others * shares * bands
+                # Packing again for every share of the panels should stay under some 4 % of the arithmetic.
+                arithmetic = problem.multiply_adds / (2 * target.lanes(problem.itemsize))
+                affordable = int(0.04 * arithmetic / (0.5 * math.prod(problem.input_shape)))
+                splits = max(min(-(-wanted // tasks), affordable), -(-threads // tasks), 1)
+                splits = min(splits, panels)
         # A task should be worth its start, some 300 ns: take several small groups together.
         products = problem.multiply_adds // max(others * shares * bands * splits, 1)
         together = max(

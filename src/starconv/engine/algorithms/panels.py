@@ -46,7 +46,7 @@ class Panels:
         weights = readable(weights, self._dtype)
         busy = self.bytes > _SERIAL_BYTES
         # Vectors at multiples of their size do not straddle cache lines; for a few it is not worth the search.
-        panels = memory.aligned_empty(self._size, self._dtype) if busy else np.empty(self._size, self._dtype)
+        panels = memory.lent_empty(self._size, self._dtype) if busy else np.empty(self._size, self._dtype)
         form = self._forms.get(weights.strides)
         if form is None:
             if len(self._forms) >= 32:

@@ -9,12 +9,14 @@ back are kept, up to a bound; what is larger or beyond the bound is freed at onc
 
 import os
 import threading
+import weakref
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "KEPT_BYTES", "Scratch", "aligned_empty", "scratch"]
+__all__ = ["ALIGNMENT", "KEPT_BYTES", "Scratch", "aligned_empty", "lent_empty", "scratch"]
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 
@@ -61,6 +63,18 @@ def scratch(size: int) -> Scratch:
             _kept -= rounded
             return shelf.pop()
     return Scratch(rounded)
+
+
+def lent_empty(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+    """An uninitialised aligned array of `size` elements on borrowed memory, which goes back when the array is collected.
+
+    For what a call makes anew each time, such as packed weights: a fresh block costs a page fault per 4 KiB.
+    """
+    kind = np.dtype(dtype)
+    loan = scratch(max(size * kind.itemsize, 1))
+    array: npt.NDArray[Any] = np.ndarray(size, kind, buffer=loan.array)
+    weakref.finalize(array, _give_back, loan).atexit = False
+    return array
 
 
 def _rounded(size: int) -> int:
