@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from guarded import PAGE, guarded, guarded_empty
 
 
