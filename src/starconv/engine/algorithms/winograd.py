@@ -155,7 +155,8 @@ def _cuts(problem: Problem, target: Target, limit: int, m: int) -> Iterator[Cut]
     blocks: set[tuple[int, int, int]] = set()
     for tiles in (6, 12, 18, 24, 30, 36, 48, 64, 96, MOST_TILES):
         if tiles < columns:
-            blocks.add((1, 1, _even(columns, tiles)))
+            # Two rows of half as many columns read less input twice.
+            blocks |= {(1, _even(rows, r), _even(columns, tiles // r)) for r in (1, 2, 4)}
         elif tiles < rows * columns:
             blocks.add((1, _even(rows, tiles // columns), columns))
         else:
@@ -166,7 +167,7 @@ def _cuts(problem: Problem, target: Target, limit: int, m: int) -> Iterator[Cut]
         tasks = -(-problem.batch // p) * -(-rows // r) * -(-columns // c) * problem.groups
         for splits in {1, *(n for n in (2, 4, workers) if tasks < 4 * workers and n <= min(panels, workers))}:
             per_split = -(-panels // splits)
-            cycles = _task_cycles(problem, target, m, p * r * c, per_split * width(problem, target))
+            cycles = _task_cycles(problem, target, m, (p, r, c), per_split * width(problem, target))
             rounds = -(-tasks * -(-panels // per_split) // workers)
             yield Cut(m, rows, columns, p, r, c, splits, rounds * cycles)
 
@@ -176,25 +177,27 @@ def _even(total: int, most: int) -> int:
     return -(-total // -(-total // most))
 
 
-def _task_cycles(problem: Problem, target: Target, m: int, tiles: int, kernels: int) -> float:
-    """Cycles of a task. The constants were fitted to measurements on AVX2."""
+def _task_cycles(problem: Problem, target: Target, m: int, block: tuple[int, int, int], kernels: int) -> float:
+    """Cycles of a task of pictures x rows x columns of tiles. The constants were fitted to measurements on AVX2."""
     positions, lanes = (m + TAPS - 1) ** 2, target.lanes(4)
     channels = problem.in_channels // problem.groups
     padded = -(-channels // CHANNELS) * CHANNELS
-    products = positions * tiles * channels * kernels / lanes / 2 / 0.93
-    transforms = positions * tiles * (padded * 5.0 + kernels * 4.5) / lanes
-    weights = 4 * positions * channels * kernels
+    pictures, rows, columns = block
+    tiles = pictures * rows * columns
+    packing = pictures * (rows * m + TAPS - 1) * (columns * m + TAPS - 1) * padded * 4.4 / lanes
+    transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes
+    products = positions * tiles * channels * kernels / lanes / 2 / 0.97
+    traffic = 4 * positions * channels * kernels / _bytes_per_cycle(target, problem, positions)
     intermediate = 4 * positions * tiles * (channels + kernels)
-    traffic = weights / _bytes_per_cycle(target, problem, positions)
     if intermediate > target.l2_bytes * 3 // 4:
         traffic += 2 * intermediate / 16
-    return products + transforms + traffic + 2000
+    return packing + transforms + products + traffic + 2000
 
 
 def _bytes_per_cycle(target: Target, problem: Problem, positions: int) -> float:
     """How fast U comes from where it fits, while products are computed."""
     size = 4 * positions * problem.in_channels * problem.out_channels // problem.groups
-    return 64.0 if size < target.l2_bytes // 4 else 24.0 if size < target.l3_bytes // 2 else 5.0
+    return 48.0 if size < target.l3_bytes // 2 else 7.0
 
 
 def _weight_cycles(problem: Problem, target: Target, m: int) -> float:

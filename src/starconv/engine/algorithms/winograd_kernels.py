@@ -134,7 +134,7 @@ def _task(
     weight_position = FIELDS.integer(f, "weight_position")
     weights = FIELDS.pointer(f, "panels", ELEMENT).at(group * weight_position * (n * n) + first_panel * panel_size)
     for position in f.loop(n * n):
-        f.run(products, fields, transformed.at(position * value_position), weights.at(position * weight_position),
+        f.run(products, fields, transformed.at(position * value_position), weights.at(position * weight_position), weights.at((position + 1) * weight_position),
               sums.at(position * product_position), pictures * per_picture, panels)  # fmt: skip
 
     lanes = target.lanes(4)
@@ -267,10 +267,13 @@ def _products(name: str, target: Target, vectors: int) -> Function:
 
     Tiles go in runs of at most 6, as even as can be: 14 as 5 + 5 + 4, not 6 + 6 + 2, whose two would wait for sums.
     """
-    f = Function(name, target, ["fields", "values", "weights", "products", "tiles", "panels"], internal=True)
+    f = Function(
+        name, target, ["fields", "values", "weights", "following", "products", "tiles", "panels"], internal=True
+    )
     lanes = target.lanes(4)
     width = vectors * lanes
     values, weights, products = (f.pointer(a, ELEMENT) for a in ("values", "weights", "products"))
+    following = f.pointer("following", ELEMENT)
     tiles, panels = f.integer("tiles"), f.integer("panels")
     channels, value_tile, product_tile = FIELDS.integers(f, "channels", "value_tile", "product_tile")
     runs = (tiles + (TILES - 1)) // TILES
@@ -279,13 +282,14 @@ def _products(name: str, target: Target, vectors: int) -> Function:
     split = longer_runs * (shorter + 1)
     for number in f.loop(panels):
         panel, to = weights.at(number * channels * width), products.at(number * width)
+        after = (number + 1 < panels).pointer(panel.at(channels * width), following)
         for height in range(TILES, 0, -1):
             is_longer, is_shorter = shorter.equals(height - 1), shorter.equals(height)
             first = is_shorter.integer(split, 0)
             stop = is_shorter.integer(tiles, is_longer.integer(split, 0))
             for tile in f.loop(first, stop, height):
                 _run_of_tiles(
-                    f, values.at(tile * value_tile), value_tile, panel, to.at(tile * product_tile), product_tile,
+                    f, values.at(tile * value_tile), value_tile, panel, after, to.at(tile * product_tile), product_tile,
                     channels, height, vectors, lanes,
                 )  # fmt: skip
     return f
@@ -296,6 +300,7 @@ def _run_of_tiles(
     values: Pointer,
     value_tile: Int,
     panel: Pointer,
+    after: Pointer,
     to: Pointer,
     product_tile: Int,
     channels: Int,
@@ -313,6 +318,9 @@ def _run_of_tiles(
     def step(channel: Int, count: int) -> None:
         rows = [tile.at(channel) for tile in tiles]
         weights = panel.at(channel * (vectors * lanes))
+        upcoming = after.at(channel * (vectors * lanes))
+        for line in range(0, count * vectors * lanes, 16):
+            upcoming.at(line).prefetch()
         for c in range(count):
             row = [weights.at((c * vectors + v) * lanes).load(lanes) for v in range(vectors)]
             for i in range(height):

@@ -181,6 +181,10 @@ class Pointer:
         """The i64 here, as an index."""
         return Int(self.function, self.function.emit(f"load i64, ptr {self.text}, align 8"))
 
+    def prefetch(self) -> None:
+        """Ask for the cache line here to be in the second-level cache soon. Any address will do."""
+        self.function.call("llvm.prefetch.p0", "void", [("ptr", self.text), *[("i32", f"{n}") for n in (0, 2, 1)]])
+
     def store(self, value: "Vector", *, streaming: bool = False) -> None:
         """Write a scalar or a vector here; `streaming` goes past the caches and needs a vector-aligned address."""
         align = ITEMSIZES[self.element] * (value.lanes if streaming else 1)
