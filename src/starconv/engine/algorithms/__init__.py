@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import adjoint, depthwise, direct, stencil, vectorized, weight_grad, winograd
+from . import adjoint, depthwise, direct, fft, pointwise, stencil, vectorized, weight_grad, winograd
 
 __all__ = ["TABLE", "Algorithm", "Compound", "Solution", "is_compound"]
 
@@ -64,7 +64,17 @@ class Compound(Protocol):
     def build(self, problem: Problem, target: Target | None, parts: Sequence[Solution]) -> Solution: ...  # noqa: D102
 
 
-TABLE: tuple[Algorithm | Compound, ...] = (direct, winograd, stencil, depthwise, adjoint, weight_grad, vectorized)
+TABLE: tuple[Algorithm | Compound, ...] = (
+    direct,
+    pointwise,
+    winograd,
+    stencil,
+    depthwise,
+    fft,
+    adjoint,
+    weight_grad,
+    vectorized,
+)
 """In the order in which equal costs are decided. The last row takes everything."""
 _COMPOUND = frozenset(row.NAME for row in TABLE if isinstance(row, Compound))
 

@@ -21,12 +21,15 @@ class Form:
         last: [depth][row][column][channel] instead of [channel][depth][row][column].
         phases: columns are sorted by their number modulo this, see `packing.pack_block`.
         room_rows, room_columns: output rows and columns per tile; a block has room for a tile past the end.
+        spread: planes do not follow each other at a multiple of 1 KiB, where all channels of a pixel would share a few
+            sets of the first-level cache.
     """
 
     last: bool = False
     phases: int = 1
     room_rows: int = 1
     room_columns: int = 1
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Block:
         per_band = min(-(-per_band // form.room_rows) * form.room_rows, rows.outputs)
         bands = -(-rows.outputs // per_band)
         packed_rows = rows.span(-(-per_band // form.room_rows) * form.room_rows)
+        if form.spread and packed_rows * pitch * problem.itemsize % 1024 == 0:
+            packed_rows += 1
         size = (1 if form.last else channels) * depth.taps * packed_rows * pitch * problem.itemsize
         return cls(
             problem,

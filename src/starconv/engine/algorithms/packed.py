@@ -210,6 +210,7 @@ class PackedSolution(CompiledSolution):
         source: from the element type of x to the IR of the module, whose task function is called "task".
         own: the kernel's own fields for a block, and the arrays that they point to.
         form: how it wants its blocks.
+        extra_bytes: scratch memory behind the block for the kernel's own use.
         sums: output pixels per row for which sums wait in scratch memory behind the block, or 0.
     """
 
@@ -224,10 +225,11 @@ class PackedSolution(CompiledSolution):
         *,
         form: "Form",
         sums: int = 0,
+        extra_bytes: int = 0,
     ) -> None:
         super().__init__(problem, target, fields, panels)
         self.form = form
-        self._source, self._own, self._sums = source, own, sums
+        self._source, self._own, self._sums, self._extra_bytes = source, own, sums, extra_bytes
 
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """Tables of where packed elements come from, and all sizes and steps."""
@@ -246,7 +248,7 @@ class PackedSolution(CompiledSolution):
         left, right = columns.inside()
         own, kept = self._own(shape)
         waiting = (self._sums * shape.rows + MOST_PIXELS if self._sums else 0) * self.panels.width * problem.itemsize
-        scratch_bytes = shape.bytes + -(-waiting // 64) * 64
+        scratch_bytes = shape.bytes + -(-(waiting + self._extra_bytes) // 64) * 64
         values: dict[str, int | float] = {
             "depth_table": address_of(tables[0]),
             "row_table": address_of(tables[1]),

@@ -1,0 +1,243 @@
+"""1x1 kernels: a product of matrices, kernels x channels with channels x pixels, channels first.
+
+Maths: O[s, p] = sum over r of K[s, r] X[r, p] + b[s] for pixels p, as a chain of fused multiply-adds over the channels,
+so it gives the bits that `direct` gives.
+
+How it runs: a task packs the pixels of a band, [channel][pixel] (with a stride only those that are read, so the rest
+knows of none). A tile is 6 kernels x 2 vectors of pixels: per channel 2 vector loads + 6 broadcast loads for 12
+multiply-adds, and its results lie as the output does, where `direct` has to turn them round: 60 cycles of 450 with 64
+channels. All kernels meet 2 vectors of pixels before the next 2: those (256 channels: 16 KiB) stay in the first-level
+cache while the weights, 24 bytes per 6 cycles, come from the second. More channels go in chunks, between which the
+sums wait in memory.
+
+Limits: float32 and float64, kernels of one tap, channels first.
+"""
+
+import math
+from functools import lru_cache
+
+from ...problem import Problem
+from ..descriptor import Fields
+from ..emit.ir import ITEMSIZES, Function, Registers, module_source
+from ..emit.target import Target
+from ..lattice import lattices
+from .blocks import Block, Form
+from .packed import BLOCK, Array, PackedSolution, place
+from .packing import pack_block
+from .panels import ELEMENTS, Panels
+from .rounding import sum_bound
+from .tiles import refuses_forward
+
+NAME = "pointwise"
+
+KERNELS = 6
+FEWEST_PIXELS = 2
+"""Vectors of pixels in a plane below which lanes are mostly wasted."""
+
+FIELDS = Fields(
+    (
+        *BLOCK,
+        "panels",
+        "bias",
+        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        "kernels",  # kernels per group
+        "plane",  # elements between channels in the block
+        "chunk",  # channels whose pixels stay in the first-level cache
+        "sums",  # where in the scratch memory sums wait between chunks, in bytes from the block
+    )
+)
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only kernels of one tap, channels first, with enough pixels to fill vectors."""
+    refusal = refuses_forward(problem, target)
+    if refusal is not None or target is None:
+        return refusal
+    if any(axis.kernel != 1 for axis in problem.axes):
+        return "it takes kernels of one tap"
+    if problem.channels_last:
+        return "it runs along pixels that lie side by side, not channels_last"
+    pixels = math.prod(axis.output for axis in problem.axes)
+    if pixels < FEWEST_PIXELS * target.lanes(problem.itemsize):
+        return f"{pixels} pixels do not fill {FEWEST_PIXELS} vectors"
+    return None
+
+
+def _vectors(target: Target) -> int:
+    """Vectors of pixels in a tile: 6 x 2 sums on 16 registers, 6 x 4 on 32."""
+    return 4 if target.registers >= 32 and target.vector_bytes == 64 else 2
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: 6 cycles per channel and tile, 30 to store a tile, and packing."""
+    assert target is not None
+    lanes, vectors = target.lanes(problem.itemsize), _vectors(target)
+    kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
+    pixels = math.prod(axis.output for axis in problem.axes)
+    tiles = problem.batch * problem.groups * -(-kernels // KERNELS) * -(-pixels // (vectors * lanes))
+    cycles = tiles * (channels * KERNELS * vectors / 2 + 15 * vectors)
+    packed = problem.batch * problem.in_channels * pixels
+    cycles += packed * (0.35 if problem.axes[-1].stride == 1 else 1.5) + math.prod(problem.weight_shape) * 0.3
+    return 3e-6 + cycles / 3e9 / min(target.cores, 2)
+
+
+def _form(problem: Problem) -> Form:
+    return Form(spread=True)
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: one packed block per thread, waiting sums, and the panels of weights."""
+    assert target is not None
+    panels = Panels(problem, target, KERNELS)
+    block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
+    return panels.bytes + target.cores * (block.bytes + _extra_bytes(problem, target, panels))
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||w|: a chain of as many fused multiply-adds as there are channels, then the bias."""
+    return sum_bound(problem)
+
+
+def _chunk(problem: Problem, target: Target) -> int:
+    """Channels whose pixels of one tile fill about two thirds of the first-level cache, in equal chunks."""
+    channels = problem.in_channels // problem.groups
+    fit = max(target.l1_bytes * 2 // 3 // (_vectors(target) * target.vector_bytes), 1)
+    return -(-channels // -(-channels // fit))
+
+
+def _sums_bytes(problem: Problem, target: Target, panels: Panels) -> int:
+    """Bytes in which the sums of all kernels for one tile of pixels wait; none where one chunk holds all channels."""
+    if _chunk(problem, target) == problem.in_channels // problem.groups:
+        return 0
+    return panels.blocks * KERNELS * _vectors(target) * target.vector_bytes
+
+
+def _extra_bytes(problem: Problem, target: Target, panels: Panels) -> int:
+    """Bytes behind the block: the waiting sums, and a tile that fewer pixels than it has reach past the end with."""
+    return _sums_bytes(problem, target, panels) + _vectors(target) * target.vector_bytes
+
+
+def build(problem: Problem, target: Target | None) -> PackedSolution:
+    """The solution of `problem`."""
+    assert target is not None
+    panels = Panels(problem, target, KERNELS)
+    element, chunk = ELEMENTS[problem.dtype], _chunk(problem, target)
+    sums = _sums_bytes(problem, target, panels)
+
+    def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
+        values: dict[str, int | float] = {
+            "floor": 0.0 if problem.activation == "relu" else -math.inf,
+            "kernels": panels.kernels,
+            "plane": lattices(problem)[0].taps * block.packed_rows * block.pitch,
+            "chunk": chunk,
+            "sums": block.bytes,
+        }
+        return values, ()
+
+    def source(of_x: str) -> str:
+        return _module(target, element, of_x, sums > 0)
+
+    return PackedSolution(
+        problem,
+        target,
+        FIELDS,
+        panels,
+        source,
+        own,
+        form=_form(problem),
+        extra_bytes=_extra_bytes(problem, target, panels),
+    )
+
+
+@lru_cache(maxsize=64)
+def _module(target: Target, element: str, source: str, chunked: bool) -> str:
+    """The module's IR. It depends on no size: all of them are fields."""
+    pack = pack_block("pack_block", target, FIELDS, source, element)
+    tile = _tile("tile", target, element, chunked)
+    return module_source([pack, tile, _task(target, element, pack, tile)])
+
+
+def _task(target: Target, element: str, pack: Function, tile: Function) -> Function:
+    """Task: pack a band's pixels; then, two vectors of them at a time, all kernels of its share.
+
+    The last pixels of a band are a tile that is moved back to end with it.
+    """
+    f = Function("task", target, ["fields", "task", "worker"])
+    fields, where = f.integer("fields"), place(f, FIELDS, element)
+    wide = _vectors(target) * target.lanes(ITEMSIZES[element])
+    blocks, kernels, channels, chunk = FIELDS.integers(f, "blocks", "kernels", "channels", "chunk")
+    columns, out_channel, x_group = FIELDS.integers(f, "out_columns", "out_channel", "x_group")
+    panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
+    pixels = where.rows * columns
+    for group in f.loop(where.first_group, where.last_group):
+        source = where.source.at(group * x_group)
+        f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
+        for tile_pixel in f.loop(0, pixels, wide):
+            pixel = tile_pixel.minimum((pixels - wide).maximum(0))
+            count = (pixels - pixel).minimum(wide)
+            for channel in f.loop(0, channels, chunk):
+                stop = (channel + chunk).minimum(channels)
+                for number in f.loop(where.first_block, where.last_block):
+                    first, entry = number * KERNELS, group * blocks + number
+                    weights, bias = panels.at(entry * channels * KERNELS), biases.at(entry * KERNELS)
+                    out = where.out.at_bytes((group * kernels + first) * out_channel)
+                    valid = (kernels - first).minimum(KERNELS)
+                    f.run(tile, fields, where.block, weights, bias, out, pixel, count, valid, channel, stop, number)
+    return f
+
+
+def _tile(name: str, target: Target, element: str, chunked: bool) -> Function:
+    """6 kernels x some vectors of pixels, through a chunk of channels; after the last one, bias, floor and store."""
+    arguments = ["fields", "block", "panel", "bias", "out", "pixel", "count", "valid", "channel", "stop", "number"]
+    f = Function(name, target, arguments, internal=True)
+    lanes, vectors, itemsize = target.lanes(ITEMSIZES[element]), _vectors(target), ITEMSIZES[element]
+    block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
+    pixel, count, valid = f.integer("pixel"), f.integer("count"), f.integer("valid")
+    start, stop = f.integer("channel"), f.integer("stop")
+    channels, plane, out_channel, out_column = FIELDS.integers(f, "channels", "plane", "out_channel", "out_column")
+    keys = [(k, v) for k in range(KERNELS) for v in range(vectors)]
+    sums = Registers({key: f.zero(element, lanes) for key in keys})
+    waiting = block.at_bytes(FIELDS.integer(f, "sums")).at(f.integer("number") * (len(keys) * lanes))
+    if chunked:
+        with f.when(start.equals(0)):
+            for number, key in enumerate(keys):
+                waiting.at(number * lanes).store(sums[key])
+        for number, key in enumerate(keys):
+            sums[key] = waiting.at(number * lanes).load(lanes)
+
+    here = block.at(pixel)
+    together = 4
+    whole = start + (stop - start) // together * together
+    for first, last, run in ((start, whole, together), (whole, stop, 1)):
+        for channel in f.loop(first, last, run, carry=[sums]):
+            for i in range(run):
+                x = [here.at((channel + i) * plane + v * lanes).load(lanes) for v in range(vectors)]
+                weights = panel.at((channel + i) * KERNELS)
+                for k in range(KERNELS):
+                    w = weights.at(k).broadcast(lanes)
+                    for v in range(vectors):
+                        sums[k, v] = x[v].times_plus(w, sums[k, v])
+
+    buffer = f.buffer(element, len(keys) * lanes)
+    corner = out.at_bytes(pixel * out_column)
+    whole_tile = count.equals(vectors * lanes) & valid.equals(KERNELS) & out_column.equals(itemsize)
+    with f.either(stop.equals(channels)) as (done, more):
+        with done:
+            floor = FIELDS.real(f, "floor", element).broadcast(lanes)
+            results = {(k, v): (sums[k, v] + bias.at(k).broadcast(lanes)).raised_to(floor) for k, v in keys}
+            with f.either(whole_tile) as (straight, piecewise):
+                with straight:
+                    for (k, v), value in results.items():
+                        corner.at_bytes(out_channel * k).at(v * lanes).store(value)
+                with piecewise:
+                    for number, key in enumerate(keys):
+                        buffer.at(number * lanes).store(results[key])
+                    for kernel in f.loop(valid):
+                        for p in f.loop(count):
+                            value = buffer.at(kernel * (vectors * lanes) + p).load()
+                            corner.at_bytes(kernel * out_channel + p * out_column).store(value)
+        with more:
+            if chunked:
+                for number, key in enumerate(keys):
+                    waiting.at(number * lanes).store(sums[key])
+    return f
