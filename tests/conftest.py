@@ -9,7 +9,7 @@ SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 # Derandomized: a commit passes or fails for everybody alike. `--hypothesis-profile=explore` looks for new failures.
 settings.register_profile(
-    "quick", deadline=None, derandomize=True, max_examples=50, print_blob=True, suppress_health_check=SLOW_IS_FINE
+    "quick", deadline=None, derandomize=True, max_examples=30, print_blob=True, suppress_health_check=SLOW_IS_FINE
 )
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=300)
 settings.register_profile("explore", settings.get_profile("quick"), derandomize=False, max_examples=2000)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from starconv import Plan, Problem, plan, reference
@@ -29,6 +30,11 @@ MAX_WINDOWS = 600
 """Output positions times groups: the reference takes a Python step for each."""
 
 seeds = st.integers(0, 2**32 - 1)
+
+
+def examples(factor: float) -> settings:
+    """Settings with `factor` times the profile's number of examples, so that every profile scales every test."""
+    return settings(max_examples=round(factor * settings.default.max_examples))
 
 
 @st.composite

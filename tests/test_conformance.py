@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import (
     VIEWS,
@@ -16,6 +16,7 @@ from strategies import (
     error_bound,
     error_scale,
     every_algorithm,
+    examples,
     expected,
     only_reorders,
     operands,
@@ -92,7 +93,7 @@ def test_layers(text: str) -> None:
             check(chosen, given, chosen(given.first, given.second, given.bias), exact=integers)
 
 
-@settings(max_examples=150)
+@examples(5)
 @given(problems(), seeds, st.sampled_from([0.0, 0.0, 3.0, -2.0]))
 @example(Problem.parse("conv2d x=1x1x0x5 w=2x1x2x2 padding=1 bias"), 0, 2.0)
 @example(Problem.parse("conv1d x=0x3x5 w=2x3x2"), 0, 0.0)
@@ -107,7 +108,7 @@ def test_whole_numbers_are_exact(problem: Problem, seed: int, fill: float) -> No
         assert first.tobytes() == again.tobytes(), "another result for the same call"
 
 
-@settings(max_examples=100)
+@examples(3)
 @given(problems(dtypes=("float32", "float64")), seeds, st.sampled_from([0.0, 0.1]))
 def test_fractions_within_the_bound(problem: Problem, seed: int, fill: float) -> None:
     given = operands(problem, seed, integers=False, fill=fill)
@@ -119,7 +120,7 @@ def test_fractions_within_the_bound(problem: Problem, seed: int, fill: float) ->
         assert chosen(given.first, given.second, given.bias, fill=given.fill).tobytes() == result.tobytes()
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(problems(), seeds)
 def test_operands_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
@@ -140,7 +141,7 @@ def contents(arrays: Sequence[Array | None]) -> list[bytes | None]:
     return [None if array is None else array.tobytes() for array in arrays]
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(
     problems(),
     seeds,
@@ -160,7 +161,7 @@ def test_operands_of_any_dtype(problem: Problem, seed: int, dtype: str) -> None:
             check(chosen, narrow, chosen(first, narrow.second, narrow.bias), exact=True)
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(problems(), seeds)
 def test_out_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
@@ -178,7 +179,7 @@ def test_out_of_any_strides(problem: Problem, seed: int) -> None:
                 np.testing.assert_array_equal(room[~inside], before[~inside], err_msg=f"written beside out: {chosen}")
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(problems(dtypes=("float32", "float64")), seeds)
 def test_same_bits_whatever_the_view(problem: Problem, seed: int) -> None:
     given = operands(problem, seed, integers=False)
@@ -191,7 +192,7 @@ def test_same_bits_whatever_the_view(problem: Problem, seed: int) -> None:
             assert result.tobytes() == plain.tobytes(), f"{name}\n{chosen.explain()}"
 
 
-@settings(max_examples=80)
+@examples(2.5)
 @given(problems(dtypes=("float32", "float64")), seeds, st.sampled_from([np.nan, np.inf, -np.inf]), st.data())
 def test_nan_and_infinity_stay_near(problem: Problem, seed: int, value: float, data: st.DataObject) -> None:
     given = operands(problem, seed)

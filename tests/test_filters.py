@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.signal
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import VIEWS, Array, seeds
+from strategies import VIEWS, Array, examples, seeds
 
 import starconv as sc
 from starconv.filters import MODES
@@ -87,14 +87,14 @@ def same(result: Array, answer: Array) -> None:
     np.testing.assert_array_equal(result, answer)
 
 
-@settings(max_examples=200)
+@examples(5)
 @given(calls(), both)
 def test_scipys_results(call: Call, functions: tuple[Any, Any]) -> None:
     ours, theirs = functions
     same(call.run(ours), as_scipy_means_it(call).run(theirs))
 
 
-@settings(max_examples=100)
+@examples(3)
 @given(calls(), both, st.sampled_from(REAL))
 def test_output_as_a_dtype(call: Call, functions: tuple[Any, Any], output: str) -> None:
     ours, theirs = functions
@@ -125,7 +125,7 @@ def test_output_over_the_input(call: Call, functions: tuple[Any, Any]) -> None:
     same(back[::-1], answer)
 
 
-@settings(max_examples=100)
+@examples(3)
 @given(
     calls(dtypes=[*COMPLEX, "float32", "float64", "uint8"], weights=[*COMPLEX, "float64"], max_ndim=3), both, st.data()
 )

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, settings
-from strategies import Array, operands, problems, seeds
+from hypothesis import given
+from strategies import Array, examples, operands, problems, seeds
 
 from starconv import Problem, reference
 
@@ -49,7 +49,7 @@ def finished(problem: Problem, result: Array, bias: Array | None) -> Array:
     return result
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(problems(operations=["conv"], dtypes=["float64"]).filter(small), seeds)
 def test_convolution_is_the_formula(problem: Problem, seed: int) -> None:
     given = operands(problem, seed, fill=2.0)
@@ -61,7 +61,7 @@ def test_convolution_is_the_formula(problem: Problem, seed: int) -> None:
     np.testing.assert_array_equal(result, finished(problem, total, given.bias))
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(problems(operations=["input_grad"], dtypes=["float64"]).filter(small), seeds)
 def test_input_gradient_is_the_formula(problem: Problem, seed: int) -> None:
     """Padding is a copy of input elements: number these, pad the numbers, and every product says whom it feeds."""
@@ -76,7 +76,7 @@ def test_input_gradient_is_the_formula(problem: Problem, seed: int) -> None:
     np.testing.assert_array_equal(result, finished(problem, total.reshape(problem.input_shape), given.bias))
 
 
-@settings(max_examples=40)
+@examples(1.5)
 @given(problems(operations=["weight_grad"], dtypes=["float64"]).filter(small), seeds)
 def test_weight_gradient_is_the_formula(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
@@ -99,7 +99,7 @@ def test_both_gradients_are_adjoint(problem: Problem, seed: int) -> None:
     assert np.vdot(w, reference.weight_gradient(problem, x, g)) == inner
 
 
-@settings(max_examples=20)
+@examples(0.7)
 @given(problems(operations=["conv"], dtypes=["float64"]), seeds)
 def test_gradients_are_finite_differences(problem: Problem, seed: int) -> None:
     """Along a random direction; the map is linear in X and in K, so that only rounding separates the two."""
