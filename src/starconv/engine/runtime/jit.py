@@ -110,12 +110,6 @@ class Module:
             raise CompileError(f"compiled module has no function {name!r}, only {sorted(self._addresses)}")
         return found
 
-    def __del__(self, finalizing: Any = sys.is_finalizing) -> None:
-        # While the process exits, other threads may still be inside compiled code: leave it mapped.
-        if not finalizing():
-            with _lock:
-                self._tracker.close()
-
 
 def compile_module(ir_text: str, *, features: str, triple: str | None = None) -> Module:
     """Compile (or find) `ir_text` for this process. Errors in the text are a :class:`CompileError`."""
@@ -233,7 +227,17 @@ def _link(code: bytes, names: list[str]) -> Module:
         tracker = builder.link(_linker(), f"starconv {next(_library_numbers)}")
     except RuntimeError as error:
         raise CompileError(f"cannot link compiled code: {error}") from None
-    return Module(tracker, {name: int(tracker[name]) for name in names})
+    module = Module(tracker, {name: int(tracker[name]) for name in names})
+    # Not __del__: while that runs, weak references still lead to the module, and a thread that looks it up in `_modules`
+    # would be handed code that is about to go. While the process exits nothing is unmapped, because other threads may
+    # still be inside.
+    weakref.finalize(module, _unmap, tracker).atexit = False
+    return module
+
+
+def _unmap(tracker: Any) -> None:
+    with _lock:
+        tracker.close()
 
 
 def _architecture(triple: str) -> str:
