@@ -228,9 +228,9 @@ def _link(code: bytes, names: list[str]) -> Module:
     except RuntimeError as error:
         raise CompileError(f"cannot link compiled code: {error}") from None
     module = Module(tracker, {name: int(tracker[name]) for name in names})
-    # Not __del__: while that runs, weak references still lead to the module, and a thread that looks it up in `_modules`
-    # would be handed code that is about to go. While the process exits nothing is unmapped, because other threads may
-    # still be inside.
+    # Not __del__: while that runs, weak references still lead to the module, and a thread that looks it up in
+    # `_modules` would be handed code that is about to go. While the process exits nothing is unmapped, because other
+    # threads may still be inside.
     weakref.finalize(module, _unmap, tracker).atexit = False
     return module
 
