@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import adjoint, depthwise, direct, fft, pointwise, stencil, vectorized, weight_grad, winograd
+from . import adjoint, depthwise, direct, fft, pointwise, stencil, stretches, vectorized, weight_grad, winograd
 
 __all__ = ["TABLE", "Algorithm", "Compound", "Solution", "is_compound"]
 
@@ -71,6 +71,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     stencil,
     depthwise,
     fft,
+    stretches,
     adjoint,
     weight_grad,
     vectorized,

@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...problem import Problem
 from ..emit.target import Target
 from ..lattice import lattices
 
-__all__ = ["SERIAL_PRODUCTS", "Block", "Form"]
+__all__ = ["SERIAL_PRODUCTS", "Block", "Cut", "Form", "cut_of"]
 
 SERIAL_PRODUCTS = 1 << 18
 """Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
@@ -98,3 +99,36 @@ class Block:
             splits,
             shares,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How the outputs of a long row fall apart: `head`, then `count` stretches of `length`, and what is left."""
+
+    head: int
+    length: int
+    count: int
+
+
+@lru_cache(maxsize=4096)
+def cut_of(problem: Problem, target: Target) -> Cut | None:
+    """The cut of a convolution whose result has one row, if that row fills the second-level cache; else None.
+
+    A stretch fills about a third of it. Head and tail read all padding, and everything that borders repeat.
+    """
+    if problem.operation != "conv" or problem.border == "wrap" or problem.dtype not in ("float32", "float64"):
+        return None
+    if any(axis.output != 1 for axis in problem.axes[:-1]) or not problem.batch:
+        return None
+    axis, columns = problem.axes[-1], lattices(problem)[2]
+    others = problem.in_channels // problem.groups * math.prod(axis.kernel for axis in problem.axes[:-1])
+    room = target.l2_bytes // (others * problem.itemsize)
+    if columns.size <= room:
+        return None
+    length = max(room * 3 // 8 // columns.stride, 4 * -(-axis.extent // axis.stride))
+    length = -(-length // 96) * 96  # whole tiles of 6 pixels and of 3 vectors
+    head = 2 * -(-axis.before // axis.stride) + 1 if axis.before else 0
+    rest = 2 * -(-max(axis.after, 0) // axis.stride) + 1
+    inner = (axis.input + axis.before - axis.extent) // axis.stride + 1  # outputs that read no padding behind the row
+    count = (inner - rest - head) // length
+    return Cut(head, length, count) if count >= 2 else None

@@ -8,7 +8,7 @@ from ...problem import Problem
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 from ..lattice import lattices
-from .blocks import Block
+from .blocks import Block, cut_of
 from .packed import Array
 from .panels import ELEMENTS
 
@@ -28,6 +28,8 @@ def refuses_forward(problem: Problem, target: Target | None) -> str | None:
         return f"it sums in float32 or float64, not {problem.dtype}"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
+    if cut_of(problem, target) is not None:
+        return "its row fills the second-level cache, so it is cut into stretches first"
     return None
 
 
