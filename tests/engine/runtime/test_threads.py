@@ -282,8 +282,8 @@ def test_interrupts_leave_no_helper_inside():
         interrupts = 0
         while interrupts < 100:
             counts = np.zeros(3000, np.int64)
-            signal.setitimer(signal.ITIMER_REAL, 0.0002)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002)
                 while True:
                     counts[:] = 0
                     threads.run(count, counts.ctypes.data, 3000, 3)
