@@ -70,7 +70,6 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     winograd,
     stencil,
     depthwise,
-   
     stretches,
     adjoint,
     weight_grad,
