@@ -121,7 +121,10 @@ class _Copy:
                     else:
                         self._one_by_one(middle, to, f.number(0), right - left)
                 with strided:
-                    self._one_by_one(middle, to, f.number(0), right - left)
+                    if self.phases == 1:
+                        self._run_of_every_second(middle, to.at(left), right - left)
+                    else:
+                        self._one_by_one(middle, to, f.number(0), right - left)
         for c in f.loop(right, self.count) if not self.constant else ():
             self._pick(origin, c, self._slot(to, c))
 
@@ -188,6 +191,25 @@ class _Copy:
             first.at(i // 2).store(low.shuffled(high, range(0, 2 * lanes, 2)))
             second.at(i // 2).store(low.shuffled(high, range(1, 2 * lanes, 2)))
         self._one_by_one(origin, to, whole, count)
+
+    def _run_of_every_second(self, origin: Pointer, to: Pointer, count: Int) -> None:
+        """`count` elements at some distance; at a distance of two, as a 1x1 kernel of stride 2 reads them, in vectors.
+
+        A vector's worth takes two vectors of the input, of which the last element is one too many: not at the end.
+        """
+        f, lanes = self.f, self.lanes
+        with f.either(self.x_column.equals(2 * self.itemsize)) as (second, other):
+            with second:
+                whole = (count - 1) // lanes * lanes
+                for i in f.loop(0, whole, lanes):
+                    start = origin.at_bytes(i * (2 * self.itemsize))
+                    low, high = (self._value(start.at_bytes(part * self.itemsize), lanes) for part in (0, lanes))
+                    to.at(i).store(low.shuffled(high, range(0, 2 * lanes, 2)))
+                for i in f.loop(whole, count):
+                    to.at(i).store(self._value(origin.at_bytes(i * self.x_column)))
+            with other:
+                for i in f.loop(count):
+                    to.at(i).store(self._value(origin.at_bytes(i * self.x_column)))
 
     def _one_by_one(self, middle: Pointer, to: Pointer, first: Int, stop: Int) -> None:
         for c in self.f.loop(first, stop):
