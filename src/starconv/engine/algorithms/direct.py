@@ -28,7 +28,7 @@ from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, Form
-from .packed import BLOCK, Array, PackedSolution, place
+from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
@@ -83,10 +83,12 @@ def cost(problem: Problem, target: Target | None) -> float:
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: one packed block per thread, and the panels of weights."""
+    """Bytes: one packed block per thread, the sums that wait beside it, and the panels of weights."""
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
-    return panels.bytes + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem)).bytes
+    block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
+    waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, _chunk(problem, target, panels)))
+    return panels.bytes + target.cores * (block.bytes + -(-waiting // 64) * 64)
 
 
 def error_bound(problem: Problem) -> float:
@@ -120,8 +122,13 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         return _own_fields(problem, panels, block, chunk)
 
-    pixels = 0 if chunk == channels else lattices(problem)[2].outputs
+    pixels = _waiting_pixels(problem, chunk)
     return PackedSolution(problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels)
+
+
+def _waiting_pixels(problem: Problem, chunk: int) -> int:
+    """Output pixels per row whose sums wait between chunks; none where one chunk holds all channels."""
+    return 0 if chunk == problem.in_channels // problem.groups else lattices(problem)[2].outputs
 
 
 def _chunk(problem: Problem, target: Target, panels: Panels) -> int:

@@ -247,7 +247,7 @@ class PackedSolution(CompiledSolution):
         )
         left, right = columns.inside()
         own, kept = self._own(shape)
-        waiting = (self._sums * shape.rows + MOST_PIXELS if self._sums else 0) * self.panels.width * problem.itemsize
+        waiting = waiting_bytes(problem, shape, self.panels.width, self._sums)
         scratch_bytes = shape.bytes + -(-(waiting + self._extra_bytes) // 64) * 64
         values: dict[str, int | float] = {
             "depth_table": address_of(tables[0]),
@@ -294,6 +294,11 @@ class PackedSolution(CompiledSolution):
         return Binding(
             function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
         )
+
+
+def waiting_bytes(problem: Problem, block: Block, width: int, sums: int) -> int:
+    """Bytes in which the sums of `sums` pixels of every row of a band wait, for the `width` kernels of a panel."""
+    return (sums * block.rows + MOST_PIXELS if sums else 0) * width * problem.itemsize
 
 
 def _offsets(sources: NDArray[np.intp], step: int) -> tuple[NDArray[np.int64], int]:

@@ -1,0 +1,116 @@
+"""How much memory a call takes beside its arrays: measured from outside, and counted against what the plan says."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from strategies import every_algorithm, operands, targets
+
+from starconv import Problem, get_num_threads
+from starconv.engine.algorithms import TABLE
+from starconv.engine.emit.target import host_target
+from starconv.engine.runtime import memory
+
+pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
+
+BIG = [
+    "conv2d x=8x64x112x112 w=64x64x3x3 padding=1",
+    "conv2d x=4x64x112x112 w=64x64x3x3 padding=1 channels_last",
+    "conv2d x=1x3x2000x2000 w=8x3x3x3 bias relu",
+    "conv2d x=16x256x28x28 w=512x256x1x1",
+    "conv2d x=1x1x4000x4000 w=1x1x5x5 padding=2 border=reflect",
+    "conv1d x=1x1x10000000 w=1x1x31 padding=15",
+    "conv1d x=2x8x400000 w=16x8x5 stride=2",
+    "conv3d x=1x16x32x64x64 w=16x16x3x3x3 padding=1",
+    "input_grad2d x=8x32x112x112 w=64x32x4x4 stride=2 padding=1",
+    "weight_grad2d x=8x32x112x112 w=64x32x3x3 padding=1",
+]
+
+PROGRAM = """
+import json, re, sys
+import numpy as np
+from starconv import Problem, plan
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+
+for text in json.loads(sys.argv[1]):
+    problem = Problem.parse(text)
+    first, second = (np.ones(shape, np.float32) for shape in problem.operand_shapes)
+    bias = np.ones(problem.result_shape[1], np.float32) if problem.bias else None
+    chosen = plan(problem)
+    # Compiling takes memory of its own, once.
+    chosen(first, second, bias)
+    used = []
+    for call in (lambda: chosen(first, second, bias), lambda: prepared(first, out=out)):
+        prepared, out = chosen.prepare(second, bias), np.ones(problem.result_shape, np.float32)
+        before = status("VmRSS")
+        open("/proc/self/clear_refs", "w").write("5")   # the high-water mark starts again
+        call()
+        used.append(status("VmHWM") - before)
+    print(json.dumps([text, chosen.algorithm, out.nbytes, *used]))
+    del first, second, out, prepared
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's high-water mark")
+def test_calls_stay_within_the_promised_memory() -> None:
+    """Beside x, w and the result: 32 MiB, or a quarter of them if that is more."""
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(BIG)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == len(BIG)
+    for text, algorithm, result_bytes, functional, prepared in rows:
+        bound = max(32 << 20, Problem.parse(text).bytes_moved // 4)
+        assert functional - result_bytes <= bound, f"{text} by {algorithm}: {functional - result_bytes:,} bytes"
+        assert prepared <= bound, f"{text} by {algorithm}, prepared: {prepared:,} bytes"
+
+
+COUNTED = [
+    "conv2d x=2x64x28x28 w=96x64x3x3 padding=1",
+    "conv2d x=1x512x14x14 w=256x512x3x3 padding=1 channels_last",
+    "conv2d x=1x3x64x64 w=16x3x7x7 stride=2 padding=3 relu",
+    "conv2d x=1x64x32x32 w=128x64x1x1",
+    "conv2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40 channels_last",
+    "conv2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40",
+    "conv2d x=1x1x300x300 w=1x1x15x15",
+    "conv1d x=1x2x400000 w=3x2x9",
+    "conv3d x=1x8x12x12x12 w=8x8x3x3x3 dtype=float64",
+    "input_grad2d x=2x16x32x32 w=24x16x4x4 stride=2 padding=1",
+    "weight_grad2d x=2x16x32x32 w=24x16x3x3 padding=1",
+]
+
+
+@pytest.mark.parametrize("text", COUNTED)
+def test_the_workspace_of_a_plan_is_an_upper_bound(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that is borrowed for a call: packed weights, packed input, waiting sums."""
+    problem = Problem.parse(text)
+    given = operands(problem, 1)
+    borrowed: list[int] = []
+
+    def counted(original: Callable[..., memory.Scratch]) -> Callable[..., memory.Scratch]:
+        def scratch(size: int) -> memory.Scratch:
+            borrowed.append(size)
+            return original(size)
+
+        return scratch
+
+    monkeypatch.setattr(memory, "scratch", counted(memory.scratch))
+    target = targets()[0]
+    assert target is not None
+    assert get_num_threads() <= max(target.cores, 1)
+    for chosen in every_algorithm(problem, on=[target]):
+        borrowed.clear()
+        chosen(given.first, given.second, given.bias)
+        stated = next(row.workspace for row in chosen.candidates if row.name == chosen.algorithm)
+        assert sum(borrowed) <= stated, chosen.explain()
+
+
+def test_every_row_of_the_table_was_counted() -> None:
+    problems = [Problem.parse(text) for text in COUNTED]
+    for row in TABLE:
+        assert any(row.refuses(problem, host_target()) is None for problem in problems), row.NAME
