@@ -125,6 +125,8 @@ class PreparedPlan:
             )
         else:
             checked("out", out, shapes.result)
+            if out.dtype != shapes.dtype or not out.flags.writeable:
+                raise ArgumentValueError("out", out, f"a writable array of dtype {shapes.dtype}")
         self._run(first, self._prepared, out)
         return out
 
@@ -198,11 +200,13 @@ def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 def checked(argument: str, array: object, shape: tuple[int, ...]) -> None:
-    """Raise unless `array` is an array of `shape`."""
+    """Raise unless `array` is an array of `shape` of real numbers."""
     if not isinstance(array, np.ndarray):
         raise ArgumentTypeError(argument, array, f"a NumPy array of shape {shape}")
     if array.shape != shape:
         raise ArgumentValueError(argument, array, f"shape {shape}")
+    if array.dtype.kind not in "fiub":
+        raise ArgumentTypeError(argument, array, "an array of real numbers")
 
 
 def _error_text(bound: float) -> str:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from ...geometry import Axis, border_sources
 from ...problem import Problem
 
 __all__ = ["sum_bound", "terms"]
@@ -14,8 +15,17 @@ def terms(problem: Problem) -> int:
     if problem.operation == "conv":
         return math.prod(problem.weight_shape[1:])
     if problem.operation == "input_grad":
-        return math.prod(problem.weight_shape) // problem.groups // problem.weight_shape[1]
+        products = math.prod(problem.weight_shape) // problem.groups // problem.weight_shape[1]
+        return products * math.prod(_most_shown(axis, problem.border) for axis in problem.axes)
     return problem.batch * math.prod(axis.output for axis in problem.axes)
+
+
+def _most_shown(axis: Axis, border: str) -> int:
+    """Padded positions that show the same input element, at most; each adds its products to the element's gradient."""
+    if border == "constant" or axis.input == 0:
+        return 1
+    sources = border_sources(axis.input, axis.before, max(axis.after, 0), border)
+    return int(np.bincount(sources).max(initial=1))
 
 
 def sum_bound(problem: Problem) -> float:

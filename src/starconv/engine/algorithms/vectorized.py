@@ -115,10 +115,10 @@ class Vectorized:
             part = slice(start, start + step)
             padded = _grouped(pad(problem, x[part].astype(problem.dtype, copy=False), 0.0), problem.groups)
             gradient = _grouped(g[part].astype(problem.dtype, copy=False), problem.groups)
-            flat = gradient.reshape(*gradient.shape[:3], -1)
+            flat = np.ascontiguousarray(gradient.reshape(*gradient.shape[:3], -1))
             for tap, window in _taps(problem):
                 patch = padded[(..., *window)]
-                patch = patch.reshape(*patch.shape[:3], -1)
+                patch = np.ascontiguousarray(patch.reshape(*patch.shape[:3], -1))
                 total[(..., *tap)] += np.matmul(flat, patch.swapaxes(2, 3)).sum(axis=0)
         out[...] = result
 
@@ -173,8 +173,9 @@ def _contract(w: Array, x: Array) -> Array:
     """Sum over channels of one tap: w (groups, K, C) with x (N, groups, C, ...) gives (N, groups, K, ...)."""
     if w.shape[2] == 1:
         return w.reshape(*w.shape[:2], *[1] * (x.ndim - 3)) * x
-    flat = x.reshape(*x.shape[:3], -1)
-    products: Array = np.matmul(w, flat)
+    # Contiguous, because NumPy multiplies arrays of other strides in its own loops, which round differently from BLAS.
+    flat = np.ascontiguousarray(x.reshape(*x.shape[:3], -1))
+    products: Array = np.matmul(np.ascontiguousarray(w), flat)
     return products.reshape(*x.shape[:2], w.shape[1], *x.shape[3:])
 
 
