@@ -1,0 +1,340 @@
+"""What `winograd` compiles for tiles: packing, the transforms of input, output and weights, and all names of fields.
+
+Everything here works on vectors of channels (or kernels), so that transforms need no shuffling: where x is
+channels-first, a block of it is transposed in registers while it is packed, and results are transposed when they are
+stored. Sizes are fields, so one function serves all shapes.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from ..descriptor import Fields
+from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
+from ..emit.target import Target
+from .winograd_transforms import TAPS, Transform
+
+__all__ = [
+    "CHANNELS",
+    "ELEMENT",
+    "FIELDS",
+    "WEIGHT_FIELDS",
+    "pack",
+    "transform_input",
+    "transform_output",
+    "transform_weights",
+]
+
+ELEMENT = "float"
+CHANNELS = 16
+"""Channels that are packed and transformed at a time: a cache line of float32, so that no line is written twice."""
+FIELDS = Fields(
+    (
+        "x",
+        "x_base",  # bytes from x to the lowest address that the tables count from
+        "x_batch",  # bytes between pictures, groups of channels, channels and columns of x
+        "x_group",
+        "x_channel",
+        "x_column",
+        "row_table",  # per row of the padded input: byte offset of its source in x, or -1; reaches past the last tile
+        "column_table",
+        "left",  # columns before the first, and before the last of those that lie inside the input
+        "right",
+        "fill",
+        "out",
+        "out_batch",
+        "out_channel",
+        "out_row",
+        "out_column",
+        "out_rows",
+        "out_columns",
+        "panels",
+        "weight_position",  # elements from one position to the next
+        "bias",
+        "scratch",
+        "scratch_bytes",  # per worker
+        "values",  # where transformed input and products are in the scratch memory, in bytes
+        "products",
+        "value_tile",  # elements from one tile to the next, and from one position to the next
+        "value_position",
+        "product_tile",
+        "product_position",
+        "channels",  # per group
+        "kernels",
+        "blocks",  # panels per group
+        "pictures",
+        "tile_rows",
+        "tile_columns",
+        "pictures_per_task",
+        "rows_per_task",
+        "columns_per_task",
+        "picture_blocks",
+        "row_blocks",
+        "column_blocks",
+        "splits",  # tasks that divide the panels of a group among them
+        "panels_per_split",
+    )
+)
+
+WEIGHT_FIELDS = Fields(("panels", "transformed", "channels", "blocks", "position"))
+"""`position`: elements from one position to the next in the transformed weights."""
+
+
+# -- input ---------------------------------------------------------------------------------------------------
+
+
+def pack(name: str, target: Target, source: str) -> Function:
+    """Copy `rows` x `columns` of the padded input to the block, [row][column][16 channels].
+
+    Of fewer than 16 `valid` channels the last one is repeated; products never read the copies.
+    """
+    f = Function(name, target, ["fields", "x", "block", "row", "rows", "column", "columns", "valid"], internal=True)
+    lanes = target.lanes(4)
+    x, block = f.pointer("x", "i8"), f.pointer("block", ELEMENT)
+    row, rows, column, columns, valid = (f.integer(a) for a in ("row", "rows", "column", "columns", "valid"))
+    row_table, column_table = FIELDS.pointer(f, "row_table", "i64"), FIELDS.pointer(f, "column_table", "i64")
+    x_channel, x_column = FIELDS.integers(f, "x_channel", "x_column")
+    fill = FIELDS.real(f, "fill", ELEMENT).broadcast(lanes)
+    signed = not source.startswith("u")
+    element = source if signed else "i" + source[1:]
+    itemsize = ITEMSIZES[element]
+    last = valid - 1
+    start = FIELDS.integer(f, "left").maximum(column).minimum(column + columns)
+    stop = FIELDS.integer(f, "right").minimum(column + columns).maximum(start)
+
+    def value(at: Pointer, count: int = 1) -> Vector:
+        return at.viewed(element).load(count).converted(ELEMENT, signed=signed)
+
+    def scalars(origin: Pointer, to: Pointer) -> None:
+        for k in f.loop(CHANNELS):
+            to.at(k).store(value(origin.at(last.minimum(k) * x_channel)))
+
+    def filled(to: Pointer) -> None:
+        for k in range(0, CHANNELS, lanes):
+            to.at(k).store(fill)
+
+    def border(origin: Pointer, to: Pointer, first: Int, end: Int) -> None:
+        for c in f.loop(first, end):
+            offset, place = column_table.at(c).load_int(), to.at((c - column) * CHANNELS)
+            with f.either(offset >= 0) as (inside, outside):
+                with inside:
+                    scalars(origin.at(offset), place)
+                with outside:
+                    filled(place)
+
+    def square(origin: Pointer, to: Pointer) -> None:
+        """`lanes` columns that lie side by side, of every channel."""
+        for k in f.loop(0, CHANNELS, lanes):
+            runs = [value(origin.at(last.minimum(k + i) * x_channel), lanes) for i in range(lanes)]
+            for i, pixel in enumerate(transposed(runs)):
+                to.at(k + i * CHANNELS).store(pixel)
+
+    def pixel(origin: Pointer, to: Pointer) -> None:
+        """One column, whose channels lie side by side."""
+        for k in range(0, CHANNELS, lanes):
+            to.at(k).store(value(origin.at(k * itemsize), lanes))
+
+    for r in f.loop(rows):
+        row_offset, to = row_table.at(row + r).load_int(), block.at(r * columns * CHANNELS)
+        with f.either(row_offset >= 0) as (inside, outside):
+            with outside:
+                for c in f.loop(columns):
+                    filled(to.at(c * CHANNELS))
+            with inside:
+                origin = x.at(row_offset)
+                border(origin, to, column, start)
+                with f.when(stop > start):
+                    middle, place = origin.at(column_table.at(start).load_int()), to.at((start - column) * CHANNELS)
+                    count = stop - start
+                    runs = x_column.equals(itemsize) & (count >= lanes)
+                    with f.either(runs) as (channels_first, other):
+                        with channels_first:
+                            for c in f.loop(0, count, lanes):  # the last vector overlaps the one before it
+                                first = (count - lanes).minimum(c)
+                                square(middle.at(first * itemsize), place.at(first * CHANNELS))
+                        with other, f.either(x_channel.equals(itemsize) & valid.equals(CHANNELS)) as (dense, rest):
+                            with dense:
+                                for c in f.loop(count):
+                                    pixel(middle.at(c * x_column), place.at(c * CHANNELS))
+                            with rest:
+                                for c in f.loop(count):
+                                    scalars(middle.at(c * x_column), place.at(c * CHANNELS))
+                border(origin, to, stop, column + columns)
+    return f
+
+
+def transform_input(name: str, target: Target, tile: Transform) -> Function:
+    """V = B^T d B for every tile of the block and each of its channels, to [position][tile][channel]."""
+    f = Function(name, target, ["fields", "block", "values", "rows", "columns"], internal=True)
+    lanes, n, m = target.lanes(4), tile.n, tile.m
+    block, values = f.pointer("block", ELEMENT), f.pointer("values", ELEMENT)
+    rows, columns = f.integer("rows"), f.integer("columns")
+    value_tile, value_position = FIELDS.integers(f, "value_tile", "value_position")
+    pitch = (columns * m + (TAPS - 1)) * CHANNELS
+    buffer = f.buffer(ELEMENT, n * n * lanes)
+    constant = _Constants(f, lanes)
+    for r in f.loop(rows):
+        for c in f.loop(columns):
+            corner, to = block.at(r * m * pitch + c * (m * CHANNELS)), values.at((r * columns + c) * value_tile)
+            for k in f.loop(0, CHANNELS, lanes):
+                for number in f.loop(n):
+                    column = [corner.at(pitch * i + (k + number * CHANNELS)).load(lanes) for i in range(n)]
+                    for i, value in enumerate(tile.input(column, constant)):
+                        buffer.at(number * lanes).at(i * n * lanes).store(value)
+                for number in f.loop(n):
+                    row = [buffer.at(number * (n * lanes)).at(j * lanes).load(lanes) for j in range(n)]
+                    place = to.at(k + number * (value_position * n))
+                    for value in tile.input(row, constant):
+                        place.store(value)
+                        place = place.at(value_position)
+    return f
+
+
+# -- output --------------------------------------------------------------------------------------------------
+
+
+def transform_output(name: str, target: Target, tile: Transform, relu: bool) -> Function:
+    """Y = A^T M A + bias of a vector of kernels for rows x columns of tiles, cut off where the picture ends."""
+    arguments = ["fields", "products", "out", "bias", "row", "rows", "column", "columns", "valid"]
+    f = Function(name, target, arguments, internal=True)
+    lanes, n, m = target.lanes(4), tile.n, tile.m
+    products, out = f.pointer("products", ELEMENT), f.pointer("out", ELEMENT)
+    row, rows, column, columns, valid = (f.integer(a) for a in ("row", "rows", "column", "columns", "valid"))
+    product_tile, product_position = FIELDS.integers(f, "product_tile", "product_position")
+    out_rows, out_columns, out_row, out_column = FIELDS.integers(f, "out_rows", "out_columns", "out_row", "out_column")
+    out_channel = FIELDS.integer(f, "out_channel")
+    bias = f.pointer("bias", ELEMENT).load(lanes)
+    buffer, results = f.buffer(ELEMENT, m * n * lanes), f.buffer(ELEMENT, m * m * lanes)
+    constant = _Constants(f, lanes)
+    whole = valid >= lanes
+    channels_first = whole & out_column.equals(ITEMSIZES[ELEMENT])
+    channels_last = whole & out_channel.equals(ITEMSIZES[ELEMENT])
+    for r in f.loop(rows):
+        for c in f.loop(columns):
+            place = products.at((r * columns + c) * product_tile)
+            # Positions lie row by row; rows first, as they come.
+            for number in f.loop(n):
+                line, position = [], place.at(number * (product_position * n))
+                for _ in range(n):
+                    line.append(position.load(lanes))
+                    position = position.at(product_position)
+                for j, value in enumerate(tile.output(line, constant)):
+                    buffer.at(number * (m * lanes)).at(j * lanes).store(value)
+            pixels: dict[tuple[int, int], Vector] = {}
+            for j in range(m):
+                line = [buffer.at((i * m + j) * lanes).load(lanes) for i in range(n)]
+                for i, value in enumerate(tile.output(line, constant)):
+                    total = value + bias
+                    pixels[i, j] = total.raised_to(f.zero(ELEMENT, lanes)) if relu else total
+            first_row, first_column = (row + r) * m, (column + c) * m
+            to = out.at_bytes(first_row * out_row + first_column * out_column)
+            rows_left, columns_left = out_rows - first_row, out_columns - first_column
+            inside = (rows_left >= m) & (columns_left >= m)
+            with f.either(inside & channels_first) as (yes, no):
+                with yes:
+                    for i in range(m):
+                        _store_channels_first(to.at_bytes(out_row * i), [pixels[i, j] for j in range(m)], out_channel)
+                with no, f.either(inside & channels_last) as (yes, no):
+                    with yes:
+                        for i, j in pixels:
+                            to.at_bytes(out_row * i + out_column * j).store(pixels[i, j])
+                    with no:
+                        for (i, j), value in pixels.items():
+                            results.at((i * m + j) * lanes).store(value)
+                        steps = (out_row, out_column, out_channel)
+                        limits = (rows_left.minimum(m), columns_left.minimum(m), valid.minimum(lanes))
+                        _store_part(f, results, m, lanes, to, steps, limits, channels_last)
+    return f
+
+
+def _store_channels_first(to: Pointer, pixels: Sequence[Vector], out_channel: Int) -> None:
+    """2 or 4 neighbouring pixels of a vector of kernels, to one short run per kernel.
+
+    Kernels are interleaved within groups of four lanes (128 bits), where shuffles are cheap on every target.
+    """
+    lanes, m = pixels[0].lanes, len(pixels)
+
+    def pick(a: Vector, b: Vector, four: Sequence[int]) -> Vector:
+        """Per group of four lanes: those of a (0 to 3) and b (4 to 7) that are named."""
+        return a.shuffled(b, [g + (i if i < 4 else lanes + i - 4) for g in range(0, lanes, 4) for i in four])
+
+    low, high = (0, 4, 1, 5), (2, 6, 3, 7)
+    if m == 2:
+        runs = [
+            (pick(pixels[0], pixels[1], half), (0, 1) if number == 0 else (2, 3))
+            for number, half in enumerate((low, high))
+        ]
+        for vector, kernels in runs:
+            for g in range(0, lanes, 4):
+                for place, kernel in enumerate(kernels):
+                    run = vector.shuffled(vector, range(g + 2 * place, g + 2 * place + 2))
+                    to.at_bytes(out_channel * (g + kernel)).store(run)
+        return
+    for number, half in enumerate((low, high)):
+        first, second = pick(pixels[0], pixels[1], half), pick(pixels[2], pixels[3], half)
+        for place, four in enumerate(((0, 1, 4, 5), (2, 3, 6, 7))):
+            vector = pick(first, second, four)
+            for g in range(0, lanes, 4):
+                run = vector if lanes == 4 else vector.shuffled(vector, range(g, g + 4))
+                to.at_bytes(out_channel * (g + 2 * number + place)).store(run)
+
+
+def _store_part(
+    f: Function,
+    results: Pointer,
+    m: int,
+    lanes: int,
+    to: Pointer,
+    steps: tuple[Int, Int, Int],
+    limits: tuple[Int, Int, Int],
+    channels_last: Condition,
+) -> None:
+    """What of a tile lies inside the picture, from memory: whole vectors or element by element."""
+    for i in f.loop(limits[0]):
+        for j in f.loop(limits[1]):
+            origin, place = results.at((i * m + j) * lanes), to.at_bytes(i * steps[0] + j * steps[1])
+            with f.either(channels_last) as (yes, no):
+                with yes:
+                    place.store(origin.load(lanes))
+                with no:
+                    for k in f.loop(limits[2]):
+                        place.at_bytes(k * steps[2]).store(origin.at(k).load())
+
+
+# -- weights -------------------------------------------------------------------------------------------------
+
+
+def transform_weights(target: Target, tile: Transform, panel: int) -> Function:
+    """Task: U = G g G^T of one packed panel, [channel][tap][kernel], to [position][panel][channel][kernel]."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    lanes, n = target.lanes(4), tile.n
+    channels, blocks, position = WEIGHT_FIELDS.integers(f, "channels", "blocks", "position")
+    task = f.integer("task")
+    group, number = task // blocks, task % blocks
+    origin = WEIGHT_FIELDS.pointer(f, "panels", ELEMENT).at(task * channels * (TAPS * TAPS * panel))
+    to = WEIGHT_FIELDS.pointer(f, "transformed", ELEMENT).at(group * position * (n * n) + number * channels * panel)
+    buffer = f.buffer(ELEMENT, n * TAPS * lanes)
+    constant = _Constants(f, lanes)
+    for c in f.loop(channels):
+        for k in f.loop(0, panel, lanes):
+            taps = origin.at(c * (TAPS * TAPS * panel) + k)
+            for j in range(TAPS):
+                column = [taps.at((i * TAPS + j) * panel).load(lanes) for i in range(TAPS)]
+                for i, value in enumerate(tile.kernel(column, constant)):
+                    buffer.at((i * TAPS + j) * lanes).store(value)
+            place = to.at(c * panel + k)
+            for i in range(n):
+                row = [buffer.at((i * TAPS + j) * lanes).load(lanes) for j in range(TAPS)]
+                for value in tile.kernel(row, constant):
+                    place.store(value)
+                    place = place.at(position)
+    return f
+
+
+class _Constants:
+    """Coefficients as vectors of equal lanes, rounded to float32."""
+
+    def __init__(self, f: Function, lanes: int) -> None:
+        self.f, self.lanes = f, lanes
+
+    def __call__(self, value: Fraction) -> Vector:
+        return self.f.constant(float(value), ELEMENT, self.lanes)
