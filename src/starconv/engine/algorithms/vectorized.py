@@ -42,8 +42,9 @@ def cost(problem: Problem, target: Target | None) -> float:
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: the padded input and one tap's slice and products, for as many pictures as are taken at a time."""
-    return _pictures_at_a_time(problem) * _bytes_per_picture(problem)
+    """Bytes: a copy of the second operand; the padded input and one tap's slice and products of some pictures."""
+    second = problem.itemsize * math.prod(problem.operand_shapes[1])
+    return second + _pictures_at_a_time(problem) * _bytes_per_picture(problem)
 
 
 def error_bound(problem: Problem) -> float:
@@ -63,9 +64,9 @@ class Vectorized:
         self.problem = problem
 
     def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array | None, float]:
-        """The second operand and the bias as they are, in the problem's dtype."""
+        """A copy of the second operand and of the bias, in the problem's dtype."""
         dtype = self.problem.dtype
-        return second.astype(dtype, copy=False), None if bias is None else bias.astype(dtype, copy=False), fill
+        return second.astype(dtype), None if bias is None else bias.astype(dtype), fill
 
     def run(self, first: Array, prepared: tuple[Array, Array | None, float], out: Array) -> None:
         """Write the result for the first operand into `out`."""

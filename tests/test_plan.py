@@ -1,0 +1,55 @@
+"""What a plan refuses, and what it leaves alone."""
+
+import numpy as np
+import pytest
+
+import starconv as sc
+
+PROBLEM = "conv2d x=1x4x6x6 w=8x4x3x3"
+
+
+@pytest.fixture
+def operands():
+    return np.ones((1, 4, 6, 6), "float32"), np.ones((8, 4, 3, 3), "float32")
+
+
+def test_out_must_be_able_to_hold_the_result(operands):
+    layer = sc.plan(PROBLEM).prepare(operands[1])
+    out = np.zeros((1, 8, 4, 4), "float32")
+    out.flags.writeable = False
+    for wrong in (
+        out,
+        np.zeros((1, 8, 4, 4), "int32"),
+        np.zeros((1, 8, 4, 4), "float64"),
+        np.zeros((1, 8, 4, 5), "float32"),
+    ):
+        with pytest.raises(sc.ArgumentValueError, match=r"^out = array of shape"):
+            layer(operands[0], out=wrong)
+    assert not out.any()
+
+
+def test_complex_operands_are_refused(operands):
+    plan = sc.plan(PROBLEM)
+    for wrong in ((operands[0] * 1j, operands[1]), (operands[0], operands[1] * 1j)):
+        with pytest.raises(sc.ArgumentTypeError, match="real numbers"):
+            plan(*wrong)
+
+
+def test_prepared_weights_are_a_copy(operands):
+    x, w = operands
+    for algorithm in (row.name for row in sc.plan(PROBLEM).candidates if row.refusal is None):
+        w = operands[1].copy()
+        layer = sc.plan(PROBLEM, algorithm=algorithm).prepare(w)
+        before = layer(x)
+        w[:] = 0
+        np.testing.assert_array_equal(layer(x), before, err_msg=algorithm)
+
+
+def test_explain_names_the_choice_and_every_refusal():
+    plan = sc.plan("conv2d x=1x64x56x56 w=64x64x3x3 padding=1 precision=strict")
+    text = plan.explain()
+    assert f"chosen: {plan.algorithm}" in text
+    for row in plan.candidates:
+        assert row.name in text
+        assert row.refusal is None or row.refusal in text
+    assert "error at most" in text
