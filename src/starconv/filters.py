@@ -177,7 +177,9 @@ def _real(
     moved = np.moveaxis(picture, filtered, range(-count, 0))
     sizes = moved.shape[moved.ndim - count :]
     batch = picture.size // math.prod(sizes)
-    plan = _plan_of(batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border)
+    # Whole numbers are exact, or cut towards zero: there an algorithm that only comes close would be wrong by one.
+    precision = "strict" if picture.dtype.kind in "biu" else "float32"
+    plan = _plan_of(batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border, precision)
     fill = cval if border == "constant" else 0.0
     operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
     if out is not None:
@@ -199,12 +201,13 @@ def _plan_of(
     befores: tuple[int, ...],
     dtype: str,
     border: str,
+    precision: str,
 ) -> Plan:
     axes = tuple(
         Axis(size, count, before=before, after=count - 1 - before)
         for size, count, before in zip(sizes, taps, befores, strict=True)
     )
-    return make_plan(Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border))
+    return make_plan(Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision))
 
 
 def _axis_by_axis(

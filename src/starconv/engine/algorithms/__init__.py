@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import adjoint, depthwise, direct, pointwise, stencil, stretches, vectorized, weight_grad, winograd
+from . import adjoint, depthwise, direct, fft, pointwise, stencil, stretches, vectorized, weight_grad, winograd
 
 __all__ = ["TABLE", "Algorithm", "Compound", "Solution", "is_compound"]
 
@@ -70,6 +70,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     winograd,
     stencil,
     depthwise,
+    fft,
     stretches,
     adjoint,
     weight_grad,
