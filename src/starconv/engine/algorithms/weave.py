@@ -100,15 +100,14 @@ class _Sources:
             f, "depth_phases", "row_phases", "column_phases"
         )
 
-    def row(self, picture: Int, channel: Int, depth: Int, row: Int, phase: Int) -> tuple[Pointer, Int]:
-        """Where the source of column phase `phase` has the row that belongs to this one, and its column step."""
-        number = (depth % self.depth_phases * self.row_phases + row % self.row_phases) * self.column_phases + phase
+    def of(self, picture: Int, channel: Int, depth: Int, row_phase: Int, phase: Int) -> tuple[Pointer, Int, Int]:
+        """Where the source of these phases has its first row, and its steps from row to row and column to column."""
+        number = (depth % self.depth_phases * self.row_phases + row_phase) * self.column_phases + phase
         record = [self.table.at(number * len(SOURCE) + i).load_int() for i in range(len(SOURCE))]
-        address, *steps = record
-        places = (picture, channel, depth // self.depth_phases, row // self.row_phases)
-        for place, step in zip(places, steps, strict=False):
+        address, *steps, row, column = record
+        for place, step in zip((picture, channel, depth // self.depth_phases), steps, strict=True):
             address = address + place * step
-        return self.f.address(address, self.element), steps[-1]
+        return self.f.address(address, self.element), row, column
 
 
 def _planes(target: Target, element: str, column_phases: int) -> Function:
@@ -122,25 +121,55 @@ def _planes(target: Target, element: str, column_phases: int) -> Function:
     picture, channel = task // channels, task % channels
     plane = FIELDS.pointer(f, "out", element).at_bytes(picture * steps[0] + channel * steps[1])
     for depth in f.loop(depths):
-        for row in f.loop(rows):
-            to = plane.at_bytes(depth * steps[2] + row * steps[3])
-            done = f.number(0)
+        for row_phase in f.loop(sources.row_phases):
+            first = plane.at_bytes(depth * steps[2] + row_phase * steps[3])
+            count = (rows - row_phase + sources.row_phases - 1) // sources.row_phases
             if column_phases <= 2:
                 numbers = [f.number(phase) for phase in range(column_phases)]
-                parts = [sources.row(picture, channel, depth, row, number)[0] for number in numbers]
-                done = columns // (column_phases * lanes) * lanes
-                for i in f.loop(0, done, lanes):
-                    vectors = [part.at(i).load(lanes) for part in parts]
-                    if column_phases == 2:
-                        both = [lane for j in range(lanes) for lane in (j, j + lanes)]
-                        vectors = [vectors[0].shuffled(vectors[1], half) for half in (both[:lanes], both[lanes:])]
-                    for part, vector in enumerate(vectors):
-                        to.at(i * column_phases + part * lanes).store(vector)
+                parts = [sources.of(picture, channel, depth, row_phase, number) for number in numbers]
+                for row in f.loop(count):
+                    to = first.at_bytes(row * (steps[3] * sources.row_phases))
+                    _interleave(f, [part.at_bytes(row * step) for part, step, _ in parts], to, columns, lanes)
+                continue
             for phase in f.loop(phases):
-                source, _ = sources.row(picture, channel, depth, row, phase)
-                for i in f.loop(done, (columns - phase + phases - 1) // phases):
-                    to.at(phase + i * phases).store(source.at(i).load())
+                source, step, _ = sources.of(picture, channel, depth, row_phase, phase)
+                for row in f.loop(count):
+                    to = first.at_bytes(row * (steps[3] * sources.row_phases)).at(phase)
+                    for i in f.loop((columns - phase + phases - 1) // phases):
+                        to.at(i * phases).store(source.at_bytes(row * step).at(i).load())
     return f
+
+
+def _interleave(f: Function, parts: list[Pointer], to: Pointer, columns: Int, lanes: int) -> None:
+    """One row from one or two sources, the last vector moved back so that it ends with the row."""
+    several = len(parts)
+    each = columns // several
+
+    def run(width: int) -> None:
+        for place in f.loop(0, each, width):
+            i = place.minimum(each - width)
+            vectors = [part.at(i).load(width) for part in parts]
+            if several == 2 and width > 1:
+                both = [lane for j in range(width) for lane in (j, j + width)]
+                vectors = [vectors[0].shuffled(vectors[1], half) for half in (both[:width], both[width:])]
+            for part, vector in enumerate(vectors):
+                to.at(i * several + part * width).store(vector)
+
+    with f.either(each >= lanes) as (long, short):
+        with long:
+            run(lanes)
+        with short:
+            if lanes >= 8:
+                with f.either(each >= lanes // 2) as (half, less):
+                    with half:
+                        run(lanes // 2)
+                    with less:
+                        run(1)
+            else:
+                run(1)
+    if several == 2:
+        with f.when((columns % 2).equals(1)):
+            to.at(columns - 1).store(parts[0].at(each).load())
 
 
 def _pixels(target: Target, element: str) -> Function:
@@ -157,7 +186,8 @@ def _pixels(target: Target, element: str) -> Function:
     origin = FIELDS.pointer(f, "out", element).at_bytes(picture * out_picture + depth * out_depth + row * out_row)
     whole = channels // lanes * lanes
     for phase in f.loop(phases):
-        source, step = sources.row(picture, f.number(0), depth, row, phase)
+        first, row_step, step = sources.of(picture, f.number(0), depth, row % sources.row_phases, phase)
+        source = first.at_bytes(row // sources.row_phases * row_step)
         for i in f.loop((columns - phase + phases - 1) // phases):
             pixel, to = source.at_bytes(i * step), origin.at_bytes((phase + i * phases) * out_column)
             for channel in f.loop(0, whole, lanes):

@@ -6,12 +6,14 @@ Maths: dL/dK[s, r, p, q] = sum over n, i, j of G[n, s, i, j] X[n, r, i s + p d, 
 How it runs: a *unit* is a few hundred neighbouring pixels, of one picture or, where pictures are small, of several.
 Per unit the rows of X that its pixels read are packed (see `packing`), and G panel by panel; then tile after tile of
 entries x kernels keeps its sums in registers over all pixels of the unit, and adds them to a block of sums in memory.
-There are two forms of tile:
+There are three forms of tile:
 
     "kernels"  6 entries x 2 vectors of kernels: per pixel 6 broadcasts of X and 2 loads of G for 12 multiply-adds;
                G is packed [pixel][kernel]
     "pixels"   vectors of neighbouring pixels, for few kernels per group: depthwise 9 entries x 1 kernel, 10 loads for 9
                multiply-adds of 8 pixels each; the lanes are added up in the end
+    "groups"   vectors of neighbouring groups, for depthwise layers of small pictures, whose rows are too short for the
+               other form: X and G are packed [pixel][group], 10 loads for 9 multiply-adds of 8 groups each
 
 A task is a range of units (a *partial* sum), a group and a share of its channels. How many there are is decided by the
 shape alone, and partial sums are added in the order of their numbers, so the result has the same bits for any number
@@ -51,6 +53,9 @@ TASK_PRODUCTS = 1 << 17
 PARTIAL_BYTES = 8 << 20
 """Of all partial sums together, at most."""
 
+MOST_COLUMNS = 32
+"""Output columns from which rows are long enough for vectors of pixels."""
+
 FIELDS = Fields(
     (
         *BLOCK_FIELDS,
@@ -77,6 +82,7 @@ FIELDS = Fields(
         "shares",
         "share_channels",
         "all_channels",  # per group
+        "all_kernels",  # of all groups
         "taps",
         "entries",  # per share
         "tiles",  # of entries
@@ -97,17 +103,24 @@ FIELDS = Fields(
         "row_rest",
         "g_pitch",  # elements from row to row of the packed G, form "pixels"
         "g_plane",  # from picture to picture
+        "x_pixels",  # of a picture, and where they lie in its block, form "groups"
+        "x_places",
     )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Sums held in registers: entries x kernels, the kernels in vectors or, by_pixels, one by one."""
+    """Sums held in registers: entries x kernels. See the module's text for the forms."""
 
-    by_pixels: bool
+    form: str
     entries: int
     kernels: int
+
+    @property
+    def by_pixels(self) -> bool:
+        """Whether the lanes are pixels, so that they are added up in the end."""
+        return self.form == "pixels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +140,32 @@ class Cut:
         """Units that stay in the first-level cache, blocks in the second."""
         tile = tile_of(problem, target)
         depth, rows, columns = lattices(problem)
-        channels, kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+        channels, groups, kernels = problem.in_channels // problem.groups, *_groups(problem, tile)
         # Half of the first-level cache for a panel of G; kernels one by one leave more room.
         panel = tile.kernels * problem.itemsize
         pixels = max(min(target.l1_bytes // 2 // panel, 1024), 64)
         band = min(max(pixels // columns.outputs, 1), rows.outputs)
+        if tile.form == "groups":
+            band = rows.outputs
         bands = -(-rows.outputs // band)
         band = -(-rows.outputs // bands)
         pictures = 1
         if bands == 1:
             pictures = min(max(pixels // (rows.outputs * columns.outputs), 1), problem.batch)
-        row_bytes = depth.taps * rows.span(band) * _pitch(problem, tile, target) * problem.itemsize * pictures
+        row_bytes = (
+            depth.taps * _block_rows(problem, tile, band) * _pitch(problem, tile, target) * problem.itemsize * pictures
+        )
         fit = max(target.l2_bytes * 3 // 8 // row_bytes, 1)
         units = -(-problem.batch // pictures) * depth.outputs * bands
         shares = -(-channels // fit)
         wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
         area = math.prod(problem.weight_shape[1:]) * kernels * problem.itemsize
         area *= target.lanes(problem.itemsize) if tile.by_pixels else 1
-        most = max(min(PARTIAL_BYTES // (area * problem.groups), units), 1)
-        partials = min(-(-wanted // (problem.groups * shares)), most)
+        most = max(min(PARTIAL_BYTES // (area * groups), units), 1)
+        partials = min(-(-wanted // (groups * shares)), most)
         # Shares pack G again, which costs as much as one tile of entries.
         several = max(channels * math.prod(problem.weight_shape[2:]) // (8 * tile.entries), 1)
-        shares = max(shares, min(-(-wanted // (problem.groups * partials)), several))
+        shares = max(shares, min(-(-wanted // (groups * partials)), several))
         share_channels = -(-channels // shares)
         return cls(tile, pictures, band, bands, partials, -(-channels // share_channels), share_channels)
 
@@ -175,15 +192,19 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     columns = lattices(problem)[2].outputs
     wide = target.registers >= 32
     candidates = [
-        Tile(False, e, v * lanes) for e, v in ([(6, 4), (8, 3), (12, 2), (24, 1)] if wide else [(6, 2), (12, 1)])
+        Tile("kernels", e, v * lanes) for e, v in ([(6, 4), (8, 3), (12, 2), (24, 1)] if wide else [(6, 2), (12, 1)])
     ]
     budget = 26 if wide else 13
     candidates += [
-        Tile(True, e, k)
+        Tile("pixels", e, k)
         for k in range(1, min(kernels, 4) + 1)
         for e in range(1, min(entries, 25) + 1)
         if e * k + k + 1 <= budget + 2 and e * k <= budget
     ]
+
+    if channels == kernels == 1 and problem.groups >= lanes and _small(problem, target):
+        tiles = -(-entries // budget)
+        return Tile("groups", -(-entries // tiles), lanes)
 
     def cycles(tile: Tile) -> float:
         vectors = tile.kernels if tile.by_pixels else tile.kernels // lanes
@@ -202,10 +223,10 @@ def _cycles(problem: Problem, target: Target) -> float:
     cut = Cut.of(problem, target)
     lanes = target.lanes(problem.itemsize)
     tile = cut.tile
+    groups, kernels = _groups(problem, tile)
     entries = cut.share_channels * math.prod(problem.weight_shape[2:])
-    kernels = problem.out_channels // problem.groups
     vectors = tile.kernels if tile.by_pixels else tile.kernels // lanes
-    tiles = -(-entries // tile.entries) * -(-kernels // tile.kernels) * cut.shares * problem.groups
+    tiles = -(-entries // tile.entries) * -(-kernels // tile.kernels) * cut.shares * groups
     pixels = math.prod(problem.output_shape) // problem.out_channels
     per_pixel = tiles * max(tile.entries * vectors / 2, (tile.entries + vectors + 1) / 2, 4.0)
     if tile.by_pixels:
@@ -239,6 +260,28 @@ def build(problem: Problem, target: Target | None) -> "WeightGradient":
     return WeightGradient(problem, target)
 
 
+def _groups(problem: Problem, tile: Tile) -> tuple[int, int]:
+    """Groups and kernels per group as tasks see them: in the form "groups", a vector of groups is one with as many."""
+    if tile.form == "groups":
+        return -(-problem.groups // tile.kernels), tile.kernels
+    return problem.groups, problem.out_channels // problem.groups
+
+
+def _small(problem: Problem, target: Target) -> bool:
+    """Whether a picture's X and G, a vector of groups wide, take no more than half of the second-level cache."""
+    _, rows, columns = lattices(problem)
+    if problem.spatial == 3 or problem.border != "constant" or rows.step > 1 or columns.step > 1:
+        return False
+    pixels = rows.outputs * columns.outputs + rows.axis.padded * columns.axis.padded
+    return columns.outputs <= MOST_COLUMNS and pixels * target.vector_bytes <= target.l2_bytes // 2
+
+
+def _block_rows(problem: Problem, tile: Tile, band: int) -> int:
+    """Rows of X's block for a band of output rows: in the form "groups" all rows, whether they are read or not."""
+    rows = lattices(problem)[1]
+    return rows.axis.padded if tile.form == "groups" else rows.span(band)
+
+
 def _phases(problem: Problem, tile: Tile) -> int:
     """Columns of the block are sorted by their number modulo this: by pixels, neighbours must lie side by side."""
     return lattices(problem)[2].stride if tile.by_pixels else 1
@@ -246,7 +289,9 @@ def _phases(problem: Problem, tile: Tile) -> int:
 
 def _pitch(problem: Problem, tile: Tile, target: Target) -> int:
     columns = lattices(problem)[2]
-    if not tile.by_pixels:
+    if tile.form == "groups":
+        return columns.axis.padded * tile.kernels
+    if tile.form == "kernels":
         return columns.size
     lanes, phases = target.lanes(problem.itemsize), _phases(problem, tile)
     return -(-columns.span(-(-columns.outputs // lanes) * lanes) // phases) * phases
@@ -263,14 +308,14 @@ class _Sizes:
         self.taps = math.prod(problem.weight_shape[2:])
         self.entries = cut.share_channels * self.taps
         self.tiles = -(-self.entries // tile.entries)
-        self.kernels = problem.out_channels // problem.groups
+        self.groups, self.kernels = _groups(problem, tile)
         self.panels = -(-self.kernels // tile.kernels)
         # The reduction goes through entries in steps of a vector.
         self.entry_room = -(-self.tiles * tile.entries // lanes) * lanes
         self.area = self.panels * tile.kernels * self.entry_room * (lanes if tile.by_pixels else 1)
-        self.sums_bytes = cut.partials * problem.groups * cut.shares * self.area * itemsize
+        self.sums_bytes = cut.partials * self.groups * cut.shares * self.area * itemsize
         self.phases, self.pitch = _phases(problem, tile), _pitch(problem, tile, target)
-        self.block_rows = self.rows.span(cut.rows)
+        self.block_rows = _block_rows(problem, tile, cut.rows)
         self.picture_block = cut.share_channels * self.depth.taps * self.block_rows * self.pitch
         # Vectors of pixels may reach past the last row.
         self.block_bytes = -(-(cut.pictures * self.picture_block + 2 * lanes) * itemsize // 64) * 64
@@ -303,6 +348,8 @@ class WeightGradient:
             out[...] = result
             return
         x, g = _plain(first, self._dtype), prepared
+        if self.sizes.cut.tile.form == "groups" and x.ndim == 4 and x.strides[2] != x.shape[3] * x.strides[3]:
+            x = x.copy()
         problem, sizes = self.problem, self.sizes
         key = (x.strides, g.strides)
         binding = self._bindings.get(key)
@@ -312,7 +359,7 @@ class WeightGradient:
             binding = self._bindings[key] = self._bind(x, g)
         fields, _, compute, reduce = binding
         cut = sizes.cut
-        tasks = cut.partials * problem.groups * cut.shares
+        tasks = cut.partials * sizes.groups * cut.shares
         busy = problem.multiply_adds >= SERIAL_PRODUCTS
         workers = min(threads.get_num_threads(), tasks) if busy else 1
         block = FIELDS.copy(fields)
@@ -323,7 +370,7 @@ class WeightGradient:
             block[index["scratch"]] = scratch.address
             block[index["sums"]] = scratch.address + workers * sizes.scratch_bytes
             threads.run(compute.address, ctypes.addressof(block), tasks, workers)
-            count = problem.groups * cut.shares * sizes.panels
+            count = sizes.groups * cut.shares * sizes.panels
             threads.run(reduce.address, ctypes.addressof(block), count, min(workers, count))
 
     def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Array, ...], Compiled, Compiled]:
@@ -357,7 +404,7 @@ class WeightGradient:
             "x_column": x_steps[2] * columns.step,
             "block_elements": sizes.picture_block,
             "x_picture": x.strides[0],
-            "x_group": x.strides[1] * channels,
+            "x_group": x.strides[1] * (cut.tile.kernels if cut.tile.form == "groups" else channels),
             "g_picture": g.strides[0],
             "g_kernel": g.strides[1],
             "g_depth": g_steps[0],
@@ -368,10 +415,11 @@ class WeightGradient:
             "packed_g": sizes.block_bytes,
             **{name: address_of(table) for name, table in self._tables.items()},
             "batch": problem.batch,
-            "groups": problem.groups,
+            "groups": sizes.groups,
             "shares": cut.shares,
             "share_channels": cut.share_channels,
             "all_channels": channels,
+            "all_kernels": problem.out_channels,
             "taps": sizes.taps,
             "entries": sizes.entries,
             "tiles": sizes.tiles,
@@ -392,6 +440,7 @@ class WeightGradient:
             "row_rest": rows.span(1) - rows.stride,
             "g_pitch": sizes.g_pitch,
             "g_plane": sizes.g_plane,
+            "x_pixels": rows.axis.input * columns.axis.input,
         }
         element, tail = ELEMENTS[problem.dtype], 0
         if cut.tile.by_pixels:
@@ -412,6 +461,19 @@ class WeightGradient:
         entries = np.resize(entries, sizes.tiles * cut.tile.entries) * itemsize
         entries[sizes.entries :] = entries[sizes.entries - 1]
         lines = np.arange(cut.rows)[:, np.newaxis] * (rows.stride * sizes.pitch)
+        if cut.tile.form == "groups":
+            vector = cut.tile.kernels * itemsize
+            q = np.arange(columns.taps) * columns.dilation * cut.tile.kernels
+            entries = np.resize((r[:, np.newaxis] + q).ravel(), sizes.tiles * cut.tile.entries) * itemsize
+            entries[sizes.entries :] = entries[sizes.entries - 1]
+            pixels = lines * itemsize + np.arange(columns.outputs) * columns.stride * vector
+            across = np.arange(columns.axis.before, columns.axis.before + columns.axis.input) * vector
+            down = np.arange(rows.axis.before, rows.axis.before + rows.axis.input) * sizes.pitch * itemsize
+            return {
+                "entry_table": entries.astype(np.int64),
+                "pixel_table": pixels.ravel().astype(np.int64),
+                "x_places": (down[:, np.newaxis] + across).ravel().astype(np.int64),
+            }
         if not cut.tile.by_pixels:
             pixels = (lines + np.arange(columns.outputs) * columns.stride) * itemsize
             return {"entry_table": entries.astype(np.int64), "pixel_table": pixels.ravel().astype(np.int64)}
@@ -437,7 +499,10 @@ def _plain(array: Array, dtype: np.dtype[Any]) -> Array:
 
 @lru_cache(maxsize=256)
 def _compute(target: Target, element: str, tile: Tile, phases: int, tail: int) -> Compiled:
-    pack = pack_block("pack_block", target, FIELDS, element, element, phases=phases)
+    if tile.form == "groups":
+        pack = _pack_groups("pack_block", target, element)
+    else:
+        pack = pack_block("pack_block", target, FIELDS, element, element, phases=phases)
     if tile.by_pixels:
         pack_g = _pack_rows("pack_g", target, element)
         sums = _tile_of_pixels("tile", target, element, tile, tail)
@@ -476,8 +541,12 @@ def _task(target: Target, element: str, tile: Tile, pack: Function, pack_g: Func
     depth_stride, row_stride, row_rest = FIELDS.integers(f, "depth_stride", "row_stride", "row_rest")
     g_plane = FIELDS.integer(f, "g_plane")
 
+    all_kernels = FIELDS.integer(f, "all_kernels")
     for i in f.loop(0, area, lanes):
         total.at(i).store(f.zero(element, lanes))
+    if tile.form == "groups":  # the padding, which no picture covers
+        for i in f.loop(0, pictures * picture_block, lanes):
+            block.at(i).store(f.zero(element, lanes))
     for unit in f.loop(partial * units // partials, (partial + 1) * units // partials):
         band, rest = unit % bands, unit // bands
         depth, first = rest % depths, rest // depths * pictures
@@ -487,11 +556,15 @@ def _task(target: Target, element: str, tile: Tile, pack: Function, pack_g: Func
         for picture in f.loop(count):
             source = x.at((first + picture) * x_picture)
             to = block.at(picture * picture_block)
-            f.run(pack, fields, source, to, depth * depth_stride, row * row_stride, rows * row_stride + row_rest)
+            if tile.form == "groups":
+                f.run(pack, fields, source, to, (all_kernels - group * kernels).minimum(lanes))
+            else:
+                f.run(pack, fields, source, to, depth * depth_stride, row * row_stride, rows * row_stride + row_rest)
         origin = g.at_bytes(first * g_picture + depth * g_depth + row * g_row)
         for panel in f.loop(panels):
             first_kernel = panel * tile.kernels
             valid = (kernels - first_kernel).minimum(tile.kernels)
+            valid = valid.minimum(all_kernels - group * kernels - first_kernel)
             for picture in f.loop(count):
                 source = origin.at_bytes(picture * g_picture + first_kernel * g_kernel)
                 f.run(pack_g, fields, source, packed_g.at(picture * g_plane * tile.kernels), rows, valid)
@@ -526,7 +599,8 @@ def _tile_of_kernels(name: str, target: Target, element: str, tile: Tile) -> Fun
             offset = table.at(pixel).load_int()
             row = [panel.at(pixel * tile.kernels + v * lanes).load(lanes) for v in range(vectors)]
             for e in range(tile.entries):
-                x = starts[e].at_bytes(offset).broadcast(lanes)
+                place = starts[e].at_bytes(offset)
+                x = place.load(lanes) if tile.form == "groups" else place.broadcast(lanes)
                 for v in range(vectors):
                     sums[e, v] = x.times_plus(row[v], sums[e, v])
 
@@ -580,6 +654,35 @@ def _tile_of_pixels(name: str, target: Target, element: str, tile: Tile, tail: i
     for e, k in keys:
         at = total.at((room * k + e) * lanes)
         at.store(at.load(lanes) + sums[e, k])
+    return f
+
+
+def _pack_groups(name: str, target: Target, element: str) -> Function:
+    """A vector of channels of one picture as [pixel][channel], at its places in a block whose padding is zero."""
+    f = Function(name, target, ["fields", "source", "to", "valid"], internal=True)
+    itemsize = ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
+    source, to, valid = f.pointer("source", element), f.pointer("to", element), f.integer("valid")
+    pixels, x_channel, x_column = FIELDS.integers(f, "x_pixels", "x_channel", "x_column")
+    places = FIELDS.pointer(f, "x_places", "i64")
+    with f.either(x_column.equals(itemsize) & (pixels >= lanes)) as (dense, other):
+        with dense:
+            channels = [source.at_bytes((valid - 1).minimum(k) * x_channel) for k in range(lanes)]
+            for tile in f.loop(0, pixels, lanes):
+                pixel = tile.minimum(pixels - lanes)
+                for i, column in enumerate(transposed([channel.at(pixel).load(lanes) for channel in channels])):
+                    to.at_bytes(places.at(pixel + i).load_int()).store(column)
+        with other, f.either(x_channel.equals(itemsize) & valid.equals(lanes)) as (last, rest):
+            with last:
+                for pixel in f.loop(pixels):
+                    vector = source.at_bytes(pixel * x_column).load(lanes)
+                    to.at_bytes(places.at(pixel).load_int()).store(vector)
+            with rest:
+                for pixel in f.loop(pixels):
+                    place = to.at_bytes(places.at(pixel).load_int())
+                    for k in f.loop(lanes):
+                        channel = (valid - 1).minimum(k) * x_channel
+                        place.at(k).store(source.at_bytes(pixel * x_column + channel).load())
     return f
 
 
@@ -663,6 +766,7 @@ def _reduce(target: Target, element: str, tile: Tile) -> Compiled:
     first = panel * tile.kernels
     out = FIELDS.pointer(f, "out", element).at((group * kernels + first) * length + channel * taps)
     valid = (kernels - first).minimum(tile.kernels)
+    valid = valid.minimum(FIELDS.integer(f, "all_kernels") - group * kernels - first)
     buffer = f.buffer(element, lanes)
 
     def added(places: list[Pointer]) -> list[Vector]:
