@@ -22,7 +22,7 @@ from .matrix import conv_matrix
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from . import view
+    from . import nn, view
     from .engine.runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "correlate",
     "get_num_threads",
     "grad",
+    "nn",
     "output_size",
     "plan",
     "receptive_field",
@@ -56,10 +57,11 @@ __all__ = [
 
 _LATER = {
     "get_num_threads": ".engine.runtime.threads",
+    "nn": ".nn",
     "set_num_threads": ".engine.runtime.threads",
     "view": ".view",
 }
-"""Names that are imported when they are first asked for, and from where: figures, and the engine's runtime."""
+"""Names that are imported when they are first asked for, and from where: figures, layers, and the engine's runtime."""
 
 
 def __getattr__(name: str) -> Any:

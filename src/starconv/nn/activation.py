@@ -1,0 +1,78 @@
+"""Layers that work on every number by itself."""
+
+import numpy as np
+
+from ..arguments import Array
+from .initial import Seed, generator_of
+from .module import Module, Shape, checked_number
+
+__all__ = ["Dropout", "ReLU"]
+
+
+class ReLU(Module):
+    """max(x, 0); its gradient at 0 is 0, as torch's.
+
+    >>> ReLU()([-1.0, 0.0, 2.0])
+    array([0., 0., 2.])
+    """
+
+    def forward(self, x: Array) -> Array:
+        """max(x, 0); NaN stays."""
+        output: Array = np.maximum(x, 0)
+        self.keep(output)
+        return output
+
+    def pull_back(self, grad: Array, needed: bool) -> Array | None:
+        """grad where the output is above 0."""
+        (output,) = self.kept()
+        return np.where(output > 0, grad, grad.dtype.type(0)) if needed else None
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The same."""
+        return shape
+
+
+class Dropout(Module):
+    """In training every number is 0 with probability `p` and otherwise divided by 1 - p; else nothing happens.
+
+    Args:
+        p: probability of 0, from 0 to 1.
+        seed: an int or a numpy.random.Generator; :func:`starconv.nn.fit` sets one for every step.
+
+    >>> Dropout(0.5, seed=0)(np.ones(6))
+    array([2., 2., 2., 0., 0., 0.])
+    """
+
+    def __init__(self, p: float = 0.5, *, seed: Seed = None) -> None:
+        super().__init__()
+        self.p = checked_number("p", p, 0.0, 1.0)
+        self.rng = generator_of(seed)
+
+    def forward(self, x: Array) -> Array:
+        """x with some numbers dropped."""
+        if not self.training or self.p == 0:
+            self.keep(None)
+            return x
+        scale = 0.0 if self.p == 1 else 1 / (1 - self.p)
+        factors = np.where(self.rng.random(x.shape, dtype=np.float32) >= self.p, scale, 0.0).astype(
+            np.result_type(x, np.float16)
+        )
+        self.keep(factors)
+        output: Array = x * factors
+        return output
+
+    def pull_back(self, grad: Array, needed: bool) -> Array | None:
+        """What was dropped has no gradient."""
+        (factors,) = self.kept()
+        if not needed:
+            return None
+        result: Array = grad if factors is None else grad * factors
+        return result
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The same."""
+        return shape
+
+    def extra_repr(self) -> str:
+        """torch's words."""
+        return f"p={self.p}, inplace=False"

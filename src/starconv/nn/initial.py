@@ -1,0 +1,44 @@
+"""How weights begin: torch.nn's distributions, from a generator that the caller names, since there is no global one."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arguments import Array
+from ..errors import ArgumentTypeError
+
+__all__ = ["Seed", "fan_in_of", "generator_of", "kaiming_uniform", "uniform_bias"]
+
+Seed = int | np.random.Generator | None
+"""An integer (the same weights every time), a generator (shared by several layers), or None (others every time)."""
+
+
+def generator_of(seed: Seed) -> np.random.Generator:
+    """The generator that `seed` stands for."""
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, (int, np.integer, np.random.Generator, np.random.SeedSequence))
+    ):
+        raise ArgumentTypeError("seed", seed, "an integer >= 0, a numpy.random.Generator or None")
+    return np.random.default_rng(seed)
+
+
+def fan_in_of(shape: Sequence[int]) -> int:
+    """Inputs of one output, as torch.nn.init counts them: all axes but the first (so also for transposed ones)."""
+    return math.prod(shape[1:])
+
+
+def kaiming_uniform(shape: Sequence[int], rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
+    """Uniform between ±sqrt(6 / ((1 + a²) fan_in)) with a = sqrt(5), which is ±1 / sqrt(fan_in).
+
+    Source: K. He et al., "Delving deep into rectifiers", arXiv:1502.01852, with the a that torch.nn's layers use.
+    """
+    bound = math.sqrt(6 / ((1 + 5) * fan_in_of(shape)))
+    return rng.uniform(-bound, bound, shape).astype(dtype)
+
+
+def uniform_bias(count: int, weight_shape: Sequence[int], rng: np.random.Generator, dtype: np.dtype[Any]) -> Array:
+    """Uniform between ±1 / sqrt(fan_in) of the weights beside it."""
+    bound = 1 / math.sqrt(fan_in_of(weight_shape))
+    return rng.uniform(-bound, bound, count).astype(dtype)

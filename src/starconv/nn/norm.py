@@ -1,0 +1,147 @@
+"""Batch normalisation."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..arguments import Array
+from ..errors import ArgumentValueError
+from .module import Module, Shape, checked_count, checked_number
+from .parameter import Parameter, Weight, frozen_copy, layer_dtype
+
+__all__ = ["BatchNorm2d"]
+
+
+class BatchNorm2d(Module):
+    """Every channel of (N, C, H, W) with mean 0 and variance 1, times weight, plus bias.
+
+    In training mean and variance are the batch's, and the running ones move towards them by `momentum` (the variance
+    with N - 1 in its denominator); in eval mode the running ones are used.
+    Source: S. Ioffe and C. Szegedy, "Batch normalization", arXiv:1502.03167; names and details are torch's.
+
+    Args:
+        num_features: channels C.
+        eps: added to the variance.
+        momentum: share of the new statistics; None for the mean of all batches so far.
+        affine: whether there are a weight (at first 1) and a bias (at first 0).
+        track_running_stats: False to use the batch's statistics in eval mode too.
+        dtype: of weight, bias and statistics, "float32" or "float64".
+
+    >>> layer = BatchNorm2d(1)
+    >>> layer(np.array([-1.0, 1.0]).reshape(2, 1, 1, 1)).ravel().round(3)
+    array([-1.,  1.])
+    >>> layer.state_dict()["running_var"]
+    array([1.1], dtype=float32)
+    """
+
+    weight = Weight()
+    bias = Weight()
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: object = "float32",
+    ) -> None:
+        super().__init__()
+        self.num_features = checked_count("num_features", num_features)
+        self.eps = checked_number("eps", eps)
+        self.momentum = None if momentum is None else checked_number("momentum", momentum, 0.0, 1.0)
+        self.affine, self.track_running_stats = bool(affine), bool(track_running_stats)
+        kind = layer_dtype(dtype)
+        if affine:
+            self.own_parameters["weight"] = Parameter(np.ones(self.num_features), kind)
+            self.own_parameters["bias"] = Parameter(np.zeros(self.num_features), kind)
+        if track_running_stats:
+            self.own_buffers["running_mean"] = frozen_copy(np.zeros(self.num_features), kind)
+            self.own_buffers["running_var"] = frozen_copy(np.ones(self.num_features), kind)
+            self.own_buffers["num_batches_tracked"] = frozen_copy(0, np.dtype(np.int64))
+
+    def forward(self, x: Array) -> Array:
+        """The normalised `x`."""
+        self.output_shape(x.shape)
+        batch = self.training or not self.track_running_stats
+        if batch:
+            mean, variance = self._of_batch(x)
+            if self.training and self.track_running_stats:
+                self._track(mean, variance, x.size // self.num_features)
+        else:
+            mean, variance = self.own_buffers["running_mean"], self.own_buffers["running_var"]
+        scale = 1 / np.sqrt(variance + variance.dtype.type(self.eps))
+        normal = (x - _channels(mean)) * _channels(scale)
+        self.keep(normal, scale, batch)
+        if not self.affine:
+            return normal
+        output: Array = normal * _channels(self.weight)
+        output += _channels(self.bias)
+        return output
+
+    def _of_batch(self, x: Array) -> tuple[Array, Array]:
+        """Mean and variance (with N in its denominator) per channel."""
+        count = x.size // self.num_features
+        if count < 2 and self.training:
+            raise ArgumentValueError("x", x, "more than one value per channel, which a variance needs in training")
+        mean = _per_channel(x) / x.dtype.type(count)
+        centred = x - _channels(mean)
+        return mean, _per_channel(centred * centred) / x.dtype.type(count)
+
+    def _track(self, mean: Array, variance: Array, count: int) -> None:
+        buffers = self.own_buffers
+        tracked = buffers["num_batches_tracked"] + 1
+        share = 1 / float(tracked) if self.momentum is None else self.momentum
+        new = {"running_mean": mean, "running_var": variance * (count / (count - 1))}
+        for name, value in new.items():
+            buffers[name] = frozen_copy((1 - share) * buffers[name] + share * value, buffers[name].dtype)
+        buffers["num_batches_tracked"] = frozen_copy(tracked, tracked.dtype)
+
+    def pull_back(self, grad: Array, needed: bool) -> Array | None:
+        """With the batch's statistics the gradient loses its mean and its part along the normalised x."""
+        normal, scale, batch = self.kept()
+        along, total = _per_channel(grad * normal), _per_channel(grad)
+        if self.affine:
+            self.own_parameters["weight"].add_grad(along)
+            self.own_parameters["bias"].add_grad(total)
+        if not needed:
+            return None
+        factor = scale * self.weight if self.affine else scale
+        if not batch:
+            return grad * _channels(factor)
+        count = grad.dtype.type(max(grad.size // self.num_features, 1))
+        result: Array = grad - _channels(total / count)
+        result -= normal * _channels(along / count)
+        result *= _channels(factor)
+        return result
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The same."""
+        if len(shape) != 4 or shape[1] != self.num_features:
+            raise ArgumentValueError("x", shape, f"a shape (N, {self.num_features}, H, W)")
+        return shape
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """One per number."""
+        return math.prod(shape)
+
+    def extra_repr(self) -> str:
+        """torch's words."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+def _channels(values: Any) -> Array:
+    """(C,) so that it broadcasts over (N, C, H, W)."""
+    result: Array = values[:, np.newaxis, np.newaxis]
+    return result
+
+
+def _per_channel(x: Array) -> Array:
+    """Sums over everything but the channel; over the picture first, which NumPy adds pairwise."""
+    result: Array = x.reshape(*x.shape[:2], math.prod(x.shape[2:])).sum(axis=2).sum(axis=0)
+    return result
