@@ -79,3 +79,25 @@ def test_padding_by_name() -> None:
         assert (
             np.vdot(sc.grad.conv1d_input(x.shape, w, g, padding=padding), x) == sc.conv1d(x, w, padding=padding).sum()
         )
+
+
+@given(DEFINED, seeds)
+def test_the_bias_gradient_is_the_sum(problem: sc.Problem, seed: int) -> None:
+    """The bias is added to every output, so <O, G> changes with it by the sum of G over pictures and positions."""
+    g = np.random.default_rng(seed).integers(-9, 9, problem.output_shape).astype(problem.dtype)
+    answer = g.sum(axis=(0, *range(2, g.ndim)))
+    for view in (g, np.asfortranarray(g), g[::-1].copy()[::-1]):
+        result = sc.grad.conv_bias(view)
+        assert result.dtype == g.dtype
+        np.testing.assert_array_equal(result, answer)
+
+
+def test_the_bias_gradient_of_many_numbers() -> None:
+    """A chain of float32 additions would be off by thousands of roundings here."""
+    g = np.full((4, 2, 512, 512), 0.1, np.float32)
+    assert sc.grad.conv_bias(g) == pytest.approx([g[0, 0, 0, 0].astype(float) * 4 * 512 * 512] * 2, rel=1e-7)
+
+
+def test_the_bias_gradient_needs_channels() -> None:
+    with pytest.raises(ValueError, match=r"grad_output.*\(N, K, ...\)"):
+        sc.grad.conv_bias(np.ones((3, 3)))

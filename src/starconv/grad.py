@@ -1,7 +1,8 @@
-"""Gradients of a convolution with respect to its input and its kernels, under torch.nn.grad's names."""
+"""Gradients of a convolution with respect to its input, kernels and bias, under torch.nn.grad's names."""
 
 from collections.abc import Sequence
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from .arguments import Array, as_array, channels_last_in_memory, sum_dtype
@@ -17,6 +18,7 @@ __all__ = [
     "conv2d_weight",
     "conv3d_input",
     "conv3d_weight",
+    "conv_bias",
 ]
 
 
@@ -136,6 +138,34 @@ def conv3d_weight(
 ) -> Array:
     """Gradient of :func:`starconv.conv3d` with respect to its kernels; see :func:`conv2d_weight`."""
     return _weight(3, x, weight_size, grad_output, stride, padding, dilation, groups)
+
+
+def conv_bias(grad_output: ArrayLike) -> Array:
+    """Gradient of a convolution with respect to its bias: the output's gradient, summed over pictures and positions.
+
+    The sums are formed in float64 (integers: int64), so that they do not depend on how the array lies in memory.
+
+    Args:
+        grad_output: gradient with respect to the output, (N, K, ...) with 1 to 3 spatial axes.
+
+    Returns:
+        The gradient (K,).
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: not such an array.
+
+    >>> import numpy as np
+    >>> conv_bias(np.arange(8.0).reshape(2, 2, 2))
+    array([10., 18.])
+    """
+    gradient = as_array("grad_output", grad_output)
+    if gradient.ndim not in (3, 4, 5):
+        raise ArgumentValueError("grad_output", gradient, "(N, K, ...) with 1 to 3 spatial axes")
+    dtype, result_dtype = sum_dtype(gradient)
+    wide = dtype if np.dtype(dtype).kind == "i" else "float64"
+    # First the positions, one after the other in memory, then the pictures.
+    total = gradient.sum(axis=tuple(range(2, gradient.ndim)), dtype=wide).sum(axis=0)
+    return np.asarray(total).astype(result_dtype, copy=False)
 
 
 def _input(
