@@ -16,7 +16,7 @@ How it runs, for m = 4, C channels and K kernels, in cycles of two 8-lane fma un
     transform of input  18 C    12 transforms x 12 operations on 8 channels, 144 loads and stores
     transform of output 19 K    10 transforms x 12 operations on 8 kernels, bias, 32 short stores
 
-so all but the products costs 1/3 of them at C = K = 64 and 1/12 at 256. A task is a block of tiles: it packs the input 16
+so the rest costs 1/3 of the products at C = K = 64 and 1/12 at 256. A task is a block of tiles: it packs the input 16
 channels at a time with borders drawn in, transforms it to V, [position][tile][channel]; computes M, [position]
 [tile][kernel]; and transforms that to the output. V and M take 144 (C + K) bytes per tile, and every task reads all
 transformed weights U once, 144 C K bytes. More tiles per task save reading U, at 64 / tiles bytes per cycle of
