@@ -49,7 +49,9 @@ def run_trials(seed: int, count: int, modules: int, seconds: float) -> str:
         command = [sys.executable, "-W", "error", __file__, *map(str, (seed, count, modules, seconds, note))]
         # No object from an earlier run: what is tried must not depend on what was tried before.
         environment = os.environ | {"STARCONV_CACHE_DIR": "off"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=600)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, timeout=seconds + 60
+        )
         assert done.returncode == 0, f"exit {done.returncode} in {note.read_text()}\n{done.stderr}"
         return done.stdout
 
@@ -233,7 +235,7 @@ def main(seed: int, count: int, modules: int, seconds: float, note: str) -> None
 
     jit.compile_object = counted
     generator, start = np.random.default_rng(seed), time.monotonic()
-    families = [random_family(generator) for _ in range(max(modules // 4, 1))]
+    families = [random_family(generator) for _ in range(max(modules // 8, 1))]
     file = os.open(note, os.O_RDWR)
     done = plans = 0
     while done < count and time.monotonic() - start < seconds:
