@@ -99,7 +99,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     """
     assert target is not None
     chosen = cut(problem, target, min(target.cores, 2))
-    return 10e-6 + (chosen.cycles + _weight_cycles(problem, target, chosen.m)) / FREQUENCY
+    return 12e-6 + (chosen.cycles + _weight_cycles(problem, target, chosen.m)) / FREQUENCY
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
@@ -194,7 +194,8 @@ def _task_cycles(problem: Problem, target: Target, m: int, block: tuple[int, int
     tiles = pictures * rows * columns
     packing = pictures * (rows * m + TAPS - 1) * (columns * m + TAPS - 1) * padded * 4.4 / lanes
     transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes
-    products = positions * tiles * channels * kernels / lanes / 2 / 0.97
+    # Starting and storing the sums of a run takes as long as 4 channels.
+    products = positions * tiles * (channels + 4) * kernels / lanes / 2
     traffic = 4 * positions * channels * kernels / _bytes_per_cycle(target, problem, positions)
     intermediate = 4 * positions * tiles * (channels + kernels)
     if intermediate > target.l2_bytes * 3 // 4:
