@@ -70,7 +70,7 @@ def conv_layers(draw):
     return layer, np.random.default_rng(draw(seeds)).standard_normal(shape)
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(conv_layers(), seeds)
 def test_convolutions(case, seed):
     layer, x = case
@@ -110,7 +110,7 @@ def transposed_layers(draw):
     return layer, np.random.default_rng(draw(seeds)).standard_normal((*batch, layer.in_channels, *sizes))
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(transposed_layers(), seeds)
 def test_transposed_convolutions(case, seed):
     layer, x = case

@@ -19,6 +19,7 @@ from .activation import Dropout, ReLU
 from .container import Residual, Sequential
 from .conv import Conv1d, Conv2d, Conv3d
 from .conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from .history import Epoch, History
 from .linear import Flatten, Linear
 from .loss import CrossEntropyLoss, Loss, MSELoss
 from .module import BackwardError, Module
@@ -28,6 +29,7 @@ from .parameter import Parameter
 from .pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .storage import load_state, save_state
 from .summary import Summary
+from .training import TrainingError, evaluate, fit, predict
 
 __all__ = [
     "SGD",
@@ -44,7 +46,9 @@ __all__ = [
     "CosineAnnealingLR",
     "CrossEntropyLoss",
     "Dropout",
+    "Epoch",
     "Flatten",
+    "History",
     "Linear",
     "Loss",
     "MSELoss",
@@ -57,6 +61,10 @@ __all__ = [
     "Sequential",
     "StepLR",
     "Summary",
+    "TrainingError",
+    "evaluate",
+    "fit",
     "load_state",
+    "predict",
     "save_state",
 ]
