@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from starconv.engine import planner
+from starconv.engine.algorithms import TABLE
+from starconv.engine.wisdom import Wisdom, signature_of
+
 SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 # Derandomized: a commit passes or fails for everybody alike. `--hypothesis-profile=explore` looks for new failures.
@@ -23,3 +27,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path == HEAVY and config.getoption("markexpr") == "not heavy":
         return True
     return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_was_tuned() -> None:
+    """The cost model chooses, whatever was measured on this machine, so that tests mean the same everywhere."""
+    planner.use_wisdom(Wisdom(signature_of([row.NAME for row in TABLE]), keep=False))

@@ -14,7 +14,7 @@ from .arguments import (
     is_channels_last,
     sum_dtype,
 )
-from .engine.planner import Plan, make_plan
+from .engine.planner import Plan, make_plan, wisdom_state
 from .errors import ArgumentValueError
 from .geometry import transposed_axes
 from .problem import Problem, as_groups
@@ -54,10 +54,10 @@ def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[obj
     if None in plain:
         return None
     if b is None:
-        return (x.shape, x.strides, x.dtype, w.shape, w.dtype, *plain)
+        return (wisdom_state(), x.shape, x.strides, x.dtype, w.shape, w.dtype, *plain)
     if type(b) is not np.ndarray:
         return None
-    return (x.shape, x.strides, x.dtype, w.shape, w.dtype, b.shape, b.dtype, *plain)
+    return (wisdom_state(), x.shape, x.strides, x.dtype, w.shape, w.dtype, b.shape, b.dtype, *plain)
 
 
 def _remembered(signature: tuple[object, ...] | None, call: _Call) -> _Call:

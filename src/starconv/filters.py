@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array
-from .engine.planner import Plan, make_plan
+from .engine.planner import Plan, make_plan, wisdom_state
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import Axis, border_sources
 from .problem import Problem
@@ -179,7 +179,9 @@ def _real(
     batch = picture.size // math.prod(sizes)
     # Whole numbers are exact, or cut towards zero: there an algorithm that only comes close would be wrong by one.
     precision = "strict" if picture.dtype.kind in "biu" else "float32"
-    plan = _plan_of(batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border, precision)
+    plan = _plan_of(
+        wisdom_state(), batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border, precision
+    )
     fill = cval if border == "constant" else 0.0
     operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
     if out is not None:
@@ -194,6 +196,7 @@ def _real(
 
 @lru_cache(maxsize=1024)
 def _plan_of(
+    state: int,
     batch: int,
     kernels: int,
     sizes: tuple[int, ...],

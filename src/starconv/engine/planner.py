@@ -1,7 +1,12 @@
-"""From a Problem to a Plan: asks every algorithm, takes the cheapest that does not refuse, and can say why."""
+"""From a Problem to a Plan: asks every algorithm, takes the cheapest that does not refuse, and can say why.
+
+The cheapest by prediction, or by measurement where there is one (`wisdom`).
+"""
 
 import math
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -12,10 +17,13 @@ from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..problem import Problem
 
 if TYPE_CHECKING:
-    from .algorithms import Algorithm, Compound, Solution
+    from .algorithms import Algorithm, Compound, Conditional, Solution
     from .emit.target import Target
+    from .wisdom import Entry, Wisdom
 
-__all__ = ["Candidate", "Plan", "make_plan"]
+__all__ = ["EFFORTS", "Candidate", "Plan", "make_plan", "use_wisdom", "wisdom", "wisdom_state"]
+
+EFFORTS = ("estimate", "measure")
 
 Array = NDArray[Any]
 
@@ -41,6 +49,14 @@ class Shapes(NamedTuple):
     dtype: np.dtype[Any]
 
 
+class Special(NamedTuple):
+    """A row that takes a problem with some weights only, and is asked first when they are there."""
+
+    candidate: Candidate
+    condition: str
+    solution: "Solution"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A problem, the algorithm chosen for it, and what every other algorithm answered.
@@ -59,6 +75,10 @@ class Plan:
     candidates: tuple[Candidate, ...]
     solution: "Solution" = field(repr=False, compare=False)
     shapes: "Shapes" = field(repr=False, compare=False)
+    measured: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+    """(name, seconds) of the candidates that were timed, where that decided the choice."""
+    special: Special | None = field(default=None, repr=False, compare=False)
+    """What computes instead where the weights allow it."""
 
     def __call__(
         self, first: Array, second: Array, bias: Array | None = None, *, out: Array | None = None, fill: float = 0.0
@@ -78,7 +98,11 @@ class Plan:
             raise ArgumentValueError("bias", bias, expected)
         if bias is not None:
             checked("bias", bias, shapes.result[1:2])
-        return PreparedPlan(self, self.solution.prepare(second, bias, fill))
+        if self.special is not None:
+            prepared = self.special.solution.prepare(second, bias, fill)
+            if prepared is not None:
+                return PreparedPlan(self, self.special.candidate.name, self.special.solution, prepared)
+        return PreparedPlan(self, self.algorithm, self.solution, self.solution.prepare(second, bias, fill))
 
     def explain(self) -> str:
         """The choice, its predicted cost and workspace, and the reason of every refusal, as lines of text."""
@@ -88,16 +112,29 @@ class Plan:
             str(problem),
             f"  result {'x'.join(map(str, problem.result_shape))} {problem.dtype}, "
             f"{problem.multiply_adds:,} multiply-adds, at least {problem.bytes_moved:,} bytes moved",
-            f"  chosen: {chosen.name}, predicted {_time_text(chosen.seconds)}, workspace {chosen.workspace:,} bytes",
+            f"  chosen: {chosen.name}, predicted {time_text(chosen.seconds)}, workspace {chosen.workspace:,} bytes",
+            *self._measured_lines(),
             f"  {_error_text(chosen.error_bound)}",
             *(f"  part: {part.problem}, {part.algorithm}" for part in chosen.parts),
         ]
+        if self.special is not None:
+            row, condition, _ = self.special
+            lines.append(
+                f"  {condition}: {row.name}, predicted {time_text(row.seconds)}, workspace {row.workspace:,} bytes, "
+                + _error_text(row.error_bound)
+            )
         for row in self.candidates:
             if row.refusal is not None:
                 lines.append(f"  {row.name}: refuses, {row.refusal}")
             elif row.name != self.algorithm:
-                lines.append(f"  {row.name}: predicted {_time_text(row.seconds)}, workspace {row.workspace:,} bytes")
+                lines.append(f"  {row.name}: predicted {time_text(row.seconds)}, workspace {row.workspace:,} bytes")
         return "\n".join(lines)
+
+    def _measured_lines(self) -> list[str]:
+        """What was measured, the fastest first; nothing where the prediction decided."""
+        times = sorted(self.measured, key=lambda timed: timed[1])
+        told = ", ".join(f"{name} {time_text(seconds)}" for name, seconds in times)
+        return [f"  measured: {told}"] if told else []
 
     def __str__(self) -> str:
         return self.explain()
@@ -106,11 +143,11 @@ class Plan:
 class PreparedPlan:
     """A plan whose second operand is in place: call it with the first."""
 
-    __slots__ = ("_last", "_prepared", "_run", "_shapes", "plan")
+    __slots__ = ("_last", "_prepared", "_run", "_shapes", "algorithm", "plan")
 
-    def __init__(self, plan: Plan, prepared: Any) -> None:
-        self.plan = plan
-        self._prepared, self._run, self._shapes = prepared, plan.solution.run, plan.shapes
+    def __init__(self, plan: Plan, algorithm: str, solution: "Solution", prepared: Any) -> None:
+        self.plan, self.algorithm = plan, algorithm
+        self._prepared, self._run, self._shapes = prepared, solution.run, plan.shapes
         self._last = plan.problem.channels_last and plan.problem.operation != "weight_grad"
 
     def __call__(self, first: Array, *, out: Array | None = None) -> Array:
@@ -131,35 +168,106 @@ class PreparedPlan:
         return out
 
     def __repr__(self) -> str:
-        return f"PreparedPlan({self.plan.problem}, {self.plan.algorithm})"
+        return f"PreparedPlan({self.plan.problem}, {self.algorithm})"
 
 
-def make_plan(problem: Problem | str, *, algorithm: str | None = None, target: "Target | None" = None) -> Plan:
+def make_plan(
+    problem: Problem | str, *, effort: str = "estimate", algorithm: str | None = None, target: "Target | None" = None
+) -> Plan:
     """The plan for `problem`, a :class:`Problem` or its string; with `algorithm`, that row of the table.
+
+    With effort "estimate" the choice is what was measured before for this problem on this machine, else the algorithm
+    with the least predicted time. With "measure", a problem that was not measured before is: all candidates that may
+    be the fastest are timed, which takes some tenths of a second, and the result is kept on disk (see
+    ``starconv tune``). Algorithms round differently, so a measurement may change the last bits of results from then
+    on, unless the problem's precision is "strict".
 
     `target` is the processor to generate code for: this one unless told otherwise, as tests of other targets do.
 
     Raises:
-        ArgumentValueError: a string that is no problem, an unknown algorithm, or one that refuses (with its reason).
+        ArgumentValueError: a string that is no problem, an unknown algorithm or effort, or an algorithm that refuses
+            (with its reason).
     """
     if not isinstance(problem, Problem):
         problem = Problem.parse(problem)
+    if effort not in EFFORTS:
+        raise ArgumentValueError("effort", effort, choices(EFFORTS))
     # The engine is imported with the first plan: `import starconv` stays quick for those who only want sizes.
     from .emit.target import host_target
 
-    return _plan(problem, algorithm, host_target() if target is None else target)
+    if effort == "measure":
+        if algorithm is not None or target is not None:
+            raise ArgumentValueError("effort", effort, "'estimate' for an algorithm or a target that is given")
+        if wisdom().find(str(problem)) is None:
+            measure(problem)
+    return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state())
+
+
+def measure(problem: Problem) -> "Entry | None":
+    """Time the candidates for `problem` and remember the fastest; None if there is only one to take.
+
+    Not measured are those that are predicted to be five times slower than the best, or to take more than a second.
+    """
+    from . import measure as stopwatch
+    from .emit.target import host_target
+    from .wisdom import Entry
+
+    target = host_target()
+    estimate = _plan(problem, None, target, wisdom_state())
+    names = stopwatch.contenders(_eligible(problem, estimate.candidates))
+    if len(names) < 2 or problem.batch == 0:
+        return None
+    times = stopwatch.times({name: _plan(problem, name, target, wisdom_state()) for name in names})
+    entry = Entry(min(times, key=lambda name: times[name]), tuple(times.items()))
+    learned = wisdom()
+    learned.record(str(problem), entry)
+    use_wisdom(learned)
+    return entry
+
+
+def wisdom() -> "Wisdom":
+    """What was measured on this machine: read from disk when first asked for, then added to by this process only."""
+    global _wisdom
+    found = _wisdom
+    if found is None:
+        from .algorithms import TABLE
+        from .wisdom import Wisdom, signature_of
+
+        with _lock:
+            found = _wisdom = _wisdom or Wisdom.load(signature_of([row.NAME for row in TABLE]))
+    return found
+
+
+def use_wisdom(learned: "Wisdom | None") -> None:
+    """Plan with `learned` from now on, or (None) with what the disk holds; plans that were made before are not kept."""
+    global _wisdom, _state
+    with _lock:
+        _wisdom, _state = learned, _state + 1
+
+
+def wisdom_state() -> int:
+    """A number that changes whenever plans may: whoever keeps plans, keeps them under this number too."""
+    return _state
+
+
+_wisdom: "Wisdom | None" = None
+_state = 0
+_lock = threading.RLock()
 
 
 @lru_cache(maxsize=4096)
-def _plan(problem: Problem, algorithm: str | None, target: "Target | None") -> Plan:
-    from .algorithms import TABLE, is_compound
+def _plan(problem: Problem, algorithm: str | None, target: "Target | None", state: int) -> Plan:
+    from .algorithms import SPECIALS, TABLE, is_compound
 
-    candidates = [_asked(row, problem, target) for row in TABLE]
+    special = next((row for row in SPECIALS if row.NAME == algorithm), None)
+    wanted, algorithm = algorithm, None if special is not None else algorithm
+    candidates = [_asked(row, problem, target, state) for row in TABLE]
+    measured: tuple[tuple[str, float], ...] = ()
     if algorithm is None:
-        algorithm = min(candidates, key=lambda candidate: candidate.seconds).name
+        algorithm, measured = _choice(problem, candidates, target)
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
     if algorithm not in rows:
-        raise ArgumentValueError("algorithm", algorithm, choices(rows))
+        raise ArgumentValueError("algorithm", algorithm, choices([*rows, *(row.NAME for row in SPECIALS)]))
     row, candidate = rows[algorithm]
     if candidate.refusal is not None:
         raise ArgumentValueError("algorithm", algorithm, f"one that takes {problem}; it refuses: {candidate.refusal}")
@@ -168,10 +276,57 @@ def _plan(problem: Problem, algorithm: str | None, target: "Target | None") -> P
         solution = row.build(problem, target, [part.solution for part in candidate.parts])
     else:
         solution = cast("Algorithm", row).build(problem, target)
-    return Plan(problem, algorithm, tuple(candidates), solution, shapes)
+    plan = Plan(problem, algorithm, tuple(candidates), solution, shapes, measured)
+    if wanted is None or special is not None:
+        plan = replace(plan, special=_special(problem, target, state, candidate.seconds, special))
+    return plan
 
 
-def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None") -> Candidate:
+def _special(
+    problem: Problem, target: "Target | None", state: int, seconds: float, wanted: "Conditional | None"
+) -> Special | None:
+    """The first special row that would be quicker than `seconds`, or the one that is wanted, quicker or not."""
+    from .algorithms import SPECIALS
+
+    for row in SPECIALS if wanted is None else (wanted,):
+        candidate = _asked(row, problem, target, state)
+        if wanted is not None and candidate.refusal is not None:
+            raise ArgumentValueError(
+                "algorithm", row.NAME, f"one that takes {problem}; it refuses: {candidate.refusal}"
+            )
+        if wanted is not None or candidate.seconds < seconds:
+            return Special(candidate, row.CONDITION, row.build(problem, target))
+    return None
+
+
+def _choice(
+    problem: Problem, candidates: list[Candidate], target: "Target | None"
+) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """The algorithm that was measured to be the fastest, with the times; else the one predicted to be, without."""
+    from .emit.target import host_target
+
+    learned = wisdom() if target == host_target() else ()
+    entry = learned.find(str(problem)) if learned else None
+    # What a file says is asked again: a candidate that refuses is not to be taken, whatever was written down.
+    if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates)):
+        return entry.algorithm, entry.seconds
+    return min(candidates, key=lambda candidate: candidate.seconds).name, ()
+
+
+def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Who may be chosen by measurement. NumPy sums in an order of its own: with "strict" precision only if alone.
+
+    All others that take such a problem form the same sums in the same order, so the choice among them changes no bit.
+    """
+    from .algorithms import vectorized
+
+    accept = [row for row in candidates if row.refusal is None]
+    if problem.precision == "strict" and problem.dtype != "int64":
+        return [row for row in accept if row.name != vectorized.NAME] or accept
+    return accept
+
+
+def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None", state: int) -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
     from .algorithms import is_compound
 
@@ -182,7 +337,7 @@ def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None
         plain = cast("Algorithm", row)
         told = plain.cost(problem, target), plain.workspace(problem, target), plain.error_bound(problem)
         return Candidate(row.NAME, None, *told)
-    parts = tuple(_plan(part, None, target) for part in row.parts(problem, target))
+    parts = tuple(_plan(part, None, target, state) for part in row.parts(problem, target))
     chosen = [next(asked for asked in part.candidates if asked.name == part.algorithm) for part in parts]
     return Candidate(
         row.NAME,
@@ -213,7 +368,7 @@ def _error_text(bound: float) -> str:
     return f"error at most {bound:.2g} of the sum of |x||w|" if bound else "exact"
 
 
-def _time_text(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

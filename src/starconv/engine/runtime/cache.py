@@ -16,7 +16,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["LIMIT_BYTES", "Status", "key", "load", "status", "store"]
+__all__ = [
+    "LIMIT_BYTES",
+    "Status",
+    "key",
+    "load",
+    "read_private",
+    "status",
+    "store",
+    "usable_directory",
+    "write_private",
+]
 
 LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -53,7 +63,7 @@ def load(name: bytes) -> bytes | None:
         return None
     path = _path(directory, name)
     try:
-        data = _read_private(path)
+        data = read_private(path)
     except OSError:
         return None
     if data is None or len(data) < _HEADER.size:
@@ -76,17 +86,43 @@ def store(name: bytes, payload: bytes) -> None:
         return
     header = _HEADER.pack(_MAGIC, name, len(payload), hashlib.sha256(payload).digest())
     try:
-        handle, temporary = tempfile.mkstemp(suffix=".part", dir=directory)  # created with mode 0600
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(header + payload)
-            os.replace(temporary, _path(directory, name))
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_private(_path(directory, name), header + payload)
         _shrink(directory)
     except OSError:
         return
+
+
+def usable_directory() -> tuple[Path | None, str | None]:
+    """The directory, for other files of the same user beside the objects, or None and the reason why not."""
+    directory, reason = _directory()
+    return (None, reason) if reason is not None else (directory, None)
+
+
+def read_private(path: Path, limit: int = LIMIT_BYTES) -> bytes | None:
+    """The bytes of `path` if it is to be trusted and has no more than `limit`.
+
+    The checks are made on the opened file, which cannot be swapped.
+    """
+    # O_NONBLOCK: opening a pipe that somebody left under this name must not wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    with os.fdopen(handle, "rb") as file:
+        info = os.fstat(handle)
+        if _distrust(info, stat.S_ISREG, "file") is not None or info.st_size > limit:
+            return None
+        return file.read()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace `path`, in the directory of the cache, in one step: a reader finds the old file or the new one whole."""
+    handle, temporary = tempfile.mkstemp(suffix=".part", dir=path.parent)  # created with mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def status() -> Status:
@@ -142,18 +178,6 @@ def _distrust(info: os.stat_result, is_kind: object, kind: str) -> str | None:
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return f"{kind} may be written to by others (mode {stat.S_IMODE(info.st_mode):04o})"
     return None
-
-
-def _read_private(path: Path) -> bytes | None:
-    """The bytes of `path` if it is to be trusted. The checks are made on the opened file, which cannot be swapped."""
-    # O_NONBLOCK: opening a pipe that somebody left under this name must not wait for a writer.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
-    with os.fdopen(handle, "rb") as file:
-        info = os.fstat(handle)
-        if _distrust(info, stat.S_ISREG, "file") is not None or info.st_size > LIMIT_BYTES:
-            return None
-        return file.read()
 
 
 def _entries(directory: Path) -> list[tuple[int, int, str]]:

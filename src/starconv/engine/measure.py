@@ -1,0 +1,112 @@
+"""Timing the candidates of a problem: which ones, on what numbers, how often.
+
+What is timed is a whole call, weights prepared and all, because that is what `cost` predicts and a functional call
+does. Rounds are interleaved, everyone in turn, so that a machine that slows down does so for everyone; what counts is
+the least time, because other processes can only add to it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ..problem import Problem
+from .planner import Array, Candidate, Plan, empty_channels_last
+from .runtime import jit, threads
+
+__all__ = ["contenders", "times"]
+
+FACTOR = 5.0
+"""Candidates that are predicted to be this much slower than the best are not tried."""
+PATIENCE = 1.0
+"""Seconds. Candidates that are predicted to take longer are not tried."""
+BUDGET = 0.3
+"""Seconds per problem after which no round is begun, once there were FEWEST of them."""
+FEWEST, MOST = 3, 50
+"""Rounds."""
+HOPELESS = 2.0
+"""Who takes so many times the best after FEWEST rounds is not timed again; nor who takes ten times that after one."""
+
+
+def contenders(candidates: Sequence[Candidate], factor: float = FACTOR, patience: float = PATIENCE) -> list[str]:
+    """Names of the candidates worth timing, the one with the best prediction first."""
+    best = min(candidate.seconds for candidate in candidates)
+    limit = min(best * factor, patience)
+    tried = [candidate for candidate in candidates if candidate.refusal is None and candidate.seconds <= limit]
+    return [candidate.name for candidate in sorted(tried, key=lambda candidate: candidate.seconds)]
+
+
+def times(plans: Mapping[str, Plan], budget: float = BUDGET) -> dict[str, float]:
+    """Least seconds per call of every plan, all of the same problem, on all cores that the process may use."""
+    problem = next(iter(plans.values())).problem
+    calls = _calls(problem, plans)
+    asked = threads.get_num_threads()
+    threads.set_num_threads(min(jit.host().cores, threads.MAX_THREADS))
+    try:
+        return _least(calls, budget)
+    finally:
+        threads.set_num_threads(asked)
+
+
+def _least(calls: dict[str, Callable[[], object]], budget: float) -> dict[str, float]:
+    for call in calls.values():  # kernels are compiled, pages of the result come into being
+        call()
+    end = time.perf_counter() + budget
+    least = dict.fromkeys(calls, math.inf)
+    turn = list(calls)
+    for number in range(MOST):
+        for name in turn:
+            least[name] = min(least[name], _timed(calls[name]))
+        best = min(least.values())
+        limit = best * (HOPELESS if number + 1 >= FEWEST else 10 * HOPELESS)
+        turn = [name for name in turn if least[name] <= limit]
+        turn = turn[1:] + turn[:1]  # whoever follows a slow one finds the caches emptied: not always the same one
+        if number + 1 >= FEWEST and time.perf_counter() > end:
+            break
+    return least
+
+
+def _timed(call: Callable[[], object]) -> float:
+    """Seconds of one call. Short ones twice in a row, so that caches are as a caller in a loop has them."""
+    start = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - start
+    if seconds < 2e-3:
+        start = time.perf_counter()
+        call()
+        seconds = min(seconds, time.perf_counter() - start)
+    return max(seconds, 1e-9)
+
+
+def _calls(problem: Problem, plans: Mapping[str, Plan]) -> dict[str, Callable[[], object]]:
+    """A call of every plan, on the same arrays."""
+    random = np.random.default_rng(0)
+    first, second = (_numbers(random, shape, problem) for shape in problem.operand_shapes)
+    bias = _numbers(random, problem.result_shape[1:2], problem) if problem.bias else None
+    if problem.channels_last:
+        first = _channels_last(first)
+        second = _channels_last(second) if problem.operation == "weight_grad" else second
+    last = problem.channels_last and problem.operation != "weight_grad"
+    dtype = np.dtype(problem.dtype)
+    out = empty_channels_last(problem.result_shape, dtype) if last else np.empty(problem.result_shape, dtype)
+
+    def call_of(plan: Plan) -> Callable[[], object]:
+        return lambda: plan(first, second, bias, out=out)
+
+    return {name: call_of(plan) for name, plan in plans.items()}
+
+
+def _numbers(random: np.random.Generator, shape: tuple[int, ...], problem: Problem) -> Array:
+    """From -1 to 1, or integers from -8 to 8."""
+    if problem.dtype == "int64":
+        return random.integers(-8, 9, shape)
+    values = random.random(shape, np.dtype(problem.dtype).type)
+    values *= 2
+    values -= 1
+    return values
+
+
+def _channels_last(array: Array) -> Array:
+    """The same values with the channels next to each other in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)

@@ -1,0 +1,113 @@
+"""`starconv tune`: what it measures, shows and keeps; wrong files; Ctrl-C."""
+
+import pytest
+
+import starconv as sc
+from starconv.engine import measure, planner
+from starconv.engine.algorithms import TABLE
+from starconv.engine.wisdom import Wisdom, signature_of
+
+ONE = "conv2d x=1x8x12x12 w=8x8x3x3 padding=1"
+TWO = "conv1d x=2x4x30 w=4x4x3"
+NAMES = [row.NAME for row in TABLE]
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch):
+    """A cache of its own, and times that are no times."""
+    path = tmp_path / "cache"
+    monkeypatch.setenv("STARCONV_CACHE_DIR", str(path))
+    monkeypatch.setattr(measure, "times", lambda plans: {name: 1e-3 + 1e-3 * n for n, name in enumerate(plans)})
+    planner.use_wisdom(None)
+    yield path
+    planner.use_wisdom(Wisdom(signature_of(NAMES), keep=False))
+
+
+def kept():
+    return Wisdom.load(signature_of(NAMES))
+
+
+def test_problems_are_measured_and_kept(run, directory):
+    output = run("tune", ONE, TWO).stdout
+    lines = output.splitlines()
+    assert lines[0].split() == ["problem", "by", "prediction", "fastest", "time", "gain"]
+    assert lines[1].startswith(ONE)
+    assert lines[1].split()[-3:] == ["1", "ms", "1.00x"]
+    assert lines[-1].startswith(f"2 measured problems in {directory}")
+    assert len(kept()) == 2
+    assert "measured: " in run("explain", ONE).stdout
+
+
+def test_gain_is_that_over_the_prediction(run, monkeypatch):
+    monkeypatch.setattr(measure, "times", lambda plans: {name: 1.0 / (n + 1) for n, name in enumerate(plans)})
+    first, *_, last = measure.contenders(sc.plan(ONE).candidates)
+    line = run("tune", ONE).stdout.splitlines()[1].removeprefix(ONE).split()
+    assert line[:2] == [first, last]
+    assert float(line[-1].removesuffix("x")) >= 2
+    assert sc.plan(ONE).algorithm == last
+
+
+def test_a_file_of_problems(run, tmp_path):
+    path = tmp_path / "layers.txt"
+    path.write_text(f"# layers\n\n{ONE}  # the first, x4\n{TWO}\n{ONE}\n")
+    assert len(run("tune", path).stdout.splitlines()) == 4
+    assert len(kept()) == 2
+
+
+def test_what_is_known_is_shown_and_not_measured_again(run, monkeypatch):
+    run("tune", ONE)
+    monkeypatch.setattr(measure, "times", None)
+    assert "(known)" in run("tune", ONE).stdout
+    monkeypatch.setattr(measure, "times", lambda plans: dict.fromkeys(plans, 7.0))
+    assert " 7 s " in run("tune", ONE, "--again").stdout
+
+
+def test_ctrl_c_keeps_what_was_measured(run, monkeypatch):
+    times = measure.times
+
+    def interrupted(plans):
+        if next(iter(plans.values())).problem.spatial == 1:
+            raise KeyboardInterrupt
+        return times(plans)
+
+    monkeypatch.setattr(measure, "times", interrupted)
+    result = run("tune", ONE, TWO, code=130)
+    assert "interrupted: 1 of 2 problems measured and kept" in result.stderr
+    assert ONE in result.stdout
+    assert TWO not in result.stdout
+    assert len(kept()) == 1
+
+
+def test_without_a_place_to_keep_it(run, monkeypatch):
+    monkeypatch.setenv("STARCONV_CACHE_DIR", "off")
+    result = run("tune", ONE)
+    assert ONE in result.stdout
+    assert "nothing is kept: the cache is switched off by STARCONV_CACHE_DIR=off" in result.stderr
+
+
+def test_a_problem_with_one_candidate(run, monkeypatch):
+    monkeypatch.setattr(measure, "contenders", lambda candidates: ["numpy"])
+    assert "nothing to compare" in run("tune", ONE).stdout
+    assert len(kept()) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"conv2d x=1x8x12x12 w=8x7x3x3\n", "layers.txt:1': expected a problem in every line; w = (8, 7, 3, 3)"),
+        (b"\n# note\nlorem\n", "layers.txt:3': expected a problem in every line; problem = 'lorem'"),
+        (b"\xff\x00", "expected a text file with one problem per line"),
+        (b"#" * (1 << 20) + b"\n", "of at most 1,048,576 bytes"),
+    ],
+)
+def test_wrong_files(run, tmp_path, content, message):
+    path = tmp_path / "layers.txt"
+    path.write_bytes(content)
+    assert message in run("tune", path, code=2).stderr
+    assert len(kept()) == 0
+
+
+def test_wrong_arguments(run, tmp_path):
+    assert "No such file or directory" in run("tune", tmp_path / "none.txt", code=1).stderr
+    assert "problem = 'conv2d x=1'" in run("tune", "conv2d x=1", code=2).stderr
+    run("tune", code=2)
