@@ -1,6 +1,4 @@
-"""How long an animation takes: measured in processor time, so that a busy machine does not decide."""
-
-import time
+"""How large the files of animations are. (How long they take is for a benchmark: processors differ.)"""
 
 import pytest
 
@@ -9,12 +7,10 @@ from starconv.view import slide
 pytestmark = pytest.mark.heavy
 
 
-def test_a_gif_of_60_frames_in_under_6_seconds(tmp_path):
-    start = time.process_time()
+def test_a_gif_of_60_frames(tmp_path):
     animation = slide((10, 10), (3, 3), max_frames=60)
-    animation.save(tmp_path / "sixty.gif")
     assert len(animation) == 60
-    assert time.process_time() - start < 6
+    assert animation.save(tmp_path / "sixty.gif").stat().st_size < 1_000_000
 
 
 def test_a_page_of_a_7x7_input_is_small(tmp_path):
