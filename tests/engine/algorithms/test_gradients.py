@@ -26,6 +26,11 @@ PROBLEMS = [
     "input_grad1d x=2x6x90 w=4x6x5 stride=4 padding=3 dilation=2 dtype=float64",
     "input_grad2d x=5x16x40x40 w=16x1x3x3 stride=2 padding=1 groups=16",
     "input_grad2d x=1x3x9x9 w=4x3x1x1 stride=3 bias",
+    "input_grad2d x=3x5x8x70 w=7x5x2x2 stride=2 bias relu",
+    "input_grad2d x=3x5x8x70 w=7x5x2x2 stride=2 channels_last bias",
+    "input_grad2d x=3x8x8x12 w=8x1x2x2 stride=2 groups=8 bias",
+    "input_grad2d x=3x8x8x12 w=4x2x2x4 stride=2 groups=4 bias",
+    "input_grad2d x=2x3x32x32 w=20x3x8x8 stride=8",
     "weight_grad2d x=5x24x21x21 w=40x24x3x3 padding=1",
     "weight_grad2d x=3x40x9x10 w=20x40x5x5 stride=2 padding=1:0x0:3 channels_last",
     "weight_grad2d x=9x33x7x7 w=33x1x3x3 padding=1 groups=33",
@@ -130,6 +135,13 @@ def test_a_plan_shows_its_parts() -> None:
     text = plan("input_grad2d x=1x64x56x56 w=128x64x3x3 stride=2 padding=1").explain()
     assert text.count("part: conv2d") == 4
     assert "w=64x128x2x2" in text
+
+
+def test_phases_that_read_alike_are_one_part() -> None:
+    """A transposed convolution that doubles its picture (2x2, stride 2) is one 1x1 convolution, 4 times the kernels."""
+    text = plan("input_grad2d x=1x64x56x56 w=128x64x2x2 stride=2").explain()
+    assert text.count("part:") == 1
+    assert "w=256x128x1x1" in text
 
 
 def test_phases_without_taps_have_no_part() -> None:

@@ -5,6 +5,9 @@ one phase are a dense convolution with stride 1 over O, of those taps in reverse
 (see `geometry.adjoint_phases`). Over d axes that makes up to s^d convolutions, which together do exactly the
 multiply-adds of the forward layer; none of them multiplies by the zeros that spreading O out would insert.
 
+Phases that read the same of O in the same way (all of a 2x2 kernel with stride 2, as in U-Nets) are one convolution
+with so many times the kernels: a *bundle*.
+
 How it runs: it states these convolutions as its *parts*. The planner, which chooses, plans each like any other problem
 and hands the solutions back; so this file knows of no other algorithm, and an input gradient gets Winograd, few
 channels or whatever else fits best without anyone telling it. Then the phases, computed for as many pictures as fit
@@ -16,6 +19,7 @@ Limits: constant borders (the gradients of repeated pixels add up), float32 and 
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -55,9 +59,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
 def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:
     """The convolutions of the phases that have taps, for the pictures of one turn."""
     assert target is not None
-    return tuple(
-        _part(problem, phases, _pictures(problem, target)) for phases in _all_phases(problem) if _has_taps(phases)
-    )
+    pictures, phases = _pictures(problem, target), _all_phases(problem)
+    return tuple(_part(problem, phases[bundle[0]], len(bundle), pictures) for bundle in _bundles(problem))
 
 
 def cost(problem: Problem, target: Target | None, parts: Sequence[float]) -> float:
@@ -92,8 +95,8 @@ class Adjoint:
         self.problem, self.target = problem, target
         self.pictures = _pictures(problem, target)
         self.phases = _all_phases(problem)
-        solutions = iter(parts)
-        self.solutions = [next(solutions) if _has_taps(phases) else None for phases in self.phases]
+        self.bundles = _bundles(problem)
+        self.solutions = parts
         self.counts = tuple(min(axis.stride, axis.input) for axis in problem.axes)
 
     def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[list[Any], Array]:
@@ -104,18 +107,29 @@ class Adjoint:
         turned = second.reshape(problem.groups, kernels, channels, *taps).swapaxes(1, 2)
         turned = turned.reshape(problem.in_channels, kernels, *taps)
         prepared = []
-        for phases, solution in zip(self.phases, self.solutions, strict=True):
-            met = tuple(_reversed(phase.taps) for phase in phases)
-            prepared.append(solution and solution.prepare(turned[:, :, *met], bias, 0.0))
+        for bundle, solution in zip(self.bundles, self.solutions, strict=True):
+            each = [turned[:, :, *(_reversed(phase.taps) for phase in self.phases[number])] for number in bundle]
+            prepared.append(
+                solution.prepare(
+                    self._bundled(each), bias if bias is None else self._bundled([bias] * len(bundle)), 0.0
+                )
+            )
         constants = np.zeros(problem.in_channels) if bias is None else bias
         if problem.activation == "relu":
             constants = np.maximum(constants, 0)
         return prepared, constants.astype(problem.dtype)
 
+    def _bundled(self, arrays: list[Array]) -> Array:
+        """(C, ...) of every phase of a bundle as one: those of a group side by side."""
+        if len(arrays) == 1:
+            return arrays[0]
+        groups, sizes = self.problem.groups, arrays[0].shape[1:]
+        return np.stack([array.reshape(groups, -1, *sizes) for array in arrays], axis=1).reshape(-1, *sizes)
+
     def run(self, first: Array, prepared: tuple[list[Any], Array], out: Array) -> None:
         """Compute into `out`: in place where there is one phase, else through the phases of some pictures at a time."""
         kernels, constants = prepared
-        if len(self.phases) == 1 and self.solutions[0] is not None:
+        if len(self.phases) == len(self.bundles) == 1:
             self.solutions[0].run(_read(first, self.phases[0]), kernels[0], out)
             return
         rest = -(-_picture_bytes(self.problem) * self.pictures // 64) * 64 + 64 * len(self.phases)
@@ -124,17 +138,20 @@ class Adjoint:
                 # The parts take a fixed number of pictures: the last turn may compute some of them again.
                 turn = slice(min(start, self.problem.batch - self.pictures), None)
                 turn = slice(turn.start, turn.start + self.pictures)
-                room, sources = scratch.array, []
-                for phases, solution, weights in zip(self.phases, self.solutions, kernels, strict=True):
-                    shape = self._shape(phases)
-                    if solution is None:
-                        sources.append(self._constant(constants, shape))
-                        continue
+                room = scratch.array
+                sources = [self._constant(constants, self._shape(phases)) for phases in self.phases]
+                for bundle, solution, weights in zip(self.bundles, self.solutions, kernels, strict=True):
+                    pictures, channels, *sizes = self._shape(self.phases[bundle[0]])
+                    shape = (pictures, channels * len(bundle), *sizes)
                     size = math.prod(shape) * self.problem.itemsize
-                    source = self._array(room[:size], shape)
+                    results = self._array(room[:size], shape)
                     room = room[-(-size // 64) * 64 :]
-                    solution.run(_read(first[turn], phases), weights, source)
-                    sources.append(source)
+                    solution.run(_read(first[turn], self.phases[bundle[0]]), weights, results)
+                    for place, number in enumerate(bundle):
+                        own = slice(place * channels, (place + 1) * channels)
+                        sources[number] = results[
+                            :, own if self.problem.groups == 1 else slice(place, None, len(bundle))
+                        ]
                 self._put_together(sources, out[turn])
 
     def _shape(self, phases: tuple[Phase, ...]) -> tuple[int, ...]:
@@ -173,6 +190,21 @@ def _all_phases(problem: Problem) -> list[tuple[Phase, ...]]:
     return list(product(*(adjoint_phases(axis) for axis in problem.axes)))
 
 
+@lru_cache(maxsize=1024)
+def _bundles(problem: Problem) -> tuple[tuple[int, ...], ...]:
+    """The phases that have taps, by number; together those that are one convolution.
+
+    Only where the channels of one phase lie at one distance in the result: in one group, or with one channel each.
+    """
+    alone = problem.groups > 1 and (problem.channels_last or problem.in_channels > problem.groups)
+    bundles: dict[object, list[int]] = {}
+    for number, phases in enumerate(_all_phases(problem)):
+        if _has_taps(phases):
+            alike = tuple((phase.axis, phase.skipped) for phase in phases)
+            bundles.setdefault(number if alone else alike, []).append(number)
+    return tuple(map(tuple, bundles.values()))
+
+
 def _has_taps(phases: tuple[Phase, ...]) -> bool:
     return all(phase.axis is not None for phase in phases)
 
@@ -181,14 +213,14 @@ def _strided(problem: Problem) -> bool:
     return len(_all_phases(problem)) > 1
 
 
-def _part(problem: Problem, phases: tuple[Phase, ...], pictures: int) -> Problem:
-    """The convolution of one phase."""
+def _part(problem: Problem, phases: tuple[Phase, ...], together: int, pictures: int) -> Problem:
+    """The convolution of a phase, or of so many together."""
     axes: tuple[Axis, ...] = tuple(phase.axis for phase in phases if phase.axis is not None)
     return Problem(
         "conv",
         pictures,
         problem.out_channels,
-        problem.in_channels,
+        problem.in_channels * together,
         axes,
         problem.groups,
         dtype=problem.dtype,
