@@ -36,6 +36,7 @@ def test_problems_are_measured_and_kept(run, directory):
     assert lines[-1].startswith(f"2 measured problems in {directory}")
     assert len(kept()) == 2
     assert "measured: " in run("explain", ONE).stdout
+    assert "2 problems (starconv tune)" in run("doctor").stdout
 
 
 def test_gain_is_that_over_the_prediction(run, monkeypatch):

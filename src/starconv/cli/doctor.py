@@ -112,6 +112,7 @@ def _model_name(path: Path = Path("/proc/cpuinfo")) -> str:
 
 def _engine() -> dict[str, str]:
     """Whether kernels can be compiled here, as the engine says, and where compiled ones are kept."""
+    from ..engine import planner
     from ..engine.runtime import cache, jit
 
     reason = jit.available()
@@ -120,6 +121,7 @@ def _engine() -> dict[str, str]:
     return {
         "available": "yes" if reason is None else f"no: {reason}; everything runs on NumPy",
         "cache": f"{state.directory} ({kept})" if state.directory else kept,
+        "measured": f"{len(planner.wisdom())} problems (starconv tune)",
     }
 
 
