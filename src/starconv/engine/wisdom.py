@@ -110,7 +110,8 @@ class Wisdom:
 
         Others' entries are not taken over, so that the choices of a running process change only by its own doing.
         """
-        self._entries = _merged(self._entries, problem, entry)
+        with _lock:
+            self._entries = _merged(self._entries, problem, entry)
         path, _ = self.path()
         if path is None or not self.keep:
             return
