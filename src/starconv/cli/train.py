@@ -1,0 +1,133 @@
+"""`starconv train`: a convolutional network learns the digits, MNIST or the user's own pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import ArgumentValueError, choices
+from .console import help_text, output_console, shown
+
+if TYPE_CHECKING:
+    from ..data.digits import Split
+    from ..nn import History
+
+__all__ = ["register"]
+
+_EXAMPLES = """[bold]Examples[/bold]
+
+starconv train digits
+
+starconv train digits --network lenet --epochs 12 -o lenet-digits
+
+starconv train mnist --files ~/data/mnist
+
+starconv train flowers/ --network resnet20 --epochs 30 --resume
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `app`."""
+    app.command("train", help=help_text(train), epilog=_EXAMPLES)(train)
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="digits, mnist, or a folder with a folder of pictures per class."),
+    ],
+    network: Annotated[str, typer.Option("--network", "-n", help="compact, lenet or resnet20.")] = "compact",
+    epochs: Annotated[int, typer.Option("--epochs", "-e", min=1, help="How often every picture is learned from.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 64,
+    lr: Annotated[float, typer.Option(min=0.0, help="Learning rate at first; it falls along a cosine.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of pictures.")] = 0,
+    files: Annotated[
+        Path | None, typer.Option("--files", metavar="DIR", help="With mnist: where its four IDX files are.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an interrupted training was.")] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the results go.")] = Path("trained"),
+) -> None:
+    """Train a network and test it on pictures that it has not seen.
+
+    Of the digits every fifth is for testing, of the pictures of every class in a folder too; MNIST has its own test
+    pictures. SGD with momentum 0.9 (Nesterov) and weight decay 0.0005.
+
+    DIR gets weights.npz, network.txt, history.csv (numbers per epoch), confusion.csv (rows: what it is, columns: what
+    it was taken for) and checkpoint.npz, from which --resume goes on after an interruption to the very same weights.
+    """
+    from .. import nn
+    from ..nn.networks import NETWORKS
+
+    if network not in NETWORKS:
+        raise ArgumentValueError("network", network, choices(NETWORKS))
+    split, classes = _data(data, files)
+    channels, height, width = split.train.images.shape[1:]
+    layers = NETWORKS[network](channels, (height, width), len(classes), seed)
+    out.mkdir(parents=True, exist_ok=True)
+    summary = layers.summary((channels, height, width))
+    (out / "network.txt").write_text(f"{summary}\n", encoding="utf-8")
+    optimizer = nn.SGD(layers.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    history = nn.fit(
+        layers,
+        split.train,
+        split.test,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        schedule=nn.CosineAnnealingLR(optimizer, epochs),
+        seed=seed,
+        checkpoint=out / "checkpoint.npz",
+        resume=resume,
+    )
+    layers.save(out / "weights.npz")
+    wrong = _write_results(out, history, layers, split, classes)
+    total = len(split.test.labels)
+    console = output_console()
+    console.print(
+        f"{network}, {summary.parameters} parameters, {len(split.train.labels)} pictures, {epochs} epochs, "
+        f"{sum(history.column('seconds')):.1f} s of training"
+    )
+    console.print(f"{100 * (total - wrong) / total:.2f} % of {total} test pictures right, {wrong} wrong")
+    console.print(f"weights, history and confusion matrix are in {shown(out)}", markup=False)
+
+
+def _data(data: str, files: Path | None) -> "tuple[Split, list[str]]":
+    """What to learn from, and the names of the classes."""
+    if files is not None and data != "mnist":
+        raise ArgumentValueError("files", files, "nothing, except with mnist")
+    if data == "digits":
+        from ..data.digits import digits
+
+        return digits(), [str(digit) for digit in range(10)]
+    if data == "mnist":
+        from ..data.idx import mnist
+
+        if files is None:
+            raise ArgumentValueError("files", files, "with mnist, the folder with its four IDX files")
+        return mnist(files.expanduser()), [str(digit) for digit in range(10)]
+    from ..nn.folders import class_folders
+
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        raise ArgumentValueError("data", data, "digits, mnist, or a folder with a folder of pictures per class")
+    return class_folders(folder)
+
+
+def _write_results(out: Path, history: "History", layers: object, split: "Split", classes: list[str]) -> int:
+    """The history and the confusion matrix; how many test pictures were taken for something else."""
+    import csv
+
+    import numpy as np
+
+    from .. import nn
+
+    assert isinstance(layers, nn.Module)
+    (out / "history.csv").write_text(history.csv(), encoding="utf-8")
+    taken = nn.predict(layers, split.test.images).argmax(axis=1)
+    matrix = np.zeros((len(classes), len(classes)), int)
+    np.add.at(matrix, (split.test.labels, taken), 1)
+    with open(out / "confusion.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["", *classes])
+        writer.writerows([name, *row] for name, row in zip(classes, matrix.tolist(), strict=True))
+    return int((taken != split.test.labels).sum())
