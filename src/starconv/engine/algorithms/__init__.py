@@ -12,6 +12,9 @@ Every row is a module with a NAME and five functions, told apart by what they ma
 
 A row whose problems are made of other problems is a :class:`Compound`. It says which, by ``parts(problem, target)``;
 the planner plans them, and the row is told what they cost and given their solutions.
+
+A row that can take a problem with some weights only is a :class:`Conditional`, in SPECIALS. A plan, which is made from
+shapes, carries it beside its algorithm where it would be quicker, and asks it first when the weights are there.
 """
 
 from collections.abc import Sequence
@@ -23,7 +26,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from . import adjoint, depthwise, direct, fft, pointwise, stencil, stretches, vectorized, weight_grad, winograd
 
-__all__ = ["TABLE", "Algorithm", "Compound", "Solution", "is_compound"]
+__all__ = ["SPECIALS", "TABLE", "Algorithm", "Compound", "Conditional", "Solution", "is_compound"]
 
 Array = NDArray[Any]
 
@@ -48,6 +51,12 @@ class Algorithm(Protocol):
     def workspace(self, problem: Problem, target: Target | None) -> int: ...  # noqa: D102
     def error_bound(self, problem: Problem) -> float: ...  # noqa: D102
     def build(self, problem: Problem, target: Target | None) -> Solution: ...  # noqa: D102
+
+
+class Conditional(Algorithm, Protocol):
+    """A row whose solution's `prepare` gives None for weights that it does not take; `CONDITION` says which it does."""
+
+    CONDITION: str
 
 
 @runtime_checkable
@@ -77,6 +86,8 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     vectorized,
 )
 """In the order in which equal costs are decided. The last row takes everything."""
+SPECIALS: tuple[Conditional, ...] = ()
+"""Rows that the weights decide about."""
 _COMPOUND = frozenset(row.NAME for row in TABLE if isinstance(row, Compound))
 
 
