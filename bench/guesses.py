@@ -5,6 +5,7 @@ with the fastest. Rows with a single candidate are no test of a choice and are c
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -86,7 +87,7 @@ def main(
     budget: Annotated[float, typer.Option(help="Seconds per row.")] = 0.5,
     output: Annotated[Path | None, typer.Option(help="JSON file for every row's predictions and times.")] = None,
 ) -> None:
-    """Score the planner's predictions against measurement."""
+    """Score the planner's predictions against measurement. Ctrl-C ends it early, with what there is."""
     # Nothing that was tuned before may help, and nothing that is measured here is kept.
     use_wisdom(Wisdom(signature_of([row.NAME for row in TABLE]), keep=False))
     chosen = shapes.select(names or (), rows)
@@ -94,15 +95,13 @@ def main(
     alone: dict[str, int] = {}
     console = Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("guesses", total=len(chosen))
-        for row in chosen:
+    with suppress(KeyboardInterrupt), Progress(*columns, console=Console(stderr=True)) as progress:
+        for row in progress.track(chosen, description="guesses"):
             found = guess(row, budget)
             if found is None:
                 alone[row.suite] = alone.get(row.suite, 0) + 1
             else:
                 guesses.append(found)
-            progress.advance(task)
     console.print("\n".join(report(guesses, alone)), markup=False)
     if output is not None:
         output.write_text(json.dumps([asdict(entry) for entry in guesses], indent=1))
