@@ -259,7 +259,7 @@ _lock = threading.RLock()
 def _plan(problem: Problem, algorithm: str | None, target: "Target | None", state: int) -> Plan:
     from .algorithms import SPECIALS, TABLE, is_compound
 
-    special = next((row for row in SPECIALS if row.NAME == algorithm), None)
+    special = next((row for row in SPECIALS if algorithm == row.NAME), None)
     wanted, algorithm = algorithm, None if special is not None else algorithm
     candidates = [_asked(row, problem, target, state) for row in TABLE]
     measured: tuple[tuple[str, float], ...] = ()

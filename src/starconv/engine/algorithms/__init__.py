@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import adjoint, depthwise, direct, fft, pointwise, stencil, stretches, vectorized, weight_grad, winograd
+from . import adjoint, depthwise, direct, fft, lowrank, pointwise, stencil, stretches, vectorized, weight_grad, winograd
 
 __all__ = ["SPECIALS", "TABLE", "Algorithm", "Compound", "Conditional", "Solution", "is_compound"]
 
@@ -86,7 +86,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     vectorized,
 )
 """In the order in which equal costs are decided. The last row takes everything."""
-SPECIALS: tuple[Conditional, ...] = ()
+SPECIALS: tuple[Conditional, ...] = (lowrank,)
 """Rows that the weights decide about."""
 _COMPOUND = frozenset(row.NAME for row in TABLE if isinstance(row, Compound))
 
