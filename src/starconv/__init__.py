@@ -22,7 +22,7 @@ from .matrix import conv_matrix
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from . import nn, view
+    from . import bias, nn, view
     from .engine.runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ __all__ = [
     "ReceptiveField",
     "StarconvError",
     "__version__",
+    "bias",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -56,6 +57,7 @@ __all__ = [
 
 
 _LATER = {
+    "bias": ".bias",
     "get_num_threads": ".engine.runtime.threads",
     "nn": ".nn",
     "set_num_threads": ".engine.runtime.threads",

@@ -82,6 +82,7 @@ LAYERS = [
     ("Dropout", {"p": 0.0}, (2, 3)),
     ("BatchNorm2d", {"num_features": 3}, (4, 3, 5, 5)),
     ("BatchNorm2d", {"num_features": 3, "momentum": None, "eps": 0.1}, (4, 3, 5, 5)),
+    ("BatchNorm2d", {"num_features": 3, "bias": False}, (4, 3, 5, 5)),
     ("BatchNorm2d", {"num_features": 3, "affine": False, "track_running_stats": False}, (4, 3, 5, 5)),
     *[("AdaptiveAvgPool2d", {"output_size": size}, (2, 3, 7, 5)) for size in (1, 3, (2, 4), (None, 9))],
     *[

@@ -188,7 +188,7 @@ def test_repr():
     assert repr(small_network()) == (
         "Sequential(\n"
         "  (first): Conv2d(1, 2, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))\n"
-        "  (norm): BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, track_running_stats=True)\n"
+        "  (norm): BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)\n"
         "  (block): Residual(\n"
         "    (body): Sequential(\n"
         "      (0): ReLU()\n"

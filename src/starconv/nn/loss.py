@@ -109,7 +109,8 @@ class CrossEntropyLoss(Loss):
             divisor = 1.0
         with np.errstate(invalid="ignore", divide="ignore"):  # a batch in which nothing counts has the mean 0 / 0
             value = -np.float64(terms.sum()) / divisor
-            gradient = (powers / totals * wanted.sum(axis=-1, keepdims=True) - wanted) / scores.dtype.type(divisor)
+        gradient = powers / totals * wanted.sum(axis=-1, keepdims=True) - wanted
+        gradient /= scores.dtype.type(divisor or 1)  # and the gradient 0
         return float(value), np.moveaxis(gradient, -1, 1)
 
     def _wanted(self, scores: Array, target: Array) -> tuple[Array, float]:

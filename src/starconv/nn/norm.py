@@ -25,6 +25,7 @@ class BatchNorm2d(Module):
         eps: added to the variance.
         momentum: share of the new statistics; None for the mean of all batches so far.
         affine: whether there are a weight (at first 1) and a bias (at first 0).
+        bias: False for a weight alone.
         track_running_stats: False to use the batch's statistics in eval mode too.
         dtype: of weight, bias and statistics, "float32" or "float64".
 
@@ -46,6 +47,7 @@ class BatchNorm2d(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         dtype: object = "float32",
     ) -> None:
         super().__init__()
@@ -56,6 +58,7 @@ class BatchNorm2d(Module):
         kind = layer_dtype(dtype)
         if affine:
             self.own_parameters["weight"] = Parameter(np.ones(self.num_features), kind)
+        if affine and bias:
             self.own_parameters["bias"] = Parameter(np.zeros(self.num_features), kind)
         if track_running_stats:
             self.own_buffers["running_mean"] = frozen_copy(np.zeros(self.num_features), kind)
@@ -78,7 +81,8 @@ class BatchNorm2d(Module):
         if not self.affine:
             return normal
         output: Array = normal * _channels(self.weight)
-        output += _channels(self.bias)
+        if self.bias is not None:
+            output += _channels(self.bias)
         return output
 
     def _of_batch(self, x: Array) -> tuple[Array, Array]:
@@ -105,6 +109,7 @@ class BatchNorm2d(Module):
         along, total = _per_channel(grad * normal), _per_channel(grad)
         if self.affine:
             self.own_parameters["weight"].add_grad(along)
+        if self.bias is not None:
             self.own_parameters["bias"].add_grad(total)
         if not needed:
             return None
@@ -131,6 +136,7 @@ class BatchNorm2d(Module):
         """torch's words."""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, "
             f"track_running_stats={self.track_running_stats}"
         )
 
