@@ -26,7 +26,7 @@ BUDGET = 0.3
 FEWEST, MOST = 3, 50
 """Rounds."""
 HOPELESS = 2.0
-"""Who takes so many times the best after FEWEST rounds is not timed again; nor who takes ten times that after one."""
+"""Who takes so many times the best, and has used up more than an equal share of the budget, is not timed again."""
 
 
 def contenders(candidates: Sequence[Candidate], factor: float = FACTOR, patience: float = PATIENCE) -> list[str]:
@@ -53,30 +53,31 @@ def _least(calls: dict[str, Callable[[], object]], budget: float) -> dict[str, f
     for call in calls.values():  # kernels are compiled, pages of the result come into being
         call()
     end = time.perf_counter() + budget
-    least = dict.fromkeys(calls, math.inf)
+    least, spent = dict.fromkeys(calls, math.inf), dict.fromkeys(calls, 0.0)
     turn = list(calls)
     for number in range(MOST):
         for name in turn:
-            least[name] = min(least[name], _timed(calls[name]))
-        best = min(least.values())
-        limit = best * (HOPELESS if number + 1 >= FEWEST else 10 * HOPELESS)
-        turn = [name for name in turn if least[name] <= limit]
+            seconds, all_seconds = _timed(calls[name])
+            least[name], spent[name] = min(least[name], seconds), spent[name] + all_seconds
+        limit = min(least.values()) * HOPELESS
+        turn = [name for name in turn if least[name] <= limit or spent[name] * len(calls) <= budget]
         turn = turn[1:] + turn[:1]  # whoever follows a slow one finds the caches emptied: not always the same one
         if number + 1 >= FEWEST and time.perf_counter() > end:
             break
     return least
 
 
-def _timed(call: Callable[[], object]) -> float:
-    """Seconds of one call. Short ones twice in a row, so that caches are as a caller in a loop has them."""
+def _timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call, and of all. Short ones run twice, so that caches are as a caller in a loop has them."""
     start = time.perf_counter()
     call()
-    seconds = time.perf_counter() - start
+    seconds = spent = time.perf_counter() - start
     if seconds < 2e-3:
         start = time.perf_counter()
         call()
-        seconds = min(seconds, time.perf_counter() - start)
-    return max(seconds, 1e-9)
+        again = time.perf_counter() - start
+        seconds, spent = min(seconds, again), spent + again
+    return max(seconds, 1e-9), spent
 
 
 def _calls(problem: Problem, plans: Mapping[str, Plan]) -> dict[str, Callable[[], object]]:

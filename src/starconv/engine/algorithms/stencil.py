@@ -37,6 +37,8 @@ NAME = "stencil"
 MOST_CHANNELS = 64
 UNROLLED_COLUMNS = 8
 """Taps in a row that are written out one after the other; longer rows are a loop."""
+PLANE = 5
+"""Cycles to go on from one channel to the next."""
 UNROLLED_ROWS = 12
 """Kernel rows above which the rows that all output rows of a tile read alike are a loop."""
 
@@ -108,14 +110,14 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     return min(candidates, key=lambda tile: _cycles(tile, kernels, rows, columns, lanes))
 
 
-def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int) -> float:
-    """Cycles for one plane: two multiply-adds or two loads a cycle, 4 cycles between two additions to the same sum."""
+def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int, planes: int = 1) -> float:
+    """Cycles for `planes` added up: two multiply-adds or loads a cycle, 4 cycles between two additions to a sum."""
     sums = tile.kernels * tile.rows * tile.vectors
     # Several kernels and several rows at once make LLVM spill: measured, such tiles take a seventh longer.
     adds = sums * tile.taps_rows * (1.15 if tile.kernels > 1 and tile.rows > 1 else 1)
     loads = tile.input_rows * tile.vectors * 1.3 + tile.kernels * tile.rows * tile.taps_rows
     chain = 4 * tile.taps_rows
-    per_tile = max(adds / 2, loads / 2, chain) * columns.taps + 10 + 1.5 * sums
+    per_tile = (max(adds / 2, loads / 2, chain) * columns.taps + PLANE) * planes + 10 - PLANE + 1.5 * sums
     vectors = -(-columns.outputs // lanes)
     across = vectors // tile.vectors + (vectors % tile.vectors) * 0.7
     return per_tile * across * -(-rows.outputs // tile.rows) * -(-kernels // tile.kernels)
@@ -126,13 +128,15 @@ def cost(problem: Problem, target: Target | None) -> float:
     assert target is not None
     tile = tile_of(problem, target)
     depth, rows, columns = lattices(problem)
-    planes = problem.batch * problem.groups * depth.outputs * depth.taps * (problem.in_channels // problem.groups)
+    results = problem.batch * problem.groups * depth.outputs
+    planes = depth.taps * (problem.in_channels // problem.groups)
     kernels = problem.out_channels // problem.groups
-    cycles = planes * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize))
+    cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes)
     cycles += (
         math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2) + problem.batch * problem.groups * 300
     )
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
+    memory = 12e9 if target.cores == 1 else 18e9  # bytes per second; one core alone does not use all there is
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / memory)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
