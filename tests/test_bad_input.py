@@ -252,6 +252,13 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         V,
         "input_size = (0, 6): expected at least one element along every axis",
     ),
+    (lambda: sc.output_size(np.array(5), 3), T, "input_size = 5: expected one integer >= 0 per axis"),
+    (
+        lambda: [sc.conv2d(X, W, padding=padding) for padding in ((1, 1), "(1, 1)")],
+        V,
+        "padding = '(1, 1)': expected an integer >= 0, 2 of them or 2 (before, after) pairs, one per axis, "
+        "or 'valid', 'same' or 'full'",
+    ),
     # Gradients.
     (
         lambda: sc.grad.conv2d_input((1, 3, 8), W, G),
@@ -306,6 +313,16 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "(input shape (1, 2, 8, 8), kernel shape (4, 3, 3, 3))",
     ),
     # Filters.
+    (
+        lambda: sc.correlate(1j * np.ones((2, 2)), [[1]], output=np.dtype("float32")),
+        V,
+        "output = dtype('float32'): expected None, a numeric dtype or a writable array of shape (2, 2), complex",
+    ),
+    (
+        lambda: sc.correlate([1.0], [1], mode="constant", cval=10**30 * 10**300),
+        V,
+        f"cval = 1{'0' * 78}…: expected a number that a float64 can hold",
+    ),
     (lambda: sc.correlate(["a"], [1]), T, f"input = ['a']: expected {FILTERED}"),
     (lambda: sc.correlate([1, 2], [None]), T, f"weights = [None]: expected {FILTERED}"),
     (

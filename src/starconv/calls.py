@@ -46,7 +46,7 @@ def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[obj
     plain = [
         argument
         if type(argument) is int or type(argument) is str
-        else repr(argument)
+        else (repr(argument),)  # in a tuple: the text "(1, 1)" is not the pair
         if type(argument) is tuple
         else None
         for argument in arguments

@@ -48,8 +48,9 @@ def _restore(kind: type[_ArgumentError], args: tuple[object, ...], state: dict[s
 def _brief(value: object, limit: int = 80) -> str:
     """`value` as a reader wants to see it in one line: tuples as they are, arrays by shape and dtype."""
     shape = getattr(value, "shape", None)
-    if shape is not None and not isinstance(value, type):
-        return f"array of shape {tuple(shape)} and dtype {getattr(value, 'dtype', '?')}"
+    dtype = getattr(value, "dtype", None)  # which a dtype has not, though it has a shape
+    if shape is not None and dtype is not None and not isinstance(value, type):
+        return f"array of shape {tuple(shape)} and dtype {dtype}"
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

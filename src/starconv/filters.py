@@ -228,7 +228,10 @@ def _axis_by_axis(
 
 
 def _numbers(argument: str, value: ArrayLike) -> NDArray[np.generic]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ArgumentValueError(argument, value, f"an array of numbers ({error})") from None
     if array.dtype.kind not in "biufc" or array.dtype.itemsize > 16 or array.dtype == np.longdouble:
         raise ArgumentTypeError(argument, value, "an array of bool, integers, float16 to float64 or complex numbers")
     return array
@@ -242,7 +245,10 @@ def _checked_cval(cval: object, picture: Array) -> complex:
         raise ArgumentTypeError("cval", cval, expected)
     if picture.dtype.kind != "c" and isinstance(cval, (complex, np.complexfloating)):
         raise ArgumentValueError("cval", cval, expected)
-    return complex(cval)
+    try:
+        return complex(cval)
+    except OverflowError:
+        raise ArgumentValueError("cval", cval, "a number that a float64 can hold") from None
 
 
 def _listed(value: object) -> list[Any]:
@@ -332,4 +338,5 @@ def _cast(sums: Array, dtype: np.dtype[np.generic]) -> Array:
             if dtype == np.uint64 and (upper := sums >= 2.0**63).any():
                 return np.where(upper, sums.astype(dtype), sums.astype(np.int64).astype(dtype))
             return sums.astype(np.int64).astype(dtype)
-    return (sums.astype(np.int64) != 0) if dtype.kind == "b" else sums.astype(dtype, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):  # too large a sum is infinite, as in C
+        return (sums.astype(np.int64) != 0) if dtype.kind == "b" else sums.astype(dtype, copy=False)

@@ -412,7 +412,9 @@ def _padding_pairs(
 def _sizes(input_size: object) -> tuple[int, ...]:
     """`input_size` as a tuple of one int per axis, none negative."""
     expected = "one integer >= 0 per axis"
-    if isinstance(input_size, str) or not isinstance(input_size, (Sequence, np.ndarray)):
+    if isinstance(input_size, np.ndarray):
+        input_size = input_size.tolist()
+    if isinstance(input_size, str) or not isinstance(input_size, Sequence):
         raise ArgumentTypeError("input_size", input_size, expected)
     if len(input_size) == 0:
         raise ArgumentValueError("input_size", input_size, expected + ", for at least one axis")
