@@ -170,12 +170,14 @@ def _draw(data: ChannelsData, theme: str | Theme) -> Still:
     width, head = max(0.7 + x_width + block * len(data.columns), 7.2), 1.5
     left = (width - x_width - block * len(data.columns)) / 2
     formula = "O[s] = Σ X[r] ⋆ K[s][r]" + (" + b[s]" if trace.b is not None else "")
+    drawn, outputs = len(data.columns), len(trace.output)
+    some = f";  {drawn} of {outputs} output channels" if drawn < outputs else ""
     sheet = Sheet(
         theme,
         width,
         head + row * lines + 0.75,
         "Every output channel sums over the input channels",
-        f"{formula};  {trace.describe()}",
+        f"{formula};  {trace.describe()}{some}",
     )
     x_scale = scale_of(trace.x[list(data.input_channels)])
     k_scale = scale_of(trace.w, signed=True)
