@@ -90,7 +90,7 @@ def test_compare_measures_what_it_says():
     assert dense.parameters == 100 * 64 + 64 + 650
     assert convolution.accuracy > 0.7
     assert convolution.shifted > dense.shifted + 0.1  # what the bias is worth
-    assert found == bias.compare([100], steps=50, seeds=[0, 1])
+    assert bias.compare([20], steps=3, seeds=[4, 5]) == bias.compare([20], steps=3, seeds=[4, 5])
     assert str(found).splitlines()[0].split() == ["pictures", "network", "parameters", "accuracy", "shifted", "by", "1"]
     with pytest.raises(sc.ArgumentValueError, match="sizes = 5000"):
         bias.compare([5000])

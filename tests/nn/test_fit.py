@@ -74,11 +74,10 @@ def test_it_learns_and_does_the_same_again():
     assert (different.state_dict()["0.weight"] != network.state_dict()["0.weight"]).any()
 
 
-@pytest.mark.parametrize("die_at", [[9], [2, 20]])
-def test_killed_and_resumed_it_ends_with_the_same_weights(tmp_path, die_at):
-    """SIGKILL before the given steps; the last run ends. An epoch has seven steps."""
+def test_killed_and_resumed_it_ends_with_the_same_weights(tmp_path):
+    """SIGKILL in the first epoch, then in a later one; the third run ends. An epoch has seven steps."""
     path = tmp_path / "checkpoint.npz"
-    for step in die_at:
+    for step in (2, 12):
         code = TRAINING + f"training({str(path)!r}, {step}, resume=True)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
         assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.npz"]

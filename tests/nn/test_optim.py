@@ -47,6 +47,10 @@ def test_parameters_without_a_gradient_stay():
     assert moved.value != 1
     assert moved.value.dtype == np.float32
     assert list(optimizer.state_dict()) == ["1"]
+    optimizer.lr = np.float64(0.1)
+    moved.grad = np.ones(1)  # of a user's own making
+    optimizer.step()
+    assert moved.value.dtype == np.float32
 
 
 def test_velocity_goes_on_from_a_state():

@@ -66,6 +66,7 @@ class SGD:
 
     def step(self) -> None:
         """Replace every parameter that has a gradient."""
+        rate = float(self.lr)  # a NumPy float64 would make float32 weights wide
         for number, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 continue
@@ -81,7 +82,7 @@ class SGD:
                     velocity += (1 - self.dampening) * gradient
                 self._velocity[number] = velocity
                 gradient = gradient + self.momentum * velocity if self.nesterov else velocity
-            parameter.take(parameter.value - self.lr * gradient)
+            parameter.take(parameter.value - rate * gradient)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -75,8 +75,7 @@ class Parameter:
     def take(self, own: Array) -> None:
         """Replace the array by `own`, which the caller gives away: no copy. For optimizers."""
         assert own.shape == self._value.shape
-        assert own.dtype == self._value.dtype
-        self._value = _frozen(own)
+        self._value = _frozen(own.astype(self._value.dtype, copy=False))
 
     def add_grad(self, gradient: Array) -> None:
         """Add `gradient` to :attr:`grad`; the caller gives it away."""
