@@ -29,8 +29,8 @@ def explain(
         typer.Argument(
             metavar="PROBLEM",
             help="conv2d, input_grad2d or weight_grad2d (or 1d, 3d), the shapes x= and w= of the convolution, and "
-            "stride=, padding= (also before:after), dilation=, groups=, border=, dtype=, precision=, channels_last, bias, "
-            "relu.",
+            "stride=, padding= (also before:after), dilation=, groups=, border=, dtype=, precision=, channels_last, "
+            "bias, relu.",
         ),
     ],
     algorithm: Annotated[
