@@ -204,7 +204,7 @@ def _seconds(problem: Problem, cores: int, points: int, tiles: int) -> float:
     tasks = tiles * -(-problem.groups // _groups_per_task(problem, points))
     pairs = problem.out_channels * (problem.in_channels // problem.groups)
     each = SECONDS_PER_POINT[problem.dtype]
-    if 2 * points * problem.itemsize > TASK_BYTES:
+    if 4 * points * problem.itemsize > TASK_BYTES:
         each *= 1.5  # measured: transforms beyond the second-level cache
     transforms = (problem.in_channels + problem.out_channels) / 2 * tiles + pairs / 2
     seconds = points * (transforms * each + (pairs - problem.groups) * tiles * 1e-9)
