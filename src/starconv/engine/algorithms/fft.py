@@ -205,7 +205,7 @@ def _seconds(problem: Problem, cores: int, points: int, tiles: int) -> float:
     pairs = problem.out_channels * (problem.in_channels // problem.groups)
     each = SECONDS_PER_POINT[problem.dtype]
     if 4 * points * problem.itemsize > TASK_BYTES:
-        each *= 1.5  # measured: transforms beyond the second-level cache
+        each *= 2  # transforms beyond the second-level cache, as dear as from memory
     transforms = (problem.in_channels + problem.out_channels) / 2 * tiles + pairs / 2
     seconds = points * (transforms * each + (pairs - problem.groups) * tiles * 1e-9)
     return seconds / max(min(cores, tasks), 1) + tasks * SECONDS_PER_TASK + 100e-6
