@@ -132,6 +132,8 @@ def cost(problem: Problem, target: Target | None) -> float:
     planes = depth.taps * (problem.in_channels // problem.groups)
     kernels = problem.out_channels // problem.groups
     cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes)
+    # Measured against `direct`, layers with a stride take a seventh longer than counted: 7x7 s2 3->64 loses by 5 %.
+    cycles *= 1.15 if columns.stride > 1 else 1
     cycles += (
         math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2) + problem.batch * problem.groups * 300
     )
