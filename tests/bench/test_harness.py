@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from bench import rows, shapes, timing
 from bench.machine import cache_bytes, describe
 from bench.peers.entrant import Entrant, is_filter
 from bench.peers.own import Call, Correlate, Prepared
 from bench.report import Report, Run, time_text
 from bench.roofline import Roofline
-
-from bench import rows, shapes, timing
 from starconv.problem import Problem
 
 ROOT = Path(__file__).parents[2]

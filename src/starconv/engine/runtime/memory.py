@@ -66,7 +66,7 @@ def scratch(size: int) -> Scratch:
 
 
 def lent_empty(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """An uninitialised aligned array of `size` elements on borrowed memory, which goes back when the array is collected.
+    """An uninitialised aligned array of `size` elements on borrowed memory, which goes back when it is collected.
 
     For what a call makes anew each time, such as packed weights: a fresh block costs a page fault per 4 KiB. Hold the
     array itself: NumPy lets a view of it refer to the borrowed memory directly, so a view keeps nothing on loan.
