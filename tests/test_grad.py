@@ -101,3 +101,14 @@ def test_the_bias_gradient_of_many_numbers() -> None:
 def test_the_bias_gradient_needs_channels() -> None:
     with pytest.raises(ValueError, match=r"grad_output.*\(N, K, ...\)"):
         sc.grad.conv_bias(np.ones((3, 3)))
+
+
+def test_strict_gradients_are_plain_sums():
+    """Whole numbers in floats come back exact, which an algorithm of fewer operations would not promise."""
+    random = np.random.default_rng(0)
+    w = random.integers(-4, 5, (64, 24, 3, 3)).astype("float32")
+    g = random.integers(-4, 5, (2, 64, 30, 31)).astype("float32")
+    size = (2, 24, 28, 29)
+    found = sc.grad.conv2d_input(size, w, g, padding=2, precision="strict")
+    expected = sc.grad.conv2d_input(size, w.astype("int64"), g.astype("int64"), padding=2)
+    np.testing.assert_array_equal(found, expected)

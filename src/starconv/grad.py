@@ -30,9 +30,11 @@ def conv1d_input(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    *,
+    precision: str = "float32",
 ) -> Array:
     """Gradient of :func:`starconv.conv1d` with respect to its input; see :func:`conv2d_input`."""
-    return _input(1, input_size, w, grad_output, stride, padding, dilation, groups)
+    return _input(1, input_size, w, grad_output, stride, padding, dilation, groups, precision)
 
 
 def conv1d_weight(
@@ -43,9 +45,11 @@ def conv1d_weight(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    *,
+    precision: str = "float32",
 ) -> Array:
     """Gradient of :func:`starconv.conv1d` with respect to its kernels; see :func:`conv2d_weight`."""
-    return _weight(1, x, weight_size, grad_output, stride, padding, dilation, groups)
+    return _weight(1, x, weight_size, grad_output, stride, padding, dilation, groups, precision)
 
 
 def conv2d_input(
@@ -56,6 +60,8 @@ def conv2d_input(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    *,
+    precision: str = "float32",
 ) -> Array:
     """Gradient of :func:`starconv.conv2d` with respect to its input: A^T vec(grad_output) for vec(O) = A vec(X).
 
@@ -64,6 +70,7 @@ def conv2d_input(
         w: kernels (K, C / groups, kh, kw).
         grad_output: gradient with respect to the output, (N, K, H', W').
         stride, padding, dilation, groups: those of the convolution.
+        precision: "float32", or "strict" for the plain sum only, as in :func:`starconv.conv2d`.
 
     Returns:
         The gradient (N, C, H, W).
@@ -77,7 +84,7 @@ def conv2d_input(
            [2., 4., 2.],
            [1., 2., 1.]])
     """
-    return _input(2, input_size, w, grad_output, stride, padding, dilation, groups)
+    return _input(2, input_size, w, grad_output, stride, padding, dilation, groups, precision)
 
 
 def conv2d_weight(
@@ -88,6 +95,8 @@ def conv2d_weight(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    *,
+    precision: str = "float32",
 ) -> Array:
     """Gradient of :func:`starconv.conv2d` with respect to its kernels.
 
@@ -99,6 +108,7 @@ def conv2d_weight(
         weight_size: shape of the kernels, (K, C / groups, kh, kw).
         grad_output: gradient with respect to the output, (N, K, H', W').
         stride, padding, dilation, groups: those of the convolution.
+        precision: "float32", or "strict" for the plain sum only, as in :func:`starconv.conv2d`.
 
     Returns:
         The gradient (K, C / groups, kh, kw).
@@ -111,7 +121,7 @@ def conv2d_weight(
     array([[ 8., 12.],
            [20., 24.]])
     """
-    return _weight(2, x, weight_size, grad_output, stride, padding, dilation, groups)
+    return _weight(2, x, weight_size, grad_output, stride, padding, dilation, groups, precision)
 
 
 def conv3d_input(
@@ -122,9 +132,11 @@ def conv3d_input(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    *,
+    precision: str = "float32",
 ) -> Array:
     """Gradient of :func:`starconv.conv3d` with respect to its input; see :func:`conv2d_input`."""
-    return _input(3, input_size, w, grad_output, stride, padding, dilation, groups)
+    return _input(3, input_size, w, grad_output, stride, padding, dilation, groups, precision)
 
 
 def conv3d_weight(
@@ -135,9 +147,11 @@ def conv3d_weight(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
+    *,
+    precision: str = "float32",
 ) -> Array:
     """Gradient of :func:`starconv.conv3d` with respect to its kernels; see :func:`conv2d_weight`."""
-    return _weight(3, x, weight_size, grad_output, stride, padding, dilation, groups)
+    return _weight(3, x, weight_size, grad_output, stride, padding, dilation, groups, precision)
 
 
 def conv_bias(grad_output: ArrayLike) -> Array:
@@ -177,6 +191,7 @@ def _input(
     padding: object,
     dilation: object,
     groups: int,
+    precision: str,
 ) -> Array:
     kernels = as_array("w", w)
     return _gradient(
@@ -186,6 +201,7 @@ def _input(
         kernels,
         grad_output,
         (stride, padding, dilation, groups),
+        precision,
     )
 
 
@@ -198,6 +214,7 @@ def _weight(
     padding: object,
     dilation: object,
     groups: int,
+    precision: str,
 ) -> Array:
     picture = as_array("x", x)
     if picture.ndim != spatial + 2:
@@ -211,6 +228,7 @@ def _weight(
         picture,
         grad_output,
         (stride, padding, dilation, groups),
+        precision,
     )
 
 
@@ -232,11 +250,14 @@ def _gradient(
     operand: Array,
     grad_output: ArrayLike,
     arguments: tuple[object, object, object, int],
+    precision: str,
 ) -> Array:
     gradient = as_array("grad_output", grad_output)
     dtype, result_dtype = sum_dtype(operand, gradient)
     last = channels_last_in_memory(operand if operation == "weight_grad" else gradient)
-    problem = Problem.of_shapes(x_shape, w_shape, *arguments, operation=operation, dtype=dtype, channels_last=last)
+    problem = Problem.of_shapes(
+        x_shape, w_shape, *arguments, operation=operation, dtype=dtype, channels_last=last, precision=precision
+    )
     if gradient.shape != problem.output_shape:
         raise ArgumentValueError(
             "grad_output",

@@ -114,14 +114,14 @@ class Plan:
             f"{problem.multiply_adds:,} multiply-adds, at least {problem.bytes_moved:,} bytes moved",
             f"  chosen: {chosen.name}, predicted {time_text(chosen.seconds)}, workspace {chosen.workspace:,} bytes",
             *self._measured_lines(),
-            f"  {_error_text(chosen.error_bound)}",
+            f"  {_error_text(chosen.error_bound, problem)}",
             *(f"  part: {part.problem}, {part.algorithm}" for part in chosen.parts),
         ]
         if self.special is not None:
             row, condition, _ = self.special
             lines.append(
                 f"  {condition}: {row.name}, predicted {time_text(row.seconds)}, workspace {row.workspace:,} bytes, "
-                + _error_text(row.error_bound)
+                + _error_text(row.error_bound, problem)
             )
         for row in self.candidates:
             if row.refusal is not None:
@@ -364,8 +364,14 @@ def checked(argument: str, array: object, shape: tuple[int, ...]) -> None:
         raise ArgumentTypeError(argument, array, "an array of real numbers")
 
 
-def _error_text(bound: float) -> str:
-    return f"error at most {bound:.2g} of the sum of |x||w|" if bound else "exact"
+def _error_text(bound: float, problem: Problem) -> str:
+    """A sum's bound holds for each element by itself; a larger one, of a transform, for the largest element's scale."""
+    from .algorithms.rounding import sum_bound
+
+    if not bound:
+        return "exact"
+    which = "the largest sum" if bound > sum_bound(problem) else "the sum"
+    return f"error at most {bound:.2g} of {which} of |x||w|"
 
 
 def time_text(seconds: float) -> str:
