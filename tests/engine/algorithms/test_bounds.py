@@ -7,6 +7,7 @@ import pytest
 from strategies import VIEWS, Operands, declared_bound, error_scale, every_algorithm, only_reorders, operands, targets
 
 from starconv import Problem, get_num_threads, plan, set_num_threads
+from starconv.engine import planner
 from starconv.engine.algorithms import blocks, packed
 from starconv.engine.emit.target import host_target
 
@@ -70,8 +71,10 @@ def many_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = get_num_threads()
     monkeypatch.setattr(blocks, "SERIAL_PRODUCTS", 4)
     monkeypatch.setattr(packed, "SERIAL_PRODUCTS", 4)
+    planner._plan.cache_clear()  # plans remember how they were cut
     yield
     set_num_threads(before)
+    planner._plan.cache_clear()
 
 
 @pytest.mark.usefixtures("many_tasks")
