@@ -1,10 +1,12 @@
 """How the tests run: hypothesis profiles, and the heavy folder left alone where its packages may be missing."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from starconv import get_num_threads, set_num_threads
 from starconv.engine import planner
 from starconv.engine.algorithms import TABLE
 from starconv.engine.wisdom import Wisdom, signature_of
@@ -33,3 +35,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def nothing_was_tuned() -> None:
     """The cost model chooses, whatever was measured on this machine, so that tests mean the same everywhere."""
     planner.use_wisdom(Wisdom(signature_of([row.NAME for row in TABLE]), keep=False))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """The number of threads belongs to the process: a file that sets it must not decide how the next one runs."""
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
