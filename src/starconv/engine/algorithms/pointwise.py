@@ -46,6 +46,7 @@ FIELDS = Fields(
         "sums",  # where in the scratch memory sums wait between chunks, in bytes from the block
     )
 )
+_FORM = Form(spread=True)
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
@@ -81,15 +82,11 @@ def cost(problem: Problem, target: Target | None) -> float:
     return 3e-6 + cycles / 3e9 / min(target.cores, 2)
 
 
-def _form(problem: Problem) -> Form:
-    return Form(spread=True)
-
-
 def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: one packed block per thread, waiting sums, and the panels of weights."""
     assert target is not None
     panels = Panels(problem, target, KERNELS)
-    block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
+    block = Block.of(problem, target, panels.blocks, target.cores, _FORM)
     return panels.bytes + target.cores * (block.bytes + _extra_bytes(problem, target, panels))
 
 
@@ -144,7 +141,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         panels,
         source,
         own,
-        form=_form(problem),
+        form=_FORM,
         extra_bytes=_extra_bytes(problem, target, panels),
     )
 
