@@ -20,6 +20,8 @@ The **gate** is one word, so that "is it open" and "join" are one atomic step:
 A worker is inside only between its join and its leave, and the caller returns only at count zero: after that
 nobody touches the descriptor. The fields of a job are written while the gate is closed and empty.
 
+A **list** of jobs (run_list) is worked off by one caller that owns the pool all the while, gate by gate.
+
 Parking uses the system's own semaphores through function pointers set by `set_up`, so a worker never needs
 the interpreter between two jobs. A worker first says "parked" and then looks at the gate again, the caller
 first opens the gate and then looks for parked workers, both sequentially consistent: one of them sees the other.
@@ -37,6 +39,7 @@ _COMMON = f"""
 @next     = internal global [16 x i64] zeroinitializer, align 128   ; the first task nobody has claimed
 %job      = type {{ ptr, ptr, i64 }}                                  ; task function, descriptor, tasks
 @job      = internal global %job zeroinitializer, align 128
+%listed   = type {{ ptr, ptr, i64, i64 }}                             ; one of a list: a job, and threads
 %settings = type {{ ptr, ptr, ptr, i64, i64 }}                        ; park, wake, yield, polls before parking, stop
 @settings = internal global %settings zeroinitializer, align 128
 %worker   = type {{ i64, ptr, [112 x i8] }}                           ; parked?, semaphore, room for a semaphore
@@ -45,8 +48,14 @@ _COMMON = f"""
 ; ---- one thread, no pool -------------------------------------------------------------------------------------
 
 define void @run_alone(ptr %task, ptr %descriptor, i64 %tasks) nounwind {{
-entry:
   %saved = call i64 @flush_denormals()
+  call void @each(ptr %task, ptr %descriptor, i64 %tasks)
+  call void @restore_denormals(i64 %saved)
+  ret void
+}}
+
+define internal void @each(ptr %task, ptr %descriptor, i64 %tasks) nounwind {{
+entry:
   br label %check
 check:
   %index = phi i64 [ 0, %entry ], [ %following, %body ]
@@ -57,7 +66,6 @@ body:
   %following = add i64 %index, 1
   br label %check
 done:
-  call void @restore_denormals(i64 %saved)
   ret void
 }}
 
@@ -67,12 +75,73 @@ define void @run_shared(ptr %task, ptr %descriptor, i64 %tasks, i64 %threads) no
 entry:
   %mine = call i64 @own()
   %owned = icmp eq i64 %mine, 1
-  br i1 %owned, label %publish, label %alone
+  br i1 %owned, label %together, label %alone
 
 alone:                                     ; another job has the pool, perhaps the one we were called from
   call void @run_alone(ptr %task, ptr %descriptor, i64 %tasks)
   ret void
 
+together:
+  %saved = call i64 @flush_denormals()
+  call void @share(ptr %task, ptr %descriptor, i64 %tasks, i64 %threads)
+  call void @restore_denormals(i64 %saved)
+  call void @disown()
+  ret void
+}}
+
+; Job after job, each done before the next begins. The pool is entered once, and helpers keep polling in between.
+define void @run_list(ptr %list, i64 %count, i64 %threads) nounwind {{
+entry:
+  %saved = call i64 @flush_denormals()
+  %several = icmp sgt i64 %threads, 1
+  br i1 %several, label %try, label %begin
+try:
+  %mine = call i64 @own()
+  br label %begin
+begin:
+  %owned = phi i64 [ 0, %entry ], [ %mine, %try ]
+  %pool = icmp eq i64 %owned, 1
+  br label %check
+
+check:
+  %index = phi i64 [ 0, %begin ], [ %following, %next ]
+  %more = icmp slt i64 %index, %count
+  br i1 %more, label %read, label %done
+read:
+  %task.slot = getelementptr %listed, ptr %list, i64 %index, i32 0
+  %task = load ptr, ptr %task.slot
+  %descriptor.slot = getelementptr %listed, ptr %list, i64 %index, i32 1
+  %descriptor = load ptr, ptr %descriptor.slot
+  %tasks.slot = getelementptr %listed, ptr %list, i64 %index, i32 2
+  %tasks = load i64, ptr %tasks.slot
+  %threads.slot = getelementptr %listed, ptr %list, i64 %index, i32 3
+  %wanted = load i64, ptr %threads.slot
+  %useful = call i64 @llvm.smin.i64(i64 %wanted, i64 %tasks)
+  %serves = icmp sgt i64 %useful, 1
+  %shared = and i1 %pool, %serves
+  br i1 %shared, label %together, label %alone
+together:
+  call void @share(ptr %task, ptr %descriptor, i64 %tasks, i64 %wanted)
+  br label %next
+alone:
+  call void @each(ptr %task, ptr %descriptor, i64 %tasks)
+  br label %next
+next:
+  %following = add i64 %index, 1
+  br label %check
+
+done:
+  br i1 %pool, label %give, label %leave
+give:
+  call void @disown()
+  br label %leave
+leave:
+  call void @restore_denormals(i64 %saved)
+  ret void
+}}
+
+; One job on several threads, by the owner of the pool.
+define internal void @share(ptr %task, ptr %descriptor, i64 %tasks, i64 %threads) nounwind {{
 publish:
   %useful = call i64 @llvm.smin.i64(i64 %threads, i64 %tasks)
   %team = call i64 @llvm.smin.i64(i64 %useful, i64 {MAX_THREADS})
@@ -89,9 +158,7 @@ publish:
   %open = or i64 %named, {1 << 24}
   store atomic i64 %open, ptr @gate seq_cst, align 8
   call void @wake_two(i64 0, i64 %team)
-  %saved = call i64 @flush_denormals()
   call void @claim(i64 0)
-  call void @restore_denormals(i64 %saved)
   %closed = atomicrmw and ptr @gate, i64 {~(1 << 24)} acq_rel
   %patience = load i64, ptr getelementptr (%settings, ptr @settings, i64 0, i32 3)
   br label %wait
@@ -115,7 +182,6 @@ give.way:                                  ; more threads than processors: let t
   br label %wait
 
 finished:
-  call void @disown()
   ret void
 }}
 

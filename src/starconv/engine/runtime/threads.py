@@ -23,7 +23,7 @@ from starconv.engine.runtime import jit, machine
 from starconv.engine.runtime.scheduler import MAX_THREADS, source
 from starconv.errors import ArgumentTypeError, ArgumentValueError, StarconvError
 
-__all__ = ["MAX_THREADS", "get_num_threads", "run", "set_num_threads"]
+__all__ = ["MAX_THREADS", "get_num_threads", "run", "run_list", "set_num_threads"]
 
 # Long enough to bridge the Python between two layers called one by one, short enough to be out of the way of
 # another library's threads before these have woken up.
@@ -43,6 +43,17 @@ def run(task_address: int, descriptor_address: int, tasks: int, threads: int) ->
         _run_shared(task_address, descriptor_address, tasks, threads)
     else:
         _run_alone(task_address, descriptor_address, tasks)
+
+
+def run_list(address: int, count: int, threads: int) -> None:
+    """Run `count` jobs one after the other, with one call into compiled code, on up to `threads` threads.
+
+    At `address` are, for each job, four 64-bit numbers: the addresses of its task function and of its descriptor, its
+    number of tasks, and of the threads that may take part in it. Otherwise as :func:`run`.
+    """
+    if threads > _recruited:
+        _recruit(threads)
+    _run_list(address, count, threads)
 
 
 def get_num_threads() -> int:
@@ -89,6 +100,7 @@ class _Scheduler:
         self.set_stop = self._function("set_stop", 1)
         self.run_alone = self._function("run_alone", 3)
         self.run_shared = self._function("run_shared", 4)
+        self.run_list = self._function("run_list", 3)
         self._semaphore_room = self._function("semaphore_room", 1, ctypes.c_size_t)
         self._set_semaphore = self._function("set_semaphore", 2)
         self._make_semaphore, functions = _semaphores()
@@ -158,11 +170,12 @@ def _address(library: ctypes.CDLL, name: str) -> int:
 
 def _compiled() -> _Scheduler:
     """The scheduler, compiled at the first job; from then on `run` calls its functions directly."""
-    global _scheduler, _run_alone, _run_shared
+    global _scheduler, _run_alone, _run_list, _run_shared
     with _lock:
         if _scheduler is None:
             _scheduler = _Scheduler()
             _run_alone, _run_shared = _scheduler.run_alone, _scheduler.run_shared
+            _run_list = _scheduler.run_list
         return _scheduler
 
 
@@ -172,6 +185,10 @@ def _run_alone(task_address: int, descriptor_address: int, tasks: int) -> None:
 
 def _run_shared(task_address: int, descriptor_address: int, tasks: int, threads: int) -> None:
     _compiled().run_shared(task_address, descriptor_address, tasks, threads)
+
+
+def _run_list(address: int, count: int, threads: int) -> None:
+    _compiled().run_list(address, count, threads)
 
 
 def _recruit(threads: int) -> None:
