@@ -22,7 +22,7 @@ from .matrix import conv_matrix
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from . import bias, nn, view
+    from . import bias, nets, nn, view
     from .engine.runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -47,6 +47,7 @@ __all__ = [
     "correlate",
     "get_num_threads",
     "grad",
+    "nets",
     "nn",
     "output_size",
     "plan",
@@ -59,11 +60,12 @@ __all__ = [
 _LATER = {
     "bias": ".bias",
     "get_num_threads": ".engine.runtime.threads",
+    "nets": ".nets",
     "nn": ".nn",
     "set_num_threads": ".engine.runtime.threads",
     "view": ".view",
 }
-"""Names that are imported when they are first asked for, and from where: figures, layers, and the engine's runtime."""
+"""Names that are imported when they are first asked for, and from where: figures, layers, networks, and the engine's runtime."""
 
 
 def __getattr__(name: str) -> Any:
