@@ -1,0 +1,175 @@
+"""Weights by name from files: .safetensors, torch-saved .pth and .pt, .npz, .h5. No code in a file is ever run.
+
+What a file is decides how it begins, whatever its name.
+"""
+
+import math
+import os
+import re
+import struct
+import zipfile
+import zlib
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..arguments import Array
+from ..data.files import FileContentError, optional_import
+from .torch_file import as_float32, is_torch_archive, read_archive, read_legacy
+
+__all__ = ["load_weights"]
+
+_SAFETENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "<u1",
+    "BOOL": "?",
+}
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_NPY_HEADER = re.compile(
+    r"\{'descr': '([<>|=][fiub]\d)', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \} *\n"
+)
+_UNPACKED = 2**28
+"""Bytes that any file may unpack to; larger files may to four times their size."""
+_KINDS = "weights: .safetensors, .npz, .h5, or .pth and .pt of torch.save"
+
+
+def load_weights(path: str | os.PathLike[str], *, largest: int | None = None) -> dict[str, Array]:
+    """The arrays by name that the file `path` holds, in this machine's byte order; bfloat16 becomes float32.
+
+    Of a file of torch.save only tensors by name are read (a state_dict, or one under "state_dict", "model_state_dict"
+    or "model"); it is not unpickled. Tensors that share memory in it do so here, and such arrays cannot be written to.
+
+    Args:
+        path: the file.
+        largest: bytes of all arrays beyond which the file is refused; by default four times those of the file, and at
+            least 256 MiB. Weights hardly compress, so that is far from any real file, and near enough for the memory.
+
+    Raises:
+        FileContentError: another kind of file, a damaged one, or one that is too large.
+        MissingPackageError: no package for .safetensors or .h5.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        largest = max(_UNPACKED, 4 * size) if largest is None else largest
+        start = file.read(16)
+        file.seek(0)
+        if start.startswith(b"PK\x03\x04"):
+            return _read_zip(path, file, largest)
+        if size > largest:
+            raise FileContentError(path, f"at most {largest} bytes of numbers; this file has {size}")
+        if start.startswith(_HDF5):
+            return _read_hdf5(path, largest)
+        if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04"):
+            return read_legacy(path, file)
+        if len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size:
+            return _read_safetensors(path, file)
+    found = f"it begins with {start!r}" if start else "it is empty"
+    raise FileContentError(path, f"{_KINDS}; {found}")
+
+
+def _read_safetensors(path: str | os.PathLike[str], file: BinaryIO) -> dict[str, Array]:
+    package = optional_import("safetensors", "safetensors", "A .safetensors file", "nets")
+    try:
+        entries = package.deserialize(file.read())
+    except Exception as error:  # the package raises a class of its own
+        raise FileContentError(path, f"a whole .safetensors file ({error})") from None
+    arrays = {}
+    for name, entry in entries:
+        kind = entry["dtype"]
+        if kind not in _SAFETENSORS:
+            raise FileContentError(path, f"numbers of {', '.join(_SAFETENSORS)}; {name!r} has {kind}")
+        numbers: Array = np.frombuffer(entry["data"], _SAFETENSORS[kind]).reshape(entry["shape"])
+        if kind == "BF16":
+            numbers = as_float32(numbers)
+        arrays[name] = numbers.astype(numbers.dtype.newbyteorder("="), copy=False)
+    return arrays
+
+
+def _read_zip(path: str | os.PathLike[str], file: BinaryIO, largest: int) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if is_torch_archive(archive):
+                if os.stat(path).st_size > largest:
+                    raise FileContentError(path, f"at most {largest} bytes of numbers")
+                return read_archive(path, archive)
+            return dict(_npz_arrays(path, archive, largest))
+    except FileContentError:
+        raise
+    # What zipfile raises for damaged archives; an OSError when it is sent to a place before the file's beginning.
+    except (
+        zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, KeyError, OSError,
+        OverflowError, struct.error,
+    ) as error:  # fmt: skip
+        raise FileContentError(path, f"a whole archive of weights ({error or type(error).__name__})") from None
+
+
+def _npz_arrays(path: str | os.PathLike[str], archive: zipfile.ZipFile, largest: int) -> list[tuple[str, Array]]:
+    entries = archive.infolist()
+    if not entries or not all(entry.filename.endswith(".npy") for entry in entries):
+        raise FileContentError(path, f"{_KINDS}; this archive holds {entries[0].filename if entries else 'nothing'!r}")
+    total = sum(entry.file_size for entry in entries)
+    if total > largest:
+        raise FileContentError(path, f"at most {largest} bytes of numbers; it would unpack to {total}")
+    arrays = []
+    for entry in entries:
+        name = entry.filename.removesuffix(".npy")
+        with archive.open(entry) as member:
+            arrays.append((name, _npy(path, name, member, entry.file_size)))
+    return arrays
+
+
+def _npy(path: str | os.PathLike[str], name: str, member: Any, size: int) -> Array:
+    """One array as NumPy writes it (numpy.lib.format), where the archive says that it fills `size` bytes."""
+    start = member.read(10)
+    long = start[6:8] == b"\2\0"
+    length = struct.unpack("<I", start[8:] + member.read(2))[0] if long else struct.unpack("<H", start[8:])[0]
+    header = _NPY_HEADER.fullmatch(member.read(min(length, 4096)).decode("latin-1"))
+    if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\1\0", b"\2\0") or header is None or header[1][2] > "8":
+        raise FileContentError(path, f"arrays of numbers; {name!r} is none")
+    dtype = np.dtype(header[1])
+    shape = tuple(int(side) for side in header[3].replace(" ", "").split(",") if side)
+    # No more memory than the archive announced, and no more than is really there.
+    count = math.prod(shape)
+    if count * dtype.itemsize > size or math.prod(side for side in shape if side) > 2**40 or len(shape) > 64:
+        raise FileContentError(path, f"arrays of numbers; {name!r} of shape {shape} does not fit into {size} bytes")
+    data = member.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize or member.read(1):
+        raise FileContentError(path, f"{count} numbers in {name!r}; there are more or fewer")
+    array: Array = np.frombuffer(data, dtype).reshape(shape, order="F" if header[2] == "True" else "C")
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read_hdf5(path: str | os.PathLike[str], largest: int) -> dict[str, Array]:
+    h5py = optional_import("h5py", "h5py", "An .h5 file", "nets")
+    arrays: dict[str, Array] = {}
+    left = largest
+
+    def take(name: str, item: Any) -> None:
+        nonlocal left
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub" or not item.shape:
+            return
+        left -= item.nbytes
+        # Numbers that are elsewhere or nowhere (a fill value) take no room in the file, those here take all they need.
+        if left < 0 or item.id.get_storage_size() < item.nbytes or item.external:
+            raise FileContentError(path, f"numbers in the file itself, uncompressed; {name!r} has {item.nbytes} bytes")
+        arrays[name] = item[...]
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(take)
+    except FileContentError:
+        raise
+    except Exception as error:  # the library's errors are OSError, RuntimeError, KeyError, ValueError and TypeError
+        raise FileContentError(path, f"a whole .h5 file of weights ({error})") from None
+    return arrays
