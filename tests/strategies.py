@@ -18,7 +18,7 @@ from starconv.engine.algorithms.rounding import sum_bound
 from starconv.engine.emit.target import LEVELS, Target, host_target, named_target, runs_here
 from starconv.engine.runtime import jit
 from starconv.geometry import BORDERS, Axis
-from starconv.problem import DTYPES, OPERATIONS
+from starconv.problem import ACTIVATIONS, DTYPES, OPERATIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -60,8 +60,12 @@ def problems(
     operations: Sequence[str] = OPERATIONS,
     dtypes: Sequence[str] = DTYPES,
     borders: Sequence[str] = BORDERS,
+    residuals: bool = False,
 ) -> Problem:
-    """A valid problem: strides, a padding per side, dilations, groups, borders, bias, relu, batches of 0 and 1 too."""
+    """A valid problem: strides, a padding per side, dilations, groups, borders, bias, activation, batches of 0 and 1.
+
+    With `residuals` some have a residual, which calls must then be given.
+    """
     operation = draw(st.sampled_from(operations))
     border = draw(st.sampled_from(("constant", *borders)) if "constant" in borders else st.sampled_from(borders))
     count = draw(st.sampled_from(spatial))
@@ -88,24 +92,26 @@ def problems(
         border=border,
         channels_last=draw(st.booleans()),
         bias=finish and draw(st.booleans()),
-        activation=draw(st.sampled_from(["none", "relu"])) if finish else "none",
+        residual=finish and residuals and draw(st.booleans()),
+        activation=draw(st.sampled_from(["none", "none", *ACTIVATIONS[1:]])) if finish else "none",
         precision=draw(st.sampled_from(["float32", "strict"])),
     )
 
 
 @dataclass(frozen=True)
 class Operands:
-    """What one call takes: both operands, the bias, and the value of constant padding."""
+    """What one call takes: both operands, the bias, the value of constant padding, and the residual."""
 
     first: Array
     second: Array
     bias: Array | None
     fill: float = 0.0
+    residual: Array | None = None
 
     def absolute(self) -> "Operands":
         """The absolute values: their result is what rounding errors are measured by."""
-        bias = None if self.bias is None else np.abs(self.bias)
-        return Operands(np.abs(self.first), np.abs(self.second), bias, abs(self.fill))
+        bias, residual = (None if array is None else np.abs(array) for array in (self.bias, self.residual))
+        return Operands(np.abs(self.first), np.abs(self.second), bias, abs(self.fill), residual)
 
 
 def operands(problem: Problem, seed: int, *, integers: bool = True, fill: float = 0.0) -> Operands:
@@ -120,22 +126,23 @@ def operands(problem: Problem, seed: int, *, integers: bool = True, fill: float 
 
     first, second = (draw(shape) for shape in problem.operand_shapes)
     takes_fill = problem.operation == "conv" and problem.border == "constant"
-    return Operands(
-        first, second, draw((problem.result_shape[1],)) if problem.bias else None, fill if takes_fill else 0.0
-    )
+    bias = draw((problem.result_shape[1],)) if problem.bias else None
+    residual = draw(problem.result_shape) if problem.residual else None
+    return Operands(first, second, bias, fill if takes_fill else 0.0, residual)
 
 
 def expected(problem: Problem, given: Operands) -> Array:
     """The definition's result, in float64."""
     if problem.operation == "conv":
-        return reference.convolution(problem, given.first, given.second, given.bias, fill=given.fill)
+        finish = {"fill": given.fill, "residual": given.residual}
+        return reference.convolution(problem, given.first, given.second, given.bias, **finish)
     if problem.operation == "input_grad":
-        return reference.input_gradient(problem, given.first, given.second, given.bias)
+        return reference.input_gradient(problem, given.first, given.second, given.bias, residual=given.residual)
     return reference.weight_gradient(problem, given.first, given.second)
 
 
 def error_scale(problem: Problem, given: Operands) -> Array:
-    """The sum of the products' absolute values, and the bias's: what rounding errors are relative to."""
+    """The sum of all absolute values, of products, bias and residual: what rounding errors are relative to."""
     return expected(replace(problem, activation="none"), given.absolute())
 
 
@@ -149,7 +156,7 @@ def error_bound(problem: Problem, given: Operands) -> Array:
         return np.zeros(problem.result_shape)
     limits, wide = np.finfo(problem.dtype), np.finfo(np.float64)
     ones = Operands(*map(np.ones, problem.operand_shapes), bias=None, fill=1.0)
-    terms = error_scale(replace(problem, bias=False), ones) + 2
+    terms = error_scale(replace(problem, bias=False, residual=False), ones) + 3
     return 1.01 * terms * (limits.eps / 2 + wide.eps / 2) * error_scale(problem, given) + terms * limits.tiny
 
 

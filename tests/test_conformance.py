@@ -51,9 +51,10 @@ LAYERS = [
         for stride in [
             f" padding={pad} groups={groups} bias",
             f" padding={pad} groups={groups} relu channels_last",
+            f" padding={pad} groups={groups} residual relu6",
             f" stride=2 padding={pad} groups={groups}",
         ]
-        if operation != "weight_grad" or not stride.endswith(("bias", "relu channels_last"))
+        if operation != "weight_grad" or stride.startswith(" stride")
     ),
     "conv1d x=1x1x1000 w=1x1x31 padding=15 border=symmetric",
     "conv1d x=2x8x257 w=16x8x5 stride=4 dilation=3",
@@ -90,11 +91,11 @@ def test_layers(text: str) -> None:
     for integers in (True, False):
         given = operands(problem, 7, integers=integers)
         for chosen in every_algorithm(problem):
-            check(chosen, given, chosen(given.first, given.second, given.bias), exact=integers)
+            check(chosen, given, chosen(given.first, given.second, given.bias, residual=given.residual), exact=integers)
 
 
 @examples(5)
-@given(problems(), seeds, st.sampled_from([0.0, 0.0, 3.0, -2.0]))
+@given(problems(residuals=True), seeds, st.sampled_from([0.0, 0.0, 3.0, -2.0]))
 @example(Problem.parse("conv2d x=1x1x0x5 w=2x1x2x2 padding=1 bias"), 0, 2.0)
 @example(Problem.parse("conv1d x=0x3x5 w=2x3x2"), 0, 0.0)
 @example(Problem.parse("weight_grad2d x=0x3x5x5 w=2x3x2x2"), 0, 0.0)
@@ -102,39 +103,48 @@ def test_layers(text: str) -> None:
 def test_whole_numbers_are_exact(problem: Problem, seed: int, fill: float) -> None:
     given = operands(problem, seed, fill=fill)
     for chosen in every_algorithm(problem):
-        first = chosen(given.first, given.second, given.bias, fill=given.fill)
+        first = chosen(given.first, given.second, given.bias, fill=given.fill, residual=given.residual)
         check(chosen, given, first, exact=True)
-        again = chosen(given.first, given.second, given.bias, fill=given.fill)
+        again = chosen(given.first, given.second, given.bias, fill=given.fill, residual=given.residual)
         assert first.tobytes() == again.tobytes(), "another result for the same call"
 
 
 @examples(3)
-@given(problems(dtypes=("float32", "float64")), seeds, st.sampled_from([0.0, 0.1]))
+@given(problems(residuals=True, dtypes=("float32", "float64")), seeds, st.sampled_from([0.0, 0.1]))
 def test_fractions_within_the_bound(problem: Problem, seed: int, fill: float) -> None:
     given = operands(problem, seed, integers=False, fill=fill)
     for chosen in every_algorithm(problem):
         prepared = chosen.prepare(given.second, given.bias, fill=given.fill)
-        result = prepared(given.first)
+        result = prepared(given.first, residual=given.residual)
         check(chosen, given, result, exact=False)
-        assert prepared(given.first).tobytes() == result.tobytes()
-        assert chosen(given.first, given.second, given.bias, fill=given.fill).tobytes() == result.tobytes()
+        assert prepared(given.first, residual=given.residual).tobytes() == result.tobytes()
+        assert (
+            chosen(given.first, given.second, given.bias, fill=given.fill, residual=given.residual).tobytes()
+            == result.tobytes()
+        )
 
 
 @examples(1.5)
-@given(problems(), seeds)
+@given(problems(residuals=True), seeds)
 def test_operands_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
     for chosen in every_algorithm(problem):
-        plain = chosen(given.first, given.second, given.bias)
+        plain = chosen(given.first, given.second, given.bias, residual=given.residual)
         check(chosen, given, plain, exact=True)
         for name, view in VIEWS.items():
-            arrays = [None if array is None else view(array) for array in (given.first, given.second, given.bias)]
+            every = (given.first, given.second, given.bias, given.residual)
+            arrays = [None if array is None else view(array) for array in every]
             kept = contents(arrays)
-            result = chosen(*arrays)
+            result = chosen(*arrays[:3], residual=arrays[3])
             np.testing.assert_array_equal(result, plain, err_msg=f"{name} operands\n{chosen.explain()}")
             assert contents(arrays) == kept, f"{name} operands written to"
         repeated = replace(given, first=broadcast(given.first), second=broadcast(given.second))
-        check(chosen, repeated, chosen(repeated.first, repeated.second, repeated.bias), exact=True)
+        check(
+            chosen,
+            repeated,
+            chosen(repeated.first, repeated.second, repeated.bias, residual=given.residual),
+            exact=True,
+        )
 
 
 def contents(arrays: Sequence[Array | None]) -> list[bytes | None]:
@@ -155,22 +165,23 @@ def test_operands_of_any_dtype(problem: Problem, seed: int, dtype: str) -> None:
         first=np.abs(given.first).astype(dtype),
         second=np.abs(given.second).astype(dtype),
         bias=None if given.bias is None else np.abs(given.bias).astype(dtype),
+        residual=None if given.residual is None else np.abs(given.residual).astype(dtype),
     )
     for chosen in every_algorithm(problem):
         for first in (narrow.first, np.asfortranarray(narrow.first)):
-            check(chosen, narrow, chosen(first, narrow.second, narrow.bias), exact=True)
+            check(chosen, narrow, chosen(first, narrow.second, narrow.bias, residual=narrow.residual), exact=True)
 
 
 @examples(1.5)
-@given(problems(), seeds)
+@given(problems(residuals=True), seeds)
 def test_out_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
     for chosen in every_algorithm(problem):
-        plain = chosen(given.first, given.second, given.bias)
+        plain = chosen(given.first, given.second, given.bias, residual=given.residual)
         prepared = chosen.prepare(given.second, given.bias)
         for name, out, room in outputs(problem.result_shape, problem.dtype):
             before = room.copy()
-            assert prepared(given.first, out=out) is out
+            assert prepared(given.first, out=out, residual=given.residual) is out
             assert np.array_equal(out, plain), f"{name} out\n{chosen.explain()}"
             if room is not out:
                 out[...] = 0
@@ -180,20 +191,26 @@ def test_out_of_any_strides(problem: Problem, seed: int) -> None:
 
 
 @examples(1.5)
-@given(problems(dtypes=("float32", "float64")), seeds)
+@given(problems(residuals=True, dtypes=("float32", "float64")), seeds)
 def test_same_bits_whatever_the_view(problem: Problem, seed: int) -> None:
     given = operands(problem, seed, integers=False)
     for chosen in every_algorithm(problem):
         if chosen.algorithm == "numpy":  # NumPy's matmul adds up in another order where BLAS cannot take the strides
             continue
-        plain = chosen(given.first, given.second, given.bias)
+        plain = chosen(given.first, given.second, given.bias, residual=given.residual)
         for name, view in VIEWS.items():
-            result = chosen(view(given.first), view(given.second), None if given.bias is None else view(given.bias))
+            bias, residual = (None if array is None else view(array) for array in (given.bias, given.residual))
+            result = chosen(view(given.first), view(given.second), bias, residual=residual)
             assert result.tobytes() == plain.tobytes(), f"{name}\n{chosen.explain()}"
 
 
 @examples(2.5)
-@given(problems(dtypes=("float32", "float64")), seeds, st.sampled_from([np.nan, np.inf, -np.inf]), st.data())
+@given(
+    problems(residuals=True, dtypes=("float32", "float64")),
+    seeds,
+    st.sampled_from([np.nan, np.inf, -np.inf]),
+    st.data(),
+)
 def test_nan_and_infinity_stay_near(problem: Problem, seed: int, value: float, data: st.DataObject) -> None:
     given = operands(problem, seed)
     if not given.first.size:
@@ -207,7 +224,7 @@ def test_nan_and_infinity_stay_near(problem: Problem, seed: int, value: float, d
     touched[touched_by(problem, place)] = True
     for chosen in every_algorithm(problem):
         with np.errstate(invalid="ignore"):
-            result = chosen(spoiled.first, given.second, given.bias)
+            result = chosen(spoiled.first, given.second, given.bias, residual=given.residual)
         if only_reorders(chosen):
             np.testing.assert_array_equal(result, answer, err_msg=chosen.explain())
             clean = expected(problem, given)
@@ -237,3 +254,27 @@ def touched_by(problem: Problem, place: tuple[int, ...]) -> tuple[object, ...]:
         within = channel % (problem.in_channels // problem.groups)
         return np.ix_(channels, [within], *(np.array(taps, int) for taps in reached))
     return np.ix_([picture], channels, *(np.array(places, int) for places in reached))
+
+
+@examples(1.5)
+@given(problems(residuals=True, dtypes=("float32", "float64")).filter(lambda problem: problem.residual), seeds)
+@example(Problem.parse("conv2d x=1x5x9x35 w=7x5x1x1 residual"), 0)
+@example(Problem.parse("conv2d x=2x1x23x35 w=3x1x5x5 padding=2 residual relu6"), 0)
+@example(Problem.parse("conv2d x=1x16x9x11 w=24x16x3x3 padding=1 bias residual relu"), 0)
+@example(Problem.parse("conv1d x=2x3x100 w=4x3x9 stride=3 residual dtype=float64"), 0)
+@example(Problem.parse("input_grad2d x=3x4x9x9 w=4x4x3x3 stride=2 bias residual relu"), 0)
+def test_a_residual_where_the_result_goes(problem: Problem, seed: int) -> None:
+    """Every element is added once, wherever the residual lies: in the result's place, or shifted against it."""
+    given = operands(problem, seed, integers=False)
+    for chosen in every_algorithm(problem):
+        prepared = chosen.prepare(given.second, given.bias)
+        plain = prepared(given.first, residual=given.residual)
+        for name, out, _ in outputs(problem.result_shape, problem.dtype):
+            out[...] = given.residual
+            prepared(given.first, out=out, residual=out)
+            np.testing.assert_array_equal(out, plain, err_msg=f"{name} residual\n{chosen.explain()}")
+        room = np.zeros(given.residual.size + 1, problem.dtype)
+        shifted, out = (room[at:][: given.residual.size].reshape(problem.result_shape) for at in (1, 0))
+        shifted[...] = given.residual
+        prepared(given.first, out=out, residual=shifted)
+        np.testing.assert_array_equal(out, plain, err_msg=f"a shifted residual\n{chosen.explain()}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
-from strategies import Array, examples, operands, problems, seeds
+from strategies import Array, examples, expected, operands, problems, seeds
 
 from starconv import Problem, reference
 
@@ -40,29 +40,33 @@ def small(problem: Problem) -> bool:
     return problem.multiply_adds <= 20_000
 
 
-def finished(problem: Problem, result: Array, bias: Array | None) -> Array:
+def finished(problem: Problem, result: Array, bias: Array | None, residual: Array | None) -> Array:
     if bias is not None:
         for channel, value in enumerate(bias):
             result[:, channel] += value
-    if problem.activation == "relu":
+    if residual is not None:
+        result += residual
+    if problem.activation in ("relu", "relu6"):
         result[result < 0] = 0
+    if problem.activation == "relu6":
+        result[result > 6] = 6
     return result
 
 
 @examples(1.5)
-@given(problems(operations=["conv"], dtypes=["float64"]).filter(small), seeds)
+@given(problems(operations=["conv"], dtypes=["float64"], residuals=True).filter(small), seeds)
 def test_convolution_is_the_formula(problem: Problem, seed: int) -> None:
     given = operands(problem, seed, fill=2.0)
     x = padded(problem, given.first, given.fill)
     total = np.zeros(problem.output_shape)
     for o, read, k in products(problem):
         total[o] += x[read] * given.second[k]
-    result = reference.convolution(problem, given.first, given.second, given.bias, fill=given.fill)
-    np.testing.assert_array_equal(result, finished(problem, total, given.bias))
+    result = expected(problem, given)
+    np.testing.assert_array_equal(result, finished(problem, total, given.bias, given.residual))
 
 
 @examples(1.5)
-@given(problems(operations=["input_grad"], dtypes=["float64"]).filter(small), seeds)
+@given(problems(operations=["input_grad"], dtypes=["float64"], residuals=True).filter(small), seeds)
 def test_input_gradient_is_the_formula(problem: Problem, seed: int) -> None:
     """Padding is a copy of input elements: number these, pad the numbers, and every product says whom it feeds."""
     given = operands(problem, seed)
@@ -72,8 +76,8 @@ def test_input_gradient_is_the_formula(problem: Problem, seed: int) -> None:
     for o, read, k in products(problem):
         if whom[read] >= 0:
             total[whom[read]] += given.first[o] * given.second[k]
-    result = reference.input_gradient(problem, given.first, given.second, given.bias)
-    np.testing.assert_array_equal(result, finished(problem, total.reshape(problem.input_shape), given.bias))
+    result, total = expected(problem, given), total.reshape(problem.input_shape)
+    np.testing.assert_array_equal(result, finished(problem, total, given.bias, given.residual))
 
 
 @examples(1.5)

@@ -2,7 +2,7 @@
 
 The string is the test id, the wisdom key, the benchmark row and the argument of ``starconv explain``::
 
-    conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3 bias relu
+    conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3 bias residual relu
 
 `x` and `w` are always the shapes of the *convolution* O = X ⋆ K. The operation says which of the three is sought:
 ``conv`` the output O, ``input_grad`` the input X (this is the transposed convolution), ``weight_grad`` the kernels K.
@@ -18,13 +18,15 @@ import numpy as np
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import BORDERS, Axis, convolution_axes
 
-__all__ = ["ACTIVATIONS", "DTYPES", "OPERATIONS", "PRECISIONS", "Problem"]
+__all__ = ["ACTIVATIONS", "ACTIVATION_LIMITS", "DTYPES", "OPERATIONS", "PRECISIONS", "Problem"]
 
 OPERATIONS = ("conv", "input_grad", "weight_grad")
 DTYPES = ("float32", "float64", "int64")
 """The types in which sums are formed. Narrower input is widened: float16 to float32, integers to int64."""
 PRECISIONS = ("float32", "strict")
-ACTIVATIONS = ("none", "relu")
+ACTIVATION_LIMITS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
+"""What results are clipped to: those activations that kernels apply on the way to memory. NaN stays NaN."""
+ACTIVATIONS = tuple(ACTIVATION_LIMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Problem:
         border: what padding holds, by ``numpy.pad``'s names; "constant" is zero unless the call gives a value.
         channels_last: X and O lie in memory as (N, ..., channels).
         bias: a value per channel is added to the result.
-        activation: "none" or "relu", applied last.
+        residual: an array of the result's shape is added, after the bias and before the activation.
+        activation: "none", "relu" or "relu6", applied last.
         precision: "float32" allows algorithms with a declared larger error bound, "strict" only the definition's sum.
 
     >>> problem = Problem.parse("conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3")
@@ -62,6 +65,7 @@ class Problem:
     border: str = "constant"
     channels_last: bool = False
     bias: bool = False
+    residual: bool = False
     activation: str = "none"
     precision: str = "float32"
 
@@ -81,8 +85,8 @@ class Problem:
             raise ArgumentValueError("axes", self.axes, "at least one output element along every axis")
         if self.batch < 0:
             raise ArgumentValueError("batch", self.batch, "a number of pictures, 0 or more")
-        if self.operation == "weight_grad" and (self.bias or self.activation != "none"):
-            finish = "bias" if self.bias else self.activation
+        if self.operation == "weight_grad" and (self.bias or self.residual or self.activation != "none"):
+            finish = "bias" if self.bias else "residual" if self.residual else self.activation
             raise ArgumentValueError(
                 "operation", self.operation, f"conv or input_grad, to which {finish} can be applied"
             )
@@ -162,8 +166,10 @@ class Problem:
 
     @property
     def bytes_moved(self) -> int:
-        """Bytes that must cross memory at least once: both operands and the result."""
-        shapes = (self.input_shape, self.weight_shape, self.output_shape)
+        """Bytes that must cross memory at least once: the operands and the result."""
+        shapes = [self.input_shape, self.weight_shape, self.output_shape]
+        if self.residual:
+            shapes.append(self.result_shape)
         return self.itemsize * sum(math.prod(shape) for shape in shapes)
 
     def with_operation(self, operation: str) -> "Problem":
@@ -190,6 +196,8 @@ class Problem:
             words.append("channels_last")
         if self.bias:
             words.append("bias")
+        if self.residual:
+            words.append("residual")
         if self.activation != "none":
             words.append(self.activation)
         return " ".join(words)
@@ -218,6 +226,9 @@ class Problem:
         for name in ("x", "w"):
             if name not in fields:
                 raise ArgumentValueError("problem", text, f"a shape {name}=... such as x=1x3x32x32 or w=8x3x3x3")
+        activations = [name for name in ACTIVATIONS if name in fields]
+        if len(activations) > 1:
+            raise ArgumentValueError("problem", text, f"one activation, not {' and '.join(activations)}")
         shapes = {name: _numbers(name, fields[name]) for name in ("x", "w")}
         for name, shape in shapes.items():
             if len(shape) != int(head[2]) + 2:
@@ -247,7 +258,8 @@ class Problem:
             operation=head[1],
             channels_last="channels_last" in fields,
             bias="bias" in fields,
-            activation="relu" if "relu" in fields else "none",
+            residual="residual" in fields,
+            activation=activations[0] if activations else "none",
             **options,
         )
         if not any(cuts):
@@ -268,7 +280,8 @@ _WORDS = {
     "precision": True,
     "channels_last": False,
     "bias": False,
-    "relu": False,
+    "residual": False,
+    **{name: False for name in ACTIVATIONS if name != "none"},
 }
 """The words of a problem string after the operation; True where a value follows."""
 

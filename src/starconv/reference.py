@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .geometry import border_sources
-from .problem import Problem
+from .problem import ACTIVATION_LIMITS, Problem
 
 __all__ = ["convolution", "input_gradient", "pad", "weight_gradient"]
 
@@ -25,11 +25,17 @@ Index = tuple[Any, ...]
 
 
 def convolution(
-    problem: Problem, x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, fill: float = 0.0
+    problem: Problem,
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    fill: float = 0.0,
+    residual: ArrayLike | None = None,
 ) -> Array:
     """O = X ⋆ K + b. `x` has `problem.input_shape`, `w` `problem.weight_shape`, `b` one value per output channel.
 
-    `fill` is what constant padding holds.
+    `fill` is what constant padding holds; `residual`, an array like O, is added before the activation.
     """
     padded = pad(problem, np.asarray(x, np.float64), fill)
     w = np.asarray(w, np.float64)
@@ -38,16 +44,21 @@ def convolution(
         for channels, kernels in _groups(problem):
             # One inner product per picture and kernel: (N, C/g, k, k) with (K/g, C/g, k, k) gives (N, K/g).
             output[:, kernels, *position] = _inner(padded[:, channels, *patch], w[kernels])
-    if b is not None:
-        output += np.asarray(b, np.float64).reshape(-1, *[1] * problem.spatial)
-    return np.maximum(output, 0) if problem.activation == "relu" else output
+    return _finished(problem, output, b, residual)
 
 
-def input_gradient(problem: Problem, output_gradient: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
+def input_gradient(
+    problem: Problem,
+    output_gradient: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    residual: ArrayLike | None = None,
+) -> Array:
     """Sum over O of dL/dO dO/dX: every output element stamps its kernel, scaled, onto the patch that it read.
 
     This is A^T vec(dL/dO) for vec(O) = A vec(X), and so the transposed convolution, to which a bias `b` (one value per
-    channel of X) may be added.
+    channel of X) and a `residual` (an array like X) may be added.
     """
     g = np.asarray(output_gradient, np.float64)
     w = np.asarray(w, np.float64)
@@ -57,10 +68,7 @@ def input_gradient(problem: Problem, output_gradient: ArrayLike, w: ArrayLike, b
     for position, patch in _windows(problem):
         for channels, kernels in _groups(problem):
             canvas[:, channels, *patch] += np.tensordot(g[:, kernels, *position], w[kernels], axes=1)
-    gradient = _unpad(problem, canvas)
-    if b is not None:
-        gradient += np.asarray(b, np.float64).reshape(-1, *[1] * problem.spatial)
-    return np.maximum(gradient, 0) if problem.activation == "relu" else gradient
+    return _finished(problem, _unpad(problem, canvas), b, residual)
 
 
 def weight_gradient(problem: Problem, x: ArrayLike, output_gradient: ArrayLike) -> Array:
@@ -83,6 +91,15 @@ def pad(problem: Problem, x: Array, fill: float = 0.0) -> Array:
         padded[(*leading, sources >= 0)] = x[(*leading, sources[sources >= 0])]
         x = padded
     return x
+
+
+def _finished(problem: Problem, sums: Array, b: ArrayLike | None, residual: ArrayLike | None) -> Array:
+    """Bias and residual added to `sums`, and the activation."""
+    if b is not None:
+        sums += np.asarray(b, np.float64).reshape(-1, *[1] * problem.spatial)
+    if residual is not None:
+        sums += np.asarray(residual, np.float64)
+    return np.clip(sums, *ACTIVATION_LIMITS[problem.activation])
 
 
 def _unpad(problem: Problem, canvas: Array) -> Array:

@@ -92,8 +92,12 @@ def _calls(problem: Problem, plans: Mapping[str, Plan]) -> dict[str, Callable[[]
     dtype = np.dtype(problem.dtype)
     out = empty_channels_last(problem.result_shape, dtype) if last else np.empty(problem.result_shape, dtype)
 
+    residual = _numbers(random, problem.result_shape, problem) if problem.residual else None
+    if residual is not None and last:
+        residual = _channels_last(residual)
+
     def call_of(plan: Plan) -> Callable[[], object]:
-        return lambda: plan(first, second, bias, out=out)
+        return lambda: plan(first, second, bias, out=out, residual=residual)
 
     return {name: call_of(plan) for name, plan in plans.items()}
 

@@ -81,13 +81,21 @@ class Plan:
     """What computes instead where the weights allow it."""
 
     def __call__(
-        self, first: Array, second: Array, bias: Array | None = None, *, out: Array | None = None, fill: float = 0.0
+        self,
+        first: Array,
+        second: Array,
+        bias: Array | None = None,
+        *,
+        out: Array | None = None,
+        residual: Array | None = None,
+        fill: float = 0.0,
     ) -> Array:
         """The result for two operands: (x, w) of a convolution, (gradient, w) or (x, gradient) of its gradients.
 
-        `fill` is what constant padding holds. The result is written to `out` if given, else to a new array.
+        `fill` is what constant padding holds, `residual` what is added before the activation (with problems that have
+        one). The result is written to `out` if given, else to a new array; `out` may be `residual` itself.
         """
-        return self.prepare(second, bias, fill=fill)(first, out=out)
+        return self.prepare(second, bias, fill=fill)(first, out=out, residual=residual)
 
     def prepare(self, second: Array, bias: Array | None = None, *, fill: float = 0.0) -> "PreparedPlan":
         """The plan with its second operand and bias in place, copied into the algorithm's own form."""
@@ -143,17 +151,21 @@ class Plan:
 class PreparedPlan:
     """A plan whose second operand is in place: call it with the first."""
 
-    __slots__ = ("_last", "_prepared", "_run", "_shapes", "algorithm", "plan")
+    __slots__ = ("_adds", "_last", "_prepared", "_run", "_shapes", "algorithm", "plan")
 
     def __init__(self, plan: Plan, algorithm: str, solution: "Solution", prepared: Any) -> None:
         self.plan, self.algorithm = plan, algorithm
         self._prepared, self._run, self._shapes = prepared, solution.run, plan.shapes
+        self._adds = plan.problem.residual
         self._last = plan.problem.channels_last and plan.problem.operation != "weight_grad"
 
-    def __call__(self, first: Array, *, out: Array | None = None) -> Array:
-        """The result for `first`, written to `out` if given, else to a new array."""
+    def __call__(self, first: Array, *, out: Array | None = None, residual: Array | None = None) -> Array:
+        """The result for `first` (and `residual`), written to `out` if given, else to a new array."""
         shapes = self._shapes
         checked("first operand", first, shapes.first)
+        if (residual is not None) != self._adds:
+            expected = f"an array of shape {shapes.result}" if self._adds else f"None for {self.plan.problem}"
+            raise ArgumentValueError("residual", residual, expected)
         if out is None:
             out = (
                 empty_channels_last(shapes.result, shapes.dtype)
@@ -164,7 +176,11 @@ class PreparedPlan:
             checked("out", out, shapes.result)
             if out.dtype != shapes.dtype or not out.flags.writeable:
                 raise ArgumentValueError("out", out, f"a writable array of dtype {shapes.dtype}")
-        self._run(first, self._prepared, out)
+        if residual is None:
+            self._run(first, self._prepared, out)
+        else:
+            checked("residual", residual, shapes.result)
+            self._run(first, self._prepared, out, residual)
         return out
 
     def __repr__(self) -> str:

@@ -37,8 +37,12 @@ class Solution(Protocol):
     def prepare(self, second: Array, bias: Array | None, fill: float) -> Any:
         """The second operand (for weight_grad the output's gradient) and the bias in the algorithm's own form."""
 
-    def run(self, first: Array, prepared: Any, out: Array) -> None:
-        """Compute into `out`, which has the problem's result shape and dtype and any strides."""
+    def run(self, first: Array, prepared: Any, out: Array, residual: Any = None) -> None:
+        """Compute into `out`, which has the problem's result shape and dtype and any strides.
+
+        `residual`, given with problems that have one, has the result's shape, any strides and any dtype. It may be
+        `out` itself.
+        """
 
 
 class Algorithm(Protocol):

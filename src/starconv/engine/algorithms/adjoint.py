@@ -30,6 +30,7 @@ from ...geometry import Axis, Phase, adjoint_phases
 from ...problem import Problem
 from ..emit.target import Target
 from ..runtime import memory
+from .finish import finish_with_numpy
 from .panels import ELEMENTS
 from .weave import weave
 
@@ -115,9 +116,8 @@ class Adjoint:
                 )
             )
         constants = np.zeros(problem.in_channels) if bias is None else bias
-        if problem.activation == "relu":
-            constants = np.maximum(constants, 0)
-        return prepared, constants.astype(problem.dtype)
+        constants = constants.astype(problem.dtype)
+        return prepared, constants if _adds_later(problem) else finish_with_numpy(problem, constants, None)
 
     def _bundled(self, arrays: list[Array]) -> Array:
         """(C, ...) of every phase of a bundle as one: those of a group side by side."""
@@ -126,12 +126,22 @@ class Adjoint:
         groups, sizes = self.problem.groups, arrays[0].shape[1:]
         return np.stack([array.reshape(groups, -1, *sizes) for array in arrays], axis=1).reshape(-1, *sizes)
 
-    def run(self, first: Array, prepared: tuple[list[Any], Array], out: Array) -> None:
+    def run(self, first: Array, prepared: tuple[list[Any], Array], out: Array, residual: Array | None = None) -> None:
         """Compute into `out`: in place where there is one phase, else through the phases of some pictures at a time."""
         kernels, constants = prepared
         if len(self.phases) == len(self.bundles) == 1:
-            self.solutions[0].run(_read(first, self.phases[0]), kernels[0], out)
+            added = () if residual is None else (residual,)
+            self.solutions[0].run(_read(first, self.phases[0]), kernels[0], out, *added)
             return
+        if residual is not None:
+            sums = out if not np.may_share_memory(out, residual) else np.empty_like(out)
+            self._run_phases(first, kernels, constants, sums)
+            out[...] = finish_with_numpy(self.problem, sums, residual)
+            return
+        self._run_phases(first, kernels, constants, out)
+
+    def _run_phases(self, first: Array, kernels: list[Any], constants: Array, out: Array) -> None:
+        """Compute the phases of some pictures at a time, and weave them into `out`."""
         rest = -(-_picture_bytes(self.problem) * self.pictures // 64) * 64 + 64 * len(self.phases)
         with memory.scratch(rest) as scratch:
             for start in range(0, self.problem.batch, self.pictures):
@@ -226,9 +236,15 @@ def _part(problem: Problem, phases: tuple[Phase, ...], together: int, pictures: 
         dtype=problem.dtype,
         channels_last=problem.channels_last,
         bias=problem.bias,
-        activation=problem.activation,
+        residual=problem.residual and not _adds_later(problem),
+        activation="none" if _adds_later(problem) else problem.activation,
         precision=problem.precision,
     )
+
+
+def _adds_later(problem: Problem) -> bool:
+    """Whether a residual is added once the phases are woven."""
+    return problem.residual and _strided(problem)
 
 
 def _picture_bytes(problem: Problem) -> int:

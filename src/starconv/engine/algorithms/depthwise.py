@@ -19,6 +19,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.target import Target
 from .blocks import Block, Form
+from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
@@ -34,7 +35,7 @@ FIELDS = Fields(
         *BLOCK,
         "panels",
         "bias",
-        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        *FINISH_FIELDS,
         "taps",
         "tap_table",
         "pixel_table",
@@ -97,7 +98,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         taps, pixels = offset_tables(problem, block)
         values: dict[str, int | float] = {
-            "floor": 0.0 if problem.activation == "relu" else -math.inf,
+            **finish_values(problem),
             "taps": len(taps),
             "tap_table": taps.ctypes.data,
             "pixel_table": pixels.ctypes.data,
@@ -105,16 +106,16 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         return values, (taps, pixels)
 
     def source(of_x: str) -> str:
-        return _module(target, element, of_x)
+        return _module(target, element, of_x, Finish.of(problem, floor=True))
 
     return PackedSolution(_as_one_group(problem), target, FIELDS, _panels(problem, target), source, own, form=_FORM)
 
 
 @lru_cache(maxsize=64)
-def _module(target: Target, element: str, source: str) -> str:
+def _module(target: Target, element: str, source: str, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=True)
-    tiles = _tiles("tiles", target, element)
+    tiles = _tiles("tiles", target, element, finish)
     return module_source([pack, tiles, _task(target, element, pack, tiles)])
 
 
@@ -134,15 +135,15 @@ def _task(target: Target, element: str, pack: Function, tiles: Function) -> Func
     return f
 
 
-def _tiles(name: str, target: Target, element: str) -> Function:
-    """All pixels of a band for two vectors of channels, 6 pixels at a time, then bias, floor and store."""
+def _tiles(name: str, target: Target, element: str, finish: Finish) -> Function:
+    """All pixels of a band for two vectors of channels, 6 pixels at a time, then bias, finish and store."""
     f = Function(name, target, ["fields", "block", "panel", "bias", "out", "pixels", "valid"], internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
     pixels, valid = f.integer("pixels"), f.integer("valid")
     taps, out_channel, out_column = FIELDS.integers(f, "taps", "out_channel", "out_column")
     tap_table, pixel_table = FIELDS.pointer(f, "tap_table", "i64"), FIELDS.pointer(f, "pixel_table", "i64")
-    floor = FIELDS.real(f, "floor", element).broadcast(lanes)
+    finisher = Finisher(f, FIELDS, element, finish)
     buffer = f.buffer(element, PIXELS * VECTORS * lanes)
     keys = [(i, v) for i in range(PIXELS) for v in range(VECTORS)]
     for pixel in f.loop(0, pixels, PIXELS):
@@ -155,7 +156,7 @@ def _tiles(name: str, target: Target, element: str) -> Function:
                 x = origin.at_bytes(places[i]).at(v * lanes).load(lanes)
                 sums[i, v] = x.times_plus(weights[v], sums[i, v])
         added = [bias.at(v * lanes).load(lanes) for v in range(VECTORS)]
-        results = {(i, v): (sums[i, v] + added[v]).raised_to(floor) for i, v in keys}
+        results = {(i, v): finisher.early(sums[i, v] + added[v]) for i, v in keys}
         count = (pixels - pixel).minimum(PIXELS)
-        store_tile(f, results, VECTORS, out, pixel, count, valid, out_channel, out_column, buffer)
+        store_tile(f, results, VECTORS, out, pixel, count, valid, out_channel, out_column, buffer, finisher)
     return f

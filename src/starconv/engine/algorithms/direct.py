@@ -1,7 +1,8 @@
 """Direct convolution of many channels: an outer product of pixels and kernels per tap, for every geometry.
 
-Maths: the definition, as a chain of fused multiply-adds in the order channel, depth, row, column; then the bias, then
-ReLU. The order is fixed, so the result does not depend on threads, bands or the layout of the data.
+Maths: the definition, as a chain of fused multiply-adds in the order channel, depth, row, column; then the bias, a
+residual and the activation. The order is fixed, so the result does not depend on threads, bands or the layout of the
+data.
 
 How it runs: a task packs the rows of input that a band of output rows reads (see `packing`), small enough for the
 second-level cache. Then, for every panel of kernels, tile after tile of 6 pixels x 2 vectors of kernels (AVX2: 16
@@ -28,6 +29,7 @@ from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, Form
+from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
@@ -43,7 +45,7 @@ FIELDS = Fields(
         *BLOCK,
         "panels",
         "bias",
-        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        *FINISH_FIELDS,
         "kernels",  # kernels per group
         "taps",
         "tap_table",  # byte offset of every tap in the block
@@ -120,6 +122,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
             last,
             chunk < channels,
             _run_of_taps(math.prod(problem.weight_shape[2:])),
+            Finish.of(problem, floor=True),
         )
 
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
@@ -154,7 +157,7 @@ def _own_fields(
     taps, pixels = offset_tables(problem, block)
     plane = lattices(problem)[0].taps * block.packed_rows * block.pitch
     values: dict[str, int | float] = {
-        "floor": 0.0 if problem.activation == "relu" else -math.inf,
+        **finish_values(problem),
         "kernels": panels.kernels,
         "taps": len(taps),
         "tap_table": taps.ctypes.data,
@@ -167,10 +170,12 @@ def _own_fields(
 
 
 @lru_cache(maxsize=256)
-def _module(target: Target, element: str, panel: int, source: str, last: bool, chunked: bool, run: int) -> str:
+def _module(
+    target: Target, element: str, panel: int, source: str, last: bool, chunked: bool, run: int, finish: Finish
+) -> str:
     """The module's IR. It depends on no size but the `run` of taps that is written out: all others are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=last)
-    tiles = _tiles("tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run)
+    tiles = _tiles("tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish)
     return module_source([pack, tiles, _task(target, element, panel, pack, tiles)])
 
 
@@ -197,10 +202,10 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
     return f
 
 
-def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool, run: int) -> Function:
+def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool, run: int, finish: Finish) -> Function:
     """All pixels of a band, 6 at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
-    After the last chunk come bias, floor and store; before that, sums wait in memory.
+    After the last chunk come bias, finish and store; before that, sums wait in memory.
     """
     arguments = ["fields", "block", "panel", "bias", "out", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
@@ -210,7 +215,7 @@ def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool,
     pixels, valid, start, stop = (f.integer(part) for part in ("pixels", "valid", "channel", "stop"))
     channels, taps, packed_channel = FIELDS.integers(f, "channels", "taps", "packed_channel")
     tap_table, pixel_table = FIELDS.pointer(f, "tap_table", "i64"), FIELDS.pointer(f, "pixel_table", "i64")
-    floor = FIELDS.real(f, "floor", element)
+    finisher = Finisher(f, FIELDS, element, finish)
     out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
     waiting_sums = block.at_bytes(FIELDS.integer(f, "sums"))
     buffer = f.buffer(element, PIXELS * width)
@@ -252,10 +257,9 @@ def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool,
         count = (pixels - pixel).minimum(PIXELS)
         with f.either(stop.equals(channels)) as (done, more):
             with done:
-                raised = floor.broadcast(lanes)
                 added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
-                results = {(i, v): (sums[i, v] + added[v]).raised_to(raised) for i, v in keys}
-                store_tile(f, results, vectors, out, pixel, count, valid, out_channel, out_column, buffer)
+                results = {(i, v): finisher.early(sums[i, v] + added[v]) for i, v in keys}
+                store_tile(f, results, vectors, out, pixel, count, valid, out_channel, out_column, buffer, finisher)
             with more:
                 if chunked:
                     for number, key in enumerate(keys):

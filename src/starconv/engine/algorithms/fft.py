@@ -35,6 +35,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from ..runtime import pool
+from .finish import finish_with_numpy, lies_like
 from .rounding import sum_bound
 
 NAME = "fft"
@@ -89,6 +90,7 @@ def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:
         border="constant",
         channels_last=False,
         bias=False,
+        residual=False,
         activation="none",
         precision="strict",
     )
@@ -260,10 +262,13 @@ class Fourier:
             weights.reshape(*shape, *weights.shape[2:]), spectra.reshape(*shape, *tiling.frequencies), offsets, fill
         )
 
-    def run(self, first: Array, prepared: "Prepared", out: Array) -> None:
+    def run(self, first: Array, prepared: "Prepared", out: Array, residual: Array | None = None) -> None:
         """Compute into `out`, tile by tile."""
         problem, tiling = self.problem, self.tiling
         x, result = (_in_three_axes(array, problem.spatial) for array in (first, out))
+        if residual is not None and not lies_like(residual, out):
+            residual = residual.astype(problem.dtype)  # a copy: tiles must not overwrite what others add
+        added = None if residual is None else _in_three_axes(residual, problem.spatial)
         tiles = list(product(*(range(count) for count in tiling.counts)))
         shares = -(-problem.groups // tiling.groups_per_task)
 
@@ -277,7 +282,9 @@ class Fourier:
             sums = _cut(sums, [slice(place.stop - place.start) for place in places])
             kernels = problem.out_channels // problem.groups
             channels = slice(groups.start * kernels, groups.stop * kernels)
-            _cut(result[picture, channels], places)[...] = sums.reshape(-1, *sums.shape[2:])
+            sums = sums.reshape(-1, *sums.shape[2:])
+            part = None if added is None else _cut(added[picture, channels], places)
+            _cut(result[picture, channels], places)[...] = finish_with_numpy(problem, sums, part)
 
         pool.run(task, tiling.tasks)
 
@@ -287,7 +294,7 @@ class Fourier:
         return [slice(i * count, min((i + 1) * count, axis.outputs)) for i, count, axis in cut]
 
     def _tile(self, x: Array, tile: tuple[int, ...], groups: slice, prepared: "Prepared") -> Array:
-        """The outputs (groups, kernels, ...) of one tile."""
+        """The outputs (groups, kernels, ...) of one tile, with the bias."""
         block = self._block(x, tile, groups, prepared.fill)
         spectra = scipy.fft.rfftn(block, axes=self._transformed)
         kernels = prepared.spectra[groups]
@@ -302,8 +309,6 @@ class Fourier:
             self._redo(block[group], groups.start + int(group), prepared, valid[group])
         if prepared.bias is not None:
             valid += prepared.bias[groups]
-        if self.problem.activation == "relu":
-            np.maximum(valid, 0, out=valid)
         return valid
 
     def _block(self, x: Array, tile: tuple[int, ...], groups: slice, fill: float) -> Array:

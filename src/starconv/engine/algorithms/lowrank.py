@@ -31,6 +31,7 @@ from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.target import Target
 from ..runtime import memory, threads
+from .finish import FINISH_FIELDS, Finish, Finisher, finish_values, lies_like
 from .panels import ELEMENTS, Compiled, compiled
 from .tiles import refuses_forward
 
@@ -58,7 +59,7 @@ FIELDS = Fields(
         "row_table",  # per padded row, the input row that it shows, or -1
         "column_table",
         "fill",
-        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        *FINISH_FIELDS,
         "x_batch",  # bytes
         "x_channel",
         "x_row",
@@ -209,12 +210,15 @@ class Separable:
         added = np.zeros(len(second), self._dtype) if bias is None else np.array(bias, self._dtype)
         return weights, added, float(fill)
 
-    def run(self, first: Array, prepared: tuple[Array, Array, float], out: Array) -> None:
+    def run(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> None:
         """Compute into `out`, from an input whose rows can be read in place, else from a copy."""
         problem, sizes, itemsize = self.problem, self.sizes, self._dtype.itemsize
-        if out.dtype != self._dtype or not out.flags.aligned or out.strides[-1] != itemsize:
+        writable = out.dtype == self._dtype and out.flags.aligned and out.strides[-1] == itemsize
+        if not writable or (residual is not None and not lies_like(residual, out)):
             result = np.empty(problem.output_shape, self._dtype)
-            self.run(first, prepared, result)
+            self.run(first, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
             out[...] = result
             return
         if first.dtype != self._dtype or not first.flags.aligned or first.strides[-1] != itemsize:
@@ -234,7 +238,8 @@ class Separable:
                     "row_table": address_of(self._row_table),
                     "column_table": address_of(self._column_table),
                     "fill": fill,
-                    "floor": 0.0 if problem.activation == "relu" else -math.inf,
+                    **finish_values(problem),
+                    "residual": 0 if residual is None else address_of(residual),
                     **dict(zip(("x_batch", "x_channel", "x_row"), first.strides, strict=False)),
                     **dict(zip(("out_batch", "out_channel", "out_row"), out.strides, strict=False)),
                     "kernels": problem.out_channels,
@@ -253,20 +258,21 @@ class Separable:
                     "scratch_bytes": sizes.scratch_bytes,
                 }
             )
-            threads.run(_function(self.target, problem.dtype).address, ctypes.addressof(block), tasks, workers)
+            function = _function(self.target, problem.dtype, Finish.of(problem, floor=True))
+            threads.run(function.address, ctypes.addressof(block), tasks, workers)
 
 
-@lru_cache(maxsize=16)
-def _function(target: Target, dtype: str) -> Compiled:
-    return compiled(_module(target, ELEMENTS[dtype]), target, "task")
+@lru_cache(maxsize=64)
+def _function(target: Target, dtype: str, finish: Finish) -> Compiled:
+    return compiled(_module(target, ELEMENTS[dtype], finish), target, "task")
 
 
-@lru_cache(maxsize=16)
-def _module(target: Target, element: str) -> str:
+@lru_cache(maxsize=64)
+def _module(target: Target, element: str, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     lanes = target.lanes(ITEMSIZES[element])
     down = [_down(f"down_{n}", target, element, n, vectors) for n, vectors in ((lanes, VECTORS), (1, 1))]
-    across = [_across(f"across_{n}", target, element, n, vectors) for n, vectors in ((lanes, VECTORS), (1, 1))]
+    across = [_across(f"across_{n}", target, element, n, vectors, finish) for n, vectors in ((lanes, VECTORS), (1, 1))]
     return module_source([*down, *across, _task(target, element, lanes, down, across)])
 
 
@@ -328,7 +334,7 @@ def _task(target: Target, element: str, lanes: int, down: list[Function], across
                 )  # fmt: skip
         count = (rows - row).minimum(ROWS)
         target_row = out.at_bytes(row * out_row).at(first)
-        arguments = (fields, sums, column_weights.at(taps_rows), target_row, columns, count, kernel)
+        arguments = (fields, sums, column_weights.at(taps_rows), target_row, columns, tile - row, count, kernel)
         with f.either(columns >= wide) as (long, short):
             with long:
                 f.run(across[0], *arguments)
@@ -396,16 +402,21 @@ def _down(name: str, target: Target, element: str, lanes: int, vectors: int) -> 
     return f
 
 
-def _across(name: str, target: Target, element: str, lanes: int, vectors: int) -> Function:
-    """Results of four rows from their sums: over the row of weights, then bias and floor."""
-    arguments = ["fields", "sums", "weights", "out", "columns", "rows", "kernel"]
+def _across(name: str, target: Target, element: str, lanes: int, vectors: int, finish: Finish) -> Function:
+    """Results of four rows from their sums: over the row of weights, then bias and finish.
+
+    The last tile is moved back, as the four rows may be. What is computed again (`known` rows) is stored again, except
+    where a residual is added: that may be where the results go.
+    """
+    arguments = ["fields", "sums", "weights", "out", "columns", "known", "rows", "kernel"]
     f = Function(name, target, arguments, internal=True)
     sums, weights, out = (f.pointer(part, element) for part in ("sums", "weights", "out"))
-    columns, rows = f.integer("columns"), f.integer("rows")
+    columns, known, rows = f.integer("columns"), f.integer("known"), f.integer("rows")
     taps, pitch, out_row = FIELDS.integers(f, "taps_columns", "pitch", "out_row")
     bias = FIELDS.pointer(f, "bias", element).at(f.integer("kernel")).broadcast(lanes)
-    floor = FIELDS.real(f, "floor", element).broadcast(lanes)
+    finisher = Finisher(f, FIELDS, element, finish)
     wide = lanes * vectors
+    buffer = f.buffer(element, wide)
     for tile in f.loop(0, columns, wide):
         column = tile.minimum(columns - wide)
         keys = [(r, v) for r in range(ROWS) for v in range(vectors)]
@@ -416,8 +427,20 @@ def _across(name: str, target: Target, element: str, lanes: int, vectors: int) -
                 x = sums.at(column + q + pitch * r + v * lanes).load(lanes)
                 totals[r, v] = x.times_plus(w, totals[r, v])
         for r in range(ROWS):
-            with f.when(rows > r):
-                for v in range(vectors):
-                    value = (totals[r, v] + bias).raised_to(floor)
-                    out.at_bytes(out_row * r).at(column + v * lanes).store(value)
+            to = out.at_bytes(out_row * r).at(column)
+            results = [finisher.early(totals[r, v] + bias) for v in range(vectors)]
+            if not finish.residual:
+                with f.when(rows > r):
+                    for v in range(vectors):
+                        finisher.store(to.at(v * lanes), results[v])
+                continue
+            with f.when((rows > r) & (known <= r)), f.either(column.equals(tile)) as (straight, piecewise):
+                with straight:
+                    for v in range(vectors):
+                        finisher.store(to.at(v * lanes), results[v])
+                with piecewise:
+                    for v in range(vectors):
+                        buffer.at(v * lanes).store(results[v])
+                    for c in f.loop(tile - column, wide):
+                        finisher.store(to.at(c), buffer.at(c).load())
     return f

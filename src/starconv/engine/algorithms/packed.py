@@ -19,7 +19,9 @@ from ..emit.ir import Function, Int, Pointer
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import memory, threads
+from ..runtime.jobs import Job
 from .blocks import SERIAL_PRODUCTS, Block, Form
+from .finish import lies_like
 from .packing import BLOCK_FIELDS
 from .panels import ELEMENTS, Compiled, Panels, compiled, readable
 
@@ -160,14 +162,52 @@ class CompiledSolution:
         """Panels of weights, the padded bias, and what constant padding holds."""
         return self.panels.pack(second), self.panels.bias(bias), float(fill)
 
-    def run(self, first: Array, prepared: tuple[Array, Array, float], out: Array) -> None:
+    def run(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> None:
         """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        if out.dtype != self._dtype or not out.flags.aligned or not _rows_follow(out):
+        if not self._takes(out, residual):
             result = np.empty(self.problem.output_shape, self._dtype)
-            self.run(first, prepared, result)
+            self.run(first, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
             out[...] = result
             return
         first = readable(first, self._dtype, SOURCES)
+        binding = self._binding(first, out)
+        # list.pop and append are atomic: two threads never get the same block, and nobody waits.
+        try:
+            block, address, scratch = binding.spare.pop()
+        except IndexError:
+            block, address, scratch = self._workspace(binding)
+        self._fill(block, first, prepared, out, residual)
+        threads.run(binding.function.address, address, binding.tasks, binding.threads)
+        if binding.scratch <= KEPT_SCRATCH:
+            binding.spare.append((block, address, scratch))
+        else:
+            scratch.__exit__(None, None, None)
+
+    def jobs(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
+        if not self._takes(out, residual) or readable(first, self._dtype, SOURCES) is not first:
+            return None
+        binding = self._binding(first, out)
+        block = self.fields.copy(binding.block)
+        self._fill(block, first, prepared, out, residual)
+        index = self.fields.index
+        keeps = (binding, prepared)
+        places = ((index["scratch"], 0),)
+        arrays = (index["x"], index["out"], *(() if residual is None else (index["residual"],)))
+        return [
+            Job(binding.function.address, block, binding.tasks, binding.threads, arrays, binding.scratch, places, keeps)
+        ]
+
+    def _takes(self, out: Array, residual: Array | None) -> bool:
+        if out.dtype != self._dtype or not out.flags.aligned or not _rows_follow(out):
+            return False
+        return residual is None or lies_like(residual, out)
+
+    def _binding(self, first: Array, out: Array) -> Binding:
         limit = threads.get_num_threads()
         key = (first.strides, first.dtype, out.strides, limit)
         binding = self._bindings.get(key)
@@ -175,11 +215,11 @@ class CompiledSolution:
             if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
                 self._bindings.clear()
             binding = self._bindings[key] = self.bind(first, out, limit)
-        # list.pop and append are atomic: two threads never get the same block, and nobody waits.
-        try:
-            block, address, scratch = binding.spare.pop()
-        except IndexError:
-            block, address, scratch = self._workspace(binding)
+        return binding
+
+    def _fill(
+        self, block: Any, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None
+    ) -> None:
         panels, bias, fill = prepared
         x_slot, out_slot, panels_slot, bias_slot, fill_slot = self._slots
         block[x_slot] = address_of(first)
@@ -187,11 +227,8 @@ class CompiledSolution:
         block[panels_slot] = address_of(panels)
         block[bias_slot] = address_of(bias)
         block[fill_slot] = bits_of(fill) if fill else 0
-        threads.run(binding.function.address, address, binding.tasks, binding.threads)
-        if binding.scratch <= KEPT_SCRATCH:
-            binding.spare.append((block, address, scratch))
-        else:
-            scratch.__exit__(None, None, None)
+        if residual is not None:
+            block[self.fields.index["residual"]] = address_of(residual)
 
     def _workspace(self, binding: Binding) -> tuple[Any, int, memory.Scratch]:
         block = self.fields.copy(binding.block)

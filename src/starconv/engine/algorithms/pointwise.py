@@ -22,6 +22,7 @@ from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, Form
+from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
@@ -39,7 +40,7 @@ FIELDS = Fields(
         *BLOCK,
         "panels",
         "bias",
-        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        *FINISH_FIELDS,
         "kernels",  # kernels per group
         "plane",  # elements between channels in the block
         "chunk",  # channels whose pixels stay in the first-level cache
@@ -123,7 +124,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
 
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         values: dict[str, int | float] = {
-            "floor": 0.0 if problem.activation == "relu" else -math.inf,
+            **finish_values(problem),
             "kernels": panels.kernels,
             "plane": lattices(problem)[0].taps * block.packed_rows * block.pitch,
             "chunk": chunk,
@@ -132,7 +133,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         return values, ()
 
     def source(of_x: str) -> str:
-        return _module(target, element, of_x, sums > 0)
+        return _module(target, element, of_x, sums > 0, Finish.of(problem, floor=True))
 
     return PackedSolution(
         problem,
@@ -147,17 +148,18 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
 
 
 @lru_cache(maxsize=64)
-def _module(target: Target, element: str, source: str, chunked: bool) -> str:
+def _module(target: Target, element: str, source: str, chunked: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element)
-    tile = _tile("tile", target, element, chunked)
-    return module_source([pack, tile, _task(target, element, pack, tile)])
+    tile = _tile("tile", target, element, chunked, finish)
+    return module_source([pack, tile, _task(target, element, pack, tile, finish)])
 
 
-def _task(target: Target, element: str, pack: Function, tile: Function) -> Function:
+def _task(target: Target, element: str, pack: Function, tile: Function, finish: Finish) -> Function:
     """Task: pack a band's pixels; then, two vectors of them at a time, all kernels of its share.
 
-    The last pixels of a band are a tile that is moved back to end with it.
+    The last pixels of a band are a tile that is moved back to end with it; where a residual is added, which may be
+    where the results go, every pixel is computed once, and the tile reaches past the end instead.
     """
     f = Function("task", target, ["fields", "task", "worker"])
     fields, where = f.integer("fields"), place(f, FIELDS, element)
@@ -170,7 +172,7 @@ def _task(target: Target, element: str, pack: Function, tile: Function) -> Funct
         source = where.source.at(group * x_group)
         f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
         for tile_pixel in f.loop(0, pixels, wide):
-            pixel = tile_pixel.minimum((pixels - wide).maximum(0))
+            pixel = tile_pixel if finish.residual else tile_pixel.minimum((pixels - wide).maximum(0))
             count = (pixels - pixel).minimum(wide)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
@@ -183,8 +185,8 @@ def _task(target: Target, element: str, pack: Function, tile: Function) -> Funct
     return f
 
 
-def _tile(name: str, target: Target, element: str, chunked: bool) -> Function:
-    """6 kernels x some vectors of pixels, through a chunk of channels; after the last one, bias, floor and store."""
+def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish) -> Function:
+    """6 kernels x some vectors of pixels, through a chunk of channels; after the last one, bias, finish and store."""
     arguments = ["fields", "block", "panel", "bias", "out", "pixel", "count", "valid", "channel", "stop", "number"]
     f = Function(name, target, arguments, internal=True)
     lanes, vectors, itemsize = target.lanes(ITEMSIZES[element]), _vectors(target), ITEMSIZES[element]
@@ -220,19 +222,19 @@ def _tile(name: str, target: Target, element: str, chunked: bool) -> Function:
     whole_tile = count.equals(vectors * lanes) & valid.equals(KERNELS) & out_column.equals(itemsize)
     with f.either(stop.equals(channels)) as (done, more):
         with done:
-            floor = FIELDS.real(f, "floor", element).broadcast(lanes)
-            results = {(k, v): (sums[k, v] + bias.at(k).broadcast(lanes)).raised_to(floor) for k, v in keys}
+            finisher = Finisher(f, FIELDS, element, finish)
+            results = {(k, v): finisher.early(sums[k, v] + bias.at(k).broadcast(lanes)) for k, v in keys}
             with f.either(whole_tile) as (straight, piecewise):
                 with straight:
                     for (k, v), value in results.items():
-                        corner.at_bytes(out_channel * k).at(v * lanes).store(value)
+                        finisher.store(corner.at_bytes(out_channel * k).at(v * lanes), value)
                 with piecewise:
                     for number, key in enumerate(keys):
                         buffer.at(number * lanes).store(results[key])
                     for kernel in f.loop(valid):
                         for p in f.loop(count):
                             value = buffer.at(kernel * (vectors * lanes) + p).load()
-                            corner.at_bytes(kernel * out_channel + p * out_column).store(value)
+                            finisher.store(corner.at_bytes(kernel * out_channel + p * out_column), value)
         with more:
             if chunked:
                 for number, key in enumerate(keys):

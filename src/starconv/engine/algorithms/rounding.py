@@ -29,14 +29,14 @@ def _most_shown(axis: Axis, border: str) -> int:
 
 
 def sum_bound(problem: Problem) -> float:
-    """Largest |computed - exact| relative to the sum of |x||w| (plus |bias|): n u / (1 - n u), 0 where sums are exact.
+    """Largest |computed - exact| relative to the sum of |x||w| (+ |bias| + |residual|): n u / (1 - n u), 0 if exact.
 
     Each of at most n operations on the way of a product into the result rounds once, by a factor within 1 +- u, where
     u is 2^-24 for float32 and 2^-53 for float64: n fused multiply-adds, or a product and up to n - 1 additions; then
-    the bias. N. Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1. Denormals, which count as
-    zero, are not in it: they may change a result by some 2^-126 per term.
+    the bias and the residual. N. Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1. Denormals,
+    which count as zero, are not in it: they may change a result by some 2^-126 per term.
     """
     if problem.dtype == "int64":
         return 0.0
-    roundings = (terms(problem) + problem.bias) * float(np.finfo(problem.dtype).eps) / 2
+    roundings = (terms(problem) + problem.bias + problem.residual) * float(np.finfo(problem.dtype).eps) / 2
     return roundings / (1 - roundings) if roundings < 1 else math.inf

@@ -26,6 +26,7 @@ from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, V
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from .blocks import Block, Form
+from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import fill_block, pack_block
 from .panels import ELEMENTS, Panels
@@ -47,7 +48,7 @@ FIELDS = Fields(
         *BLOCK,
         "panels",
         "bias",
-        "floor",  # what results are raised to: 0 for ReLU, else minus infinity
+        *FINISH_FIELDS,
         "kernels",  # kernels per group
         "plane",  # elements between depths in the block
         "column_offsets",  # elements from a row's start to what tap q reads for output column 0
@@ -170,15 +171,16 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     element, phases = ELEMENTS[problem.dtype], lattices(problem)[2].stride
 
     def source(of_x: str) -> str:
-        finishes = problem.bias or problem.activation != "none"
-        return _module(target, element, tile, of_x, phases, problem.border == "constant", finishes)
+        finishes = problem.bias or problem.residual or problem.activation != "none"
+        finish = Finish.of(problem, floor=True) if finishes else None
+        return _module(target, element, tile, of_x, phases, problem.border == "constant", finish)
 
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         _, _, columns = lattices(problem)
         taps = np.arange(columns.taps) * columns.dilation
         offsets = (taps % phases * (block.pitch // phases) + taps // phases).astype(np.int64)
         values: dict[str, int | float] = {
-            "floor": 0.0 if problem.activation == "relu" else -math.inf,
+            **finish_values(problem),
             "kernels": panels.kernels,
             "plane": block.packed_rows * block.pitch,
             "column_offsets": offsets.ctypes.data,
@@ -189,11 +191,13 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
 
 
 @lru_cache(maxsize=256)
-def _module(target: Target, element: str, tile: Tile, source: str, phases: int, constant: bool, finishes: bool) -> str:
+def _module(
+    target: Target, element: str, tile: Tile, source: str, phases: int, constant: bool, finish: Finish | None
+) -> str:
     """The module's IR: the kernel's height, width, vertical stride and dilation are written out, sizes are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases, constant=constant)
     passes = [
-        _pass(f"pass_{vectors}", target, element, tile, vectors, finishes)
+        _pass(f"pass_{vectors}", target, element, tile, vectors, finish)
         for vectors in sorted({tile.vectors, 1}, reverse=True)
     ]
     filled = [fill_block("fill_block", target, FIELDS, element)] if constant else []
@@ -226,28 +230,34 @@ def _task(
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for tile_row in f.loop(0, where.rows, tile.rows):
                 row = tile_row.minimum((where.rows - tile.rows).maximum(0))
-                arguments = (fields, where.block, weights, bias, out, row, (where.rows - row).minimum(tile.rows))
+                count = (where.rows - row).minimum(tile.rows)
+                arguments = (fields, where.block, weights, bias, out, row, count, tile_row - row)
                 f.run(passes[0], *arguments, 0, whole, valid)
                 f.run(passes[-1], *arguments, whole, columns, valid)
     return f
 
 
-def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, finishes: bool) -> Function:
-    """The tiles of some rows from column `first` on; the last one moved back so that it ends with column `stop`."""
-    arguments = ["fields", "block", "panel", "bias", "out", "row", "count", "first", "stop", "valid"]
+def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, finish: Finish | None) -> Function:
+    """The tiles of some rows from column `first` on; the last one moved back so that it ends with column `stop`.
+
+    What a tile that was moved back computes again (`known` rows, and some columns) is stored again, except where a
+    residual is added: that may be where the results go. Without `finish` there is not even a bias.
+    """
+    arguments = ["fields", "block", "panel", "bias", "out", "row", "count", "known", "first", "stop", "valid"]
     f = Function(name, target, arguments, internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
     row, count, first, stop, valid = (f.integer(part) for part in ("row", "count", "first", "stop", "valid"))
+    known = f.integer("known") if finish is not None and finish.residual else f.number(0)
     channels, depths, plane, pitch = FIELDS.integers(f, "channels", "taps_depth", "plane", "pitch")
     offsets = FIELDS.pointer(f, "column_offsets", "i64")
-    floor = FIELDS.real(f, "floor", element).broadcast(lanes)
+    finisher = Finisher(f, FIELDS, element, finish or Finish(floor=False, ceiling=False, residual=False))
     out_channel, out_row, out_column = FIELDS.integers(f, "out_channel", "out_row", "out_column")
     per_row = tile.taps_columns * tile.kernels
     keys = [(k, r, v) for k in range(tile.kernels) for r in range(tile.rows) for v in range(vectors)]
     buffer = f.buffer(element, len(keys) * lanes)
     last = (stop - vectors * lanes).maximum(0)
-    whole_rows = count.equals(tile.rows) & valid.equals(tile.kernels) & out_column.equals(ITEMSIZES[element])
+    whole_rows = (count - known).equals(tile.rows) & valid.equals(tile.kernels) & out_column.equals(ITEMSIZES[element])
 
     for tile_column in f.loop(first, stop, vectors * lanes):
         column = tile_column.minimum(last)
@@ -257,14 +267,14 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, fin
             weights = panel.at(number * (tile.taps_rows * per_row))
             _slice(f, tile, vectors, lanes, start.at(number * plane), weights, pitch, offsets, sums)
         results = {key: sums[key] for key in keys}
-        if finishes:
-            results = {key: (sums[key] + bias.at(key[0]).broadcast(lanes)).raised_to(floor) for key in keys}
+        if finish is not None:
+            results = {key: finisher.early(sums[key] + bias.at(key[0]).broadcast(lanes)) for key in keys}
         corner = out.at_bytes(row * out_row + column * out_column)
-        whole = whole_rows & ((stop - column) >= vectors * lanes)
-        across = (stop - column).minimum(vectors * lanes)
-        _store(
-            f, results, tile, vectors, corner, (out_channel, out_row, out_column), whole, (valid, count, across), buffer
-        )
+        begin = tile_column - column if finish is not None and finish.residual else f.number(0)
+        whole = whole_rows & ((stop - column - begin) >= vectors * lanes)
+        extent = (valid, (known, count), (begin, (stop - column).minimum(vectors * lanes)))
+        steps = (out_channel, out_row, out_column)
+        _store(f, results, tile, vectors, corner, steps, whole, extent, buffer, finisher)
     return f
 
 
@@ -333,8 +343,9 @@ def _store(
     corner: Pointer,
     steps: tuple[Int, Int, Int],
     whole: Condition,
-    extent: tuple[Int, Int, Int],
+    extent: tuple[Int, tuple[Int, Int], tuple[Int, Int]],
     buffer: Pointer,
+    finisher: Finisher,
 ) -> None:
     """Whole tiles straight to rows of neighbouring pixels; the others through a buffer, element by element."""
     lanes = results[0, 0, 0].lanes
@@ -342,13 +353,14 @@ def _store(
     with f.either(whole) as (straight, piecewise):
         with straight:
             for (kernel, row, v), value in results.items():
-                corner.at_bytes(out_channel * kernel + out_row * row).at(v * lanes).store(value)
+                finisher.store(corner.at_bytes(out_channel * kernel + out_row * row).at(v * lanes), value)
         with piecewise:
             for number, value in enumerate(results.values()):
                 buffer.at(number * lanes).store(value)
             kernels, rows, across = extent
             for k in f.loop(kernels):
-                for r in f.loop(rows):
+                for r in f.loop(*rows):
                     run = buffer.at((k * tile.rows + r) * (vectors * lanes))
-                    for c in f.loop(across):
-                        corner.at_bytes(k * out_channel + r * out_row + c * out_column).store(run.at(c).load())
+                    for c in f.loop(*across):
+                        to = corner.at_bytes(k * out_channel + r * out_row + c * out_column)
+                        finisher.store(to, run.at(c).load())

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...problem import Problem
 from ..emit.target import Target
 from .blocks import Cut, cut_of
+from .finish import lies_like
 
 NAME = "stretches"
 
@@ -95,21 +96,31 @@ class Stretches:
         """The kernels in the form of every part."""
         return [solution.prepare(second, bias, fill) for solution in self.solutions]
 
-    def run(self, first: Array, prepared: list[Any], out: Array) -> None:
+    def run(self, first: Array, prepared: list[Any], out: Array, residual: Array | None = None) -> None:
         """Compute into `out`, head, stretches, tail."""
         cut, problem = self.cut, self.problem
         axis = problem.axes[-1]
+        if residual is not None and not lies_like(residual, out):
+            residual = residual.copy()  # a part must not overwrite what another adds
+
+        def added(*index: Any) -> tuple[Array, ...]:
+            return () if residual is None else (residual[index],)
+
         if cut.head:
             stop = (cut.head - 1) * axis.stride + axis.extent - axis.before
-            self.solutions[0].run(first[..., :stop], prepared[0], out[..., : cut.head])
+            self.solutions[0].run(first[..., :stop], prepared[0], out[..., : cut.head], *added(..., slice(cut.head)))
         size = (cut.length - 1) * axis.stride + axis.extent
         start = _first_input(problem, cut.head)
         for picture in range(problem.batch):
             x = _stretched(first[picture, ..., start:], cut.count, size, cut.length * axis.stride)
-            result = _stretched(out[picture, ..., cut.head :], cut.count, cut.length, cut.length)
-            self.solutions[-2].run(x, prepared[-2], result)
+            results = [
+                _stretched(array, cut.count, cut.length, cut.length)
+                for array in (out[picture, ..., cut.head :], *added(picture, ..., slice(cut.head, None)))
+            ]
+            self.solutions[-2].run(x, prepared[-2], *results)
         last = cut.head + cut.count * cut.length
-        self.solutions[-1].run(first[..., _first_input(problem, last) :], prepared[-1], out[..., last:])
+        rest = first[..., _first_input(problem, last) :]
+        self.solutions[-1].run(rest, prepared[-1], out[..., last:], *added(..., slice(last, None)))
 
 
 def _stretched(array: Array, count: int, size: int, step: int) -> Array:

@@ -9,6 +9,7 @@ from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, cut_of
+from .finish import Finisher
 from .packed import Array
 from .panels import ELEMENTS
 
@@ -68,6 +69,7 @@ def store_tile(
     out_channel: Int,
     out_column: Int,
     buffer: Pointer,
+    finisher: Finisher,
 ) -> None:
     """Whole tiles go straight to a dense `out`; the others through a buffer, element by element."""
     lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
@@ -80,13 +82,13 @@ def store_tile(
                     rows = [results[min(group + i, PIXELS - 1), v] for i in range(lanes)]
                     for lane, column in enumerate(transposed(rows)):
                         run = start.at(group).at_bytes(out_channel * (v * lanes + lane))
-                        _store_part(run, column, min(PIXELS - group, lanes))
+                        _store_part(run, column, min(PIXELS - group, lanes), finisher)
         with other, f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
             with channels_last:
                 for i in range(PIXELS):
                     start = out.at_bytes((pixel + i) * out_column)
                     for v in range(vectors):
-                        start.at(v * lanes).store(results[i, v])
+                        finisher.store(start.at(v * lanes), results[i, v])
             with rest:
                 for i in range(PIXELS):
                     for v in range(vectors):
@@ -94,14 +96,14 @@ def store_tile(
                 for p in f.loop(count):
                     for k in f.loop(valid):
                         value = buffer.at(p * (vectors * lanes) + k).load()
-                        out.at_bytes((pixel + p) * out_column + k * out_channel).store(value)
+                        finisher.store(out.at_bytes((pixel + p) * out_column + k * out_channel), value)
 
 
-def _store_part(to: Pointer, vector: Vector, count: int) -> None:
+def _store_part(to: Pointer, vector: Vector, count: int, finisher: Finisher) -> None:
     """The first `count` lanes, in pieces that are powers of two."""
     done = 0
     while done < count:
         piece = 1 << ((count - done).bit_length() - 1)
         part = vector if piece == vector.lanes else vector.shuffled(vector, range(done, done + piece))
-        to.at(done).store(part if piece > 1 else vector.lane(done))
+        finisher.store(to.at(done), part if piece > 1 else vector.lane(done))
         done += piece

@@ -273,7 +273,7 @@ class WeightGradient:
         """The output's gradient, as it is."""
         return _plain(second, self._dtype)
 
-    def run(self, first: Array, prepared: Array, out: Array) -> None:
+    def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
         """Compute into `out`; through a temporary array where it is not dense."""
         if out.dtype != self._dtype or not out.flags.aligned or not out.flags.c_contiguous:
             result = np.empty(self.problem.weight_shape, self._dtype)

@@ -42,6 +42,7 @@ from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import memory, threads
 from .blocks import SERIAL_PRODUCTS
+from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Compiled, Panels, compiled
 from .rounding import sum_bound
@@ -323,7 +324,7 @@ class WinogradSolution(CompiledSolution):
                 (panels.blocks, per_split),
             )
         )
-        fields = {
+        fields: dict[str, int | float] = {
             "x_base": base,
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * panels.channels,
@@ -358,10 +359,11 @@ class WinogradSolution(CompiledSolution):
             "column_blocks": column_blocks,
             "splits": splits,
             "panels_per_split": per_split,
+            **finish_values(problem),
         }
         tasks = problem.groups * picture_blocks * row_blocks * column_blocks * splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         of_x = SOURCES.get(x.dtype, "float")
-        source = kernel_module(self.target, self.m, panels.width, of_x, problem.activation == "relu")
+        source = kernel_module(self.target, self.m, panels.width, of_x, Finish.of(problem))
         function = compiled(source, self.target, "task")
         return Binding(function, self.fields.block(fields), tasks, workers, room.bytes * workers, tuple(tables), [])

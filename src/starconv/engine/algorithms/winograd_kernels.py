@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from ..emit.ir import Function, Int, Pointer, Registers, module_source
 from ..emit.target import Target
+from .finish import Finish
 from .winograd_tiles import (
     CHANNELS,
     ELEMENT,
@@ -22,12 +23,12 @@ TILES = 6
 
 
 @lru_cache(maxsize=64)
-def kernel_module(target: Target, m: int, panel: int, source: str, relu: bool) -> str:
+def kernel_module(target: Target, m: int, panel: int, source: str, finish: Finish) -> str:
     """The IR whose "task" computes a block of tiles of x, of element type `source`, with panels of `panel` kernels."""
     packing = pack("pack", target, source)
     values = transform_input("transform_input", target, transform(m))
     products = _products("products", target, panel // target.lanes(4))
-    results = transform_output("transform_output", target, transform(m), relu)
+    results = transform_output("transform_output", target, transform(m), finish)
     return module_source(
         [packing, values, products, results, _task(target, m, panel, packing, values, products, results)]
     )

@@ -11,6 +11,7 @@ from fractions import Fraction
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
+from .finish import FINISH_FIELDS, Finish, Finisher
 from .winograd_transforms import TAPS, Transform
 
 __all__ = [
@@ -72,6 +73,7 @@ FIELDS = Fields(
         "column_blocks",
         "splits",  # tasks that divide the panels of a group among them
         "panels_per_split",
+        *FINISH_FIELDS,
     )
 )
 
@@ -192,7 +194,7 @@ def transform_input(name: str, target: Target, tile: Transform) -> Function:
 # -- output --------------------------------------------------------------------------------------------------
 
 
-def transform_output(name: str, target: Target, tile: Transform, relu: bool) -> Function:
+def transform_output(name: str, target: Target, tile: Transform, finish: Finish) -> Function:
     """Y = A^T M A + bias of a vector of kernels for rows x columns of tiles, cut off where the picture ends."""
     arguments = ["fields", "products", "out", "bias", "row", "rows", "column", "columns", "valid"]
     f = Function(name, target, arguments, internal=True)
@@ -203,6 +205,7 @@ def transform_output(name: str, target: Target, tile: Transform, relu: bool) -> 
     out_rows, out_columns, out_row, out_column = FIELDS.integers(f, "out_rows", "out_columns", "out_row", "out_column")
     out_channel = FIELDS.integer(f, "out_channel")
     bias = f.pointer("bias", ELEMENT).load(lanes)
+    finisher = Finisher(f, FIELDS, ELEMENT, finish)
     buffer, results = f.buffer(ELEMENT, m * n * lanes), f.buffer(ELEMENT, m * m * lanes)
     constant = _Constants(f, lanes)
     whole = valid >= lanes
@@ -223,8 +226,7 @@ def transform_output(name: str, target: Target, tile: Transform, relu: bool) -> 
             for j in range(m):
                 line = [buffer.at((i * m + j) * lanes).load(lanes) for i in range(n)]
                 for i, value in enumerate(tile.output(line, constant)):
-                    total = value + bias
-                    pixels[i, j] = total.raised_to(f.zero(ELEMENT, lanes)) if relu else total
+                    pixels[i, j] = finisher.early(value + bias)
             first_row, first_column = (row + r) * m, (column + c) * m
             to = out.at_bytes(first_row * out_row + first_column * out_column)
             rows_left, columns_left = out_rows - first_row, out_columns - first_column
@@ -232,21 +234,22 @@ def transform_output(name: str, target: Target, tile: Transform, relu: bool) -> 
             with f.either(inside & channels_first) as (yes, no):
                 with yes:
                     for i in range(m):
-                        _store_channels_first(to.at_bytes(out_row * i), [pixels[i, j] for j in range(m)], out_channel)
+                        row_of_tile = [pixels[i, j] for j in range(m)]
+                        _store_channels_first(to.at_bytes(out_row * i), row_of_tile, out_channel, finisher)
                 with no, f.either(inside & channels_last) as (yes, no):
                     with yes:
                         for i, j in pixels:
-                            to.at_bytes(out_row * i + out_column * j).store(pixels[i, j])
+                            finisher.store(to.at_bytes(out_row * i + out_column * j), pixels[i, j])
                     with no:
                         for (i, j), value in pixels.items():
                             results.at((i * m + j) * lanes).store(value)
                         steps = (out_row, out_column, out_channel)
                         limits = (rows_left.minimum(m), columns_left.minimum(m), valid.minimum(lanes))
-                        _store_part(f, results, m, lanes, to, steps, limits, channels_last)
+                        _store_part(f, results, m, lanes, to, steps, limits, channels_last, finisher)
     return f
 
 
-def _store_channels_first(to: Pointer, pixels: Sequence[Vector], out_channel: Int) -> None:
+def _store_channels_first(to: Pointer, pixels: Sequence[Vector], out_channel: Int, finisher: Finisher) -> None:
     """2 or 4 neighbouring pixels of a vector of kernels, to one short run per kernel.
 
     Kernels are interleaved within groups of four lanes (128 bits), where shuffles are cheap on every target.
@@ -267,7 +270,7 @@ def _store_channels_first(to: Pointer, pixels: Sequence[Vector], out_channel: In
             for g in range(0, lanes, 4):
                 for place, kernel in enumerate(kernels):
                     run = vector.shuffled(vector, range(g + 2 * place, g + 2 * place + 2))
-                    to.at_bytes(out_channel * (g + kernel)).store(run)
+                    finisher.store(to.at_bytes(out_channel * (g + kernel)), run)
         return
     for number, half in enumerate((low, high)):
         first, second = pick(pixels[0], pixels[1], half), pick(pixels[2], pixels[3], half)
@@ -275,7 +278,7 @@ def _store_channels_first(to: Pointer, pixels: Sequence[Vector], out_channel: In
             vector = pick(first, second, four)
             for g in range(0, lanes, 4):
                 run = vector if lanes == 4 else vector.shuffled(vector, range(g, g + 4))
-                to.at_bytes(out_channel * (g + 2 * number + place)).store(run)
+                finisher.store(to.at_bytes(out_channel * (g + 2 * number + place)), run)
 
 
 def _store_part(
@@ -287,6 +290,7 @@ def _store_part(
     steps: tuple[Int, Int, Int],
     limits: tuple[Int, Int, Int],
     channels_last: Condition,
+    finisher: Finisher,
 ) -> None:
     """What of a tile lies inside the picture, from memory: whole vectors or element by element."""
     for i in f.loop(limits[0]):
@@ -294,10 +298,10 @@ def _store_part(
             origin, place = results.at((i * m + j) * lanes), to.at_bytes(i * steps[0] + j * steps[1])
             with f.either(channels_last) as (yes, no):
                 with yes:
-                    place.store(origin.load(lanes))
+                    finisher.store(place, origin.load(lanes))
                 with no:
                     for k in f.loop(limits[2]):
-                        place.at_bytes(k * steps[2]).store(origin.at(k).load())
+                        finisher.store(place.at_bytes(k * steps[2]), origin.at(k).load())
 
 
 # -- weights -------------------------------------------------------------------------------------------------

@@ -217,6 +217,9 @@ class Vector:
     def __mul__(self, other: "Vector") -> "Vector":
         return self._make(f"fmul {self.type} {self.text}, {other.text}")
 
+    def __neg__(self) -> "Vector":
+        return self._make(f"fneg {self.type} {self.text}")
+
     def times_plus(self, factor: "Vector", addend: "Vector") -> "Vector":
         """self * factor + addend: one rounding where the target has fma, two where it has not."""
         if not self.function.target.has_fma:
@@ -230,6 +233,13 @@ class Vector:
         below = self.function.emit(f"fcmp olt {self.type} {self.text}, {floor.text}")
         return self._make(
             f"select {_vector_type('i1', self.lanes)} {below}, {self.type} {floor.text}, {self.type} {self.text}"
+        )
+
+    def lowered_to(self, ceiling: "Vector") -> "Vector":
+        """min(self, ceiling), where NaN stays NaN."""
+        above = self.function.emit(f"fcmp ogt {self.type} {self.text}, {ceiling.text}")
+        return self._make(
+            f"select {_vector_type('i1', self.lanes)} {above}, {self.type} {ceiling.text}, {self.type} {self.text}"
         )
 
     def broadcast(self, lanes: int) -> "Vector":
