@@ -65,7 +65,7 @@ _LATER = {
     "set_num_threads": ".engine.runtime.threads",
     "view": ".view",
 }
-"""Names that are imported when they are first asked for, and from where: figures, layers, networks, and the engine's runtime."""
+"""Names that are imported when they are first asked for, and from where: figures, layers, networks, the runtime."""
 
 
 def __getattr__(name: str) -> Any:
