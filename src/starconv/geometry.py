@@ -29,6 +29,7 @@ __all__ = [
     "output_size",
     "per_axis",
     "receptive_field",
+    "stretched_axis",
     "transposed_axes",
 ]
 
@@ -340,6 +341,21 @@ def adjoint_phases(axis: Axis) -> tuple[Phase, ...]:
                 convolution = Axis(size, len(taps), 1, max(before, 0), max(after, 0), spread)
         phases.append(Phase(first, stride, taps, skipped, convolution))
     return tuple(phases)
+
+
+def stretched_axis(axis: Axis) -> Axis:
+    """The axis along which the turned-over kernel of a transposed convolution walks, one element at a time.
+
+    `axis` is that of the convolution which is transposed, with n = ``axis.output`` elements to start from. Stretched by
+    the stride they are s(n - 1) + 1; the first window starts d(k - 1) - p_before elements before them (negative if more
+    is cut off than a kernel reaches), and the windows end where they give ``axis.input`` elements.
+
+    Source: Dumoulin and Visin, arXiv:1603.07285, relationship 13, by side and with dilation.
+    """
+    size = (axis.output - 1) * axis.stride + 1
+    before = axis.extent - 1 - axis.before
+    after = axis.input - 1 + axis.extent - before - size
+    return Axis(size, axis.kernel, 1, before, after, axis.dilation)
 
 
 def border_sources(length: int, before: int, after: int, border: str) -> NDArray[np.intp]:

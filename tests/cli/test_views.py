@@ -1,7 +1,10 @@
 """The commands that draw: every example in their help runs, and wrong calls say what was expected."""
 
+import importlib
 import re
 import shlex
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +53,8 @@ def test_the_seed_decides_generated_numbers(run, tmp_path):
         (["shapes", "--input", "3x8x8", "-k", "4x2x3x3"], "kernel = (4, 2, 3, 3)"),
         (["matrix", "--input", "90x90"], "4,000,000"),
         (["channels", "--bias", "one"], "bias"),
+        (["channels", "--outputs", "0-"], "outputs = '0-': expected numbers and ranges"),
+        (["channels", "--outputs", "5"], "output_channels"),
         (["template", "--theme", "blue"], "theme"),
         (["equivariance", "--shift", "99"], "shift"),
         (["gradient", "--tap", "a"], "tap"),
@@ -63,3 +68,18 @@ def test_wrong_calls(arguments, message, run, tmp_path):
 
 def test_a_suffix_that_cannot_be_written_is_refused(run, tmp_path):
     assert "'.png'" in run("matrix", "-o", tmp_path / "x.gif", code=2).stderr
+
+
+def test_channels_draws_the_channels_that_are_named(run, tmp_path, monkeypatch):
+    drawn = []
+
+    def noted(*arguments, **options):
+        drawn.append((options["input_channels"], options["output_channels"]))
+        return channels_module.channels(*arguments, **options)
+
+    channels_module = importlib.import_module("starconv.view.channels")
+    monkeypatch.setitem(sys.modules, "starconv.view.channels", SimpleNamespace(channels=noted))
+    some = ("--input", "8x6x6", "--kernel", "16x8x3x3", "--inputs", "0,3", "--outputs", "5,12-13")
+    run("channels", *some, "-o", tmp_path / "some.png")
+    run("channels", "-o", tmp_path / "first.png")
+    assert drawn == [([0, 3], [5, 12, 13]), (None, None)]

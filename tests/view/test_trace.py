@@ -8,7 +8,8 @@ import pytest
 import starconv as sc
 from starconv import geometry
 from starconv.errors import ArgumentTypeError, ArgumentValueError
-from starconv.view.trace import Cell, Trace, stretched
+from starconv.geometry import stretched_axis
+from starconv.view.trace import Cell, Trace
 
 CASES = [
     {"stride": stride, "padding": padding, "dilation": dilation}
@@ -92,7 +93,7 @@ def test_the_stretched_walk_meets_the_pairs_of_the_convolution_it_transposes(str
         (axis,) = geometry.transposed_axes((4,), (3,), stride, ((before, after),), extra, dilation)
     except ArgumentValueError:
         pytest.skip("no output")
-    walk = stretched(axis)
+    walk = stretched_axis(axis)
     assert walk.output == axis.input
     for position in range(axis.input):
         found = {

@@ -1,4 +1,4 @@
-"""Numbers per axis as one types them: 3, 3x5 (rows x columns), and padding such as 1, 1x2, 1:2x0:1, same."""
+"""Numbers as one types them: per axis 3, 3x5 (rows x columns); padding 1, 1x2, 1:2x0:1, same; channels 0,3,8-11."""
 
 import re
 from typing import NamedTuple
@@ -6,9 +6,11 @@ from typing import NamedTuple
 from ..errors import ArgumentValueError
 from ..geometry import PADDING_RULES, Padding
 
-__all__ = ["Layer", "layer", "padding_value", "per_axis_value"]
+__all__ = ["Layer", "layer", "number_list", "padding_value", "per_axis_value"]
 
 _SEPARATOR = re.compile(r"[x×]", re.IGNORECASE)
+MOST_NUMBERS = 1 << 16
+"""In one range of a list."""
 
 
 def per_axis_value(argument: str, text: str) -> int | tuple[int, ...]:
@@ -42,6 +44,22 @@ def padding_value(text: str) -> Padding:
     if any(len(axis) == 2 for axis in axes):
         return tuple((axis[0], axis[-1]) for axis in axes)
     return axes[0][0] if len(axes) == 1 else tuple(axis[0] for axis in axes)
+
+
+def number_list(argument: str, text: str) -> list[int]:
+    """Numbers from 0 on and ranges of them, both ends included; whether they exist is for the caller to say.
+
+    >>> number_list("channels", "0,3,8-11")
+    [0, 3, 8, 9, 10, 11]
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
+        first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
+        if not 0 <= last - first < MOST_NUMBERS:
+            raise ArgumentValueError(argument, text, "numbers and ranges of them, such as 0,3,8-11")
+        numbers += range(first, last + 1)
+    return numbers
 
 
 class Layer(NamedTuple):

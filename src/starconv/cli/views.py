@@ -7,7 +7,7 @@ import typer
 
 from ..errors import ArgumentValueError
 from .console import help_text, output_console, shown
-from .parsing import padding_value, per_axis_value
+from .parsing import number_list, padding_value, per_axis_value
 from .slide import input_value, kernel_value
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "channels": (
         "--input 3x6x6 --kernel 2x3x3x3 --padding 1 -o channels.png",
         "--input photo.jpg --kernel 4x3x5x5 --theme dark -o photo-channels.png",
+        "--input 8x6x6 --kernel 16x8x3x3 --inputs 0,3 --outputs 5,12-13 -o some.svg",
     ),
     "shapes": (
         "--input 3x224x224 --kernel 64x3x7x7 --stride 2 --padding 3 -o layer.svg",
@@ -95,6 +96,12 @@ def channels(
     dilation: Dilation = "1",
     groups: Groups = 1,
     bias: Annotated[str | None, typer.Option("--bias", help='One number per output channel: "1 -2".')] = None,
+    inputs: Annotated[
+        str | None, typer.Option("--inputs", help="Input channels to draw one by one: 0,3 or 0-5; the first 4.")
+    ] = None,
+    outputs: Annotated[
+        str | None, typer.Option("--outputs", help="Output channels to draw: 5,12-13; the first 2.")
+    ] = None,
     seed: Seed = 0,
     theme: ThemeName = "light",
 ) -> None:
@@ -107,8 +114,18 @@ def channels(
 
     options = _geometry(stride, padding, dilation)
     biases = None if bias is None else _numbers(bias)
-    x = _colour_input(input)
-    _write(draw(x, kernel_value(kernel), biases, *options, groups, seed=seed, theme=theme), output)
+    drawing = draw(
+        _colour_input(input),
+        kernel_value(kernel),
+        biases,
+        *options,
+        groups,
+        input_channels=None if inputs is None else number_list("inputs", inputs),
+        output_channels=None if outputs is None else number_list("outputs", outputs),
+        seed=seed,
+        theme=theme,
+    )
+    _write(drawing, output)
 
 
 def shapes(

@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from .. import functional
 from ..arguments import as_array, border_of
 from ..errors import ArgumentValueError
-from ..geometry import Axis, Padding, PerAxis, border_sources, convolution_axes, transposed_axes
+from ..geometry import Axis, Padding, PerAxis, border_sources, convolution_axes, stretched_axis, transposed_axes
 from ..problem import Problem
 
-__all__ = ["Cell", "Part", "Stamp", "Step", "Trace", "stretched"]
+__all__ = ["Cell", "Part", "Stamp", "Step", "Trace"]
 
 Array = NDArray[Any]
 Number = int | float
@@ -199,7 +199,7 @@ class Trace:
             problem = Problem(
                 "input_grad", 1, len(output), len(picture), axes, groups, str(output.dtype), bias=bias is not None
             )
-            walk = tuple(stretched(axis) for axis in axes)
+            walk = tuple(stretched_axis(axis) for axis in axes)
             sources = tuple(map(_stretched_sources, axes, walk))
             return cls(
                 problem,
@@ -331,21 +331,6 @@ class Trace:
         if self.problem.border != "constant":
             words.append({"edge": "replicate", "wrap": "circular"}.get(self.problem.border, self.problem.border))
         return ", ".join(words) + f": {size_text(self.x.shape)} → {size_text(self.output.shape)}"
-
-
-def stretched(axis: Axis) -> Axis:
-    """The axis along which the turned-over kernel of a transposed convolution walks, one element at a time.
-
-    `axis` is that of the convolution which is transposed, with n = ``axis.output`` elements to start from. Stretched by
-    the stride they are s(n - 1) + 1; the first window starts d(k - 1) - p_before elements before them (negative if more
-    is cut off than a kernel reaches), and the windows end where they give ``axis.input`` elements.
-
-    Source: Dumoulin and Visin, arXiv:1603.07285, relationship 13, by side and with dilation.
-    """
-    size = (axis.output - 1) * axis.stride + 1
-    before = axis.extent - 1 - axis.before
-    after = axis.input - 1 + axis.extent - before - size
-    return Axis(size, axis.kernel, 1, before, after, axis.dilation)
 
 
 def size_text(shape: tuple[int, ...]) -> str:
