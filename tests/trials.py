@@ -98,6 +98,18 @@ def laid_out(generator: np.random.Generator, array: Array, *, fill: int = 0xA5) 
     return view, room
 
 
+def like(array: Array) -> Array:
+    """An array of the same strides, flush against a guard page at that end where `array` ends in memory."""
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    steps = [abs(array.strides[axis]) for axis in order]
+    sizes = [array.shape[axis] for axis in order]
+    span = sum((size - 1) * step for size, step in zip(sizes, steps, strict=True)) + array.itemsize
+    room = guarded(np.full(span, 0xA5, np.uint8), end=GuardedScratch.at_end)
+    view = np.lib.stride_tricks.as_strided(room[: array.itemsize].view(array.dtype), sizes, steps)
+    view = view.transpose(np.argsort(order))
+    return view[tuple(slice(None, None, -1 if step < 0 else 1) for step in array.strides)]
+
+
 @dataclass(frozen=True)
 class Family:
     """What code depends on. Trials are drawn from some of them, so that one compilation serves many."""
@@ -108,7 +120,8 @@ class Family:
     dtype: str
     narrow: str
     channels_last: bool
-    relu: bool
+    activation: str
+    residual: bool
 
 
 def pick(generator: np.random.Generator, *values: Any) -> Any:
@@ -126,8 +139,8 @@ def random_family(generator: np.random.Generator) -> Family:
     dtype = draw("float32", "float32", "float64")
     narrow = draw(dtype, dtype, dtype, "int8", "uint8", "int16", "uint16", "int32")
     groups = draw(1, 1, 1, 2, 3, 8, 17)
-    last, relu = draw(False, False, True), draw(False, True)
-    return Family(tuple(steps), draw(*GROUP_CHANNELS), groups, dtype, narrow, last, relu)
+    last, activation, residual = draw(False, False, True), draw("none", "relu", "relu6"), draw(False, False, True)
+    return Family(tuple(steps), draw(*GROUP_CHANNELS), groups, dtype, narrow, last, activation, residual)
 
 
 def random_problem(generator: np.random.Generator, family: Family) -> Problem:
@@ -154,7 +167,8 @@ def random_problem(generator: np.random.Generator, family: Family) -> Problem:
         border=draw("constant", "constant", *BORDERS),
         channels_last=family.channels_last,
         bias=draw(False, True),
-        activation="relu" if family.relu else "none",
+        residual=family.residual,
+        activation=family.activation,
         precision=draw("float32", "strict"),
     )
 
@@ -182,6 +196,7 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
     x, _ = laid_out(generator, draw(x_shape, family.narrow))
     w, _ = laid_out(generator, draw(w_shape, problem.dtype))
     b = guarded(draw((problem.out_channels,), problem.dtype)) if problem.bias else None
+    added = guarded(draw(problem.output_shape, problem.dtype)) if problem.residual else None
     fill = float(generator.integers(3)) if problem.border == "constant" else 0.0
     threads = int(generator.integers(2, 6))
     GuardedScratch.at_end = bool(generator.integers(2))
@@ -192,16 +207,23 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
     for target, chosen in compiled_plans(generator, problem):
         out, room = laid_out(generator, np.zeros(problem.output_shape, problem.dtype))
         before = room.view(np.uint8).copy()
+        residual, rest = added, {}
+        if added is not None:
+            # Where the result goes, like the result, or lying in another way.
+            where = generator.integers(3)
+            residual = out if where == 0 else like(out) if where == 1 else laid_out(generator, added)[0]
+            residual[...] = added
+            rest = {"residual": residual}
         what = f"{chosen.algorithm} for {target}: {text}, out strides {out.strides}"
         os.pwrite(note, what.encode().ljust(1000), 0)
         set_num_threads(1)
         try:
-            result = chosen.prepare(w, b, fill=fill)(x, out=out).copy()
+            result = chosen.prepare(w, b, fill=fill)(x, out=out, **rest).copy()
         except TooManyModules:
             continue
         ran += 1
         if answer is None:
-            answer = plan(problem, algorithm="numpy")(x, w, b, fill=fill)
+            answer = plan(problem, algorithm="numpy")(x, w, b, fill=fill, residual=added)
         if integers and only_reorders(chosen):
             assert np.array_equal(result, answer), f"{what}: wrong by {np.abs(result - answer).max()}"
         else:
@@ -209,7 +231,7 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
         out[...] = 0
         assert np.array_equal(room.view(np.uint8), before), f"{what}: written beside out"
         set_num_threads(threads)
-        again = chosen(x, w, b, fill=fill)
+        again = chosen(x, w, b, fill=fill, residual=added)
         assert again.tobytes() == result.tobytes(), f"{what}: other bits with {threads} threads"
         if chosen.algorithm in SAME_CHAIN:
             chain = result.tobytes() if chain is None else chain
