@@ -19,6 +19,7 @@ from ..problem import Problem
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Compound, Conditional, Solution
     from .emit.target import Target
+    from .runtime.jobs import Job
     from .wisdom import Entry, Wisdom
 
 __all__ = ["EFFORTS", "Candidate", "Plan", "make_plan", "use_wisdom", "wisdom", "wisdom_state"]
@@ -151,11 +152,12 @@ class Plan:
 class PreparedPlan:
     """A plan whose second operand is in place: call it with the first."""
 
-    __slots__ = ("_adds", "_last", "_prepared", "_run", "_shapes", "algorithm", "plan")
+    __slots__ = ("_adds", "_last", "_prepared", "_run", "_shapes", "_solution", "algorithm", "plan")
 
     def __init__(self, plan: Plan, algorithm: str, solution: "Solution", prepared: Any) -> None:
         self.plan, self.algorithm = plan, algorithm
         self._prepared, self._run, self._shapes = prepared, solution.run, plan.shapes
+        self._solution = solution
         self._adds = plan.problem.residual
         self._last = plan.problem.channels_last and plan.problem.operation != "weight_grad"
 
@@ -182,6 +184,16 @@ class PreparedPlan:
             checked("residual", residual, shapes.result)
             self._run(first, self._prepared, out, residual)
         return out
+
+    def jobs(self, first: Array, out: Array, residual: Array | None = None) -> "list[Job] | None":
+        """What a call with these very arrays does, as jobs; None where it is not, or not only, done by compiled code.
+
+        The arrays must have the right shapes, and stay where they are as long as the jobs may run.
+        """
+        written = getattr(self._solution, "jobs", None)
+        return (
+            None if written is None else written(first, self._prepared, out, residual)
+        )
 
     def __repr__(self) -> str:
         return f"PreparedPlan({self.plan.problem}, {self.algorithm})"

@@ -69,7 +69,7 @@ class JobList:
         for number, job in enumerate(self.jobs):
             job.use_scratch(self._scratch.address)
             entry = job.function, ctypes.addressof(job.block), job.tasks, job.threads
-            self._table[4 * number : 4 * number + 4] = entry
+            self._table[4 * number : 4 * number + 4] = list(entry)
         self._address = ctypes.addressof(self._table)
         self._threads = max((min(job.threads, job.tasks) for job in self.jobs), default=1)
 

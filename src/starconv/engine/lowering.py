@@ -1,0 +1,441 @@
+"""From the nodes of a graph to the operations of a program: what is constant is computed, what can go together does.
+
+One walk over the nodes in their order. Each becomes an operation, or is taken up by the one before it:
+
+* nodes whose inputs are all known (weights, shapes) are computed now;
+* BatchNormalization after a convolution scales its kernels, and so does a product with one constant per channel;
+* an Add of constants becomes its bias, an Add of another value its residual, and Relu or Clip(0, 6) its activation;
+* Gemm and MatMul with a constant matrix are pointwise convolutions, whose pixels are the rows of the other matrix.
+
+A node is taken up only if nobody else uses the value before it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentValueError
+from ..geometry import transposed_axes
+from ..nets.graph import Graph, Node
+from ..problem import ACTIVATIONS, Problem
+from .operations import Convolution, Info, Interpreted, Operation, Product
+
+__all__ = ["Lowered", "lower"]
+
+Array = NDArray[Any]
+
+
+class Lowered:
+    """Operations in the order in which they run, and what is known of their values."""
+
+    def __init__(self, graph: Graph, infos: dict[str, Info]) -> None:
+        self.graph, self.infos = graph, infos
+        self.constants: dict[str, Array] = dict(graph.constants)
+        self.operations: list[Operation] = []
+        self.inputs = [value.name for value in graph.inputs]
+        self.outputs = [value.name for value in graph.outputs]
+        """Names of values as the operations call them."""
+
+
+def lower(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> Lowered:
+    """The operations of `graph` for inputs of `shapes`.
+
+    Raises:
+        ArgumentValueError: shapes that do not fit the graph's inputs or, on the way, an operator.
+    """
+    infos = {}
+    for value, shape in zip(graph.inputs, shapes, strict=True):
+        infos[value.name] = Info(tuple(shape), value.dtype)
+    return _Lowering(Lowered(graph, infos)).lowered()
+
+
+class _Lowering:
+    def __init__(self, result: Lowered) -> None:
+        self.result, self.graph = result, result.graph
+        self.infos, self.constants = result.infos, result.constants
+        self.names: dict[str, str] = {}  # values that are other values
+        self.makers: dict[str, Operation] = {}
+        self.nodes = self.graph.upto([value.name for value in self.graph.outputs])
+        self.uses = Counter(name for node in self.nodes for name in node.inputs if name)
+        self.uses.update(value.name for value in self.graph.outputs)
+
+    def lowered(self) -> Lowered:
+        for node in self.nodes:
+            self._lower(node)
+        result = self.result
+        result.outputs = [self._name(value.name) for value in self.graph.outputs]
+        used = {name for operation in result.operations for name in operation.reads} | set(result.outputs)
+        result.constants = {name: array for name, array in self.constants.items() if name in used}
+        return result
+
+    def _name(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def _lower(self, node: Node) -> None:
+        inputs = [self._name(name) for name in node.inputs]
+        if node.op in ("Identity", "Dropout") and (len(node.outputs) < 2 or not self.uses[node.outputs[1]]):
+            self._same(node.outputs[0], inputs[0])
+        elif all(name in self.constants for name in inputs if name) and node.op not in RANDOM:
+            self._fold(node, inputs)
+        elif node.op == "Shape":
+            array = np.broadcast_to(np.zeros((), self.infos[inputs[0]].dtype), self.infos[inputs[0]].shape)
+            self._keep(node, _run(node, [array], self.graph.opset))
+        elif not self._taken_up(node, inputs):
+            operation = Interpreted.of(node, self.graph.opset, inputs, node.outputs)
+            for name, info in zip(node.outputs, self._guess(operation), strict=False):
+                if name:
+                    self.infos[name] = info
+            self.add(operation)
+
+    def _taken_up(self, node: Node, inputs: Sequence[str]) -> bool:
+        """Whether an operation computes `node`; not if its sizes do not fit, which is for the interpreter to tell."""
+        try:
+            return TAKE_UP.get(node.op, _nothing)(self, node, inputs)
+        except ArgumentValueError:
+            return False
+
+    def _fold(self, node: Node, inputs: Sequence[str]) -> None:
+        given = [self.constants[name] if name else None for name in inputs]
+        self._keep(node, _run(node, given, self.graph.opset))
+
+    def _keep(self, node: Node, results: Sequence[Array]) -> None:
+        for name, array in zip(node.outputs, results, strict=False):
+            if name:
+                self.constants[name] = np.asarray(array)
+
+    def _same(self, name: str, as_name: str) -> None:
+        """Let `name` be another name of `as_name`."""
+        self.names[name] = as_name
+        self.uses[as_name] += self.uses[name] - 1
+
+    def _guess(self, operation: Interpreted) -> list[Info]:
+        """Shapes and dtypes of an operator's results: by rule, else by computing it once, from ones."""
+        infos = [self.info(name) if name else None for name in operation.node.inputs]
+        rule = RULES.get(operation.node.op)
+        if rule is not None and all(info is not None for info in infos):
+            shape = rule(infos)
+            if shape is not None:
+                return [shape]
+        arrays = {name: self.constants.get(name) for name in operation.reads}
+        given = {
+            name: np.ones(self.infos[name].shape, self.infos[name].dtype) if array is None else array
+            for name, array in arrays.items()
+        }
+        with np.errstate(all="ignore"):
+            return [Info(np.shape(array), np.asarray(array).dtype) for array in operation.results(given)]
+
+    # -- for the rules below ---------------------------------------------------------------------------------
+
+    def info(self, name: str) -> Info:
+        """Of a value, constant or not."""
+        if name in self.constants:
+            return Info(self.constants[name].shape, self.constants[name].dtype)
+        return self.infos[name]
+
+    def constant(self, inputs: Sequence[str], index: int) -> Array | None:
+        """The constant at a place among `inputs`, or None."""
+        return self.constants.get(inputs[index]) if index < len(inputs) else None
+
+    def add(self, operation: Operation, info: Info | None = None) -> bool:
+        """Put `operation` at the end; `info` of its result, where that is not known yet."""
+        self.result.operations.append(operation)
+        for name in operation.writes:
+            self.makers[name] = operation
+            if info is not None:
+                self.infos[name] = info
+        return True
+
+    def open(self, name: str) -> Convolution | None:
+        """The convolution whose sums `name` are, if nobody else uses them, and nothing comes after the sums yet."""
+        maker = self.makers.get(name)
+        if not isinstance(maker, Convolution) or self.uses[name] != 1 or maker.residual is not None:
+            return None
+        return maker if maker.problem.activation == "none" else None
+
+    def extend(self, operation: Operation, node: Node) -> bool:
+        """Let `operation` do `node` too, whose result it now gives."""
+        (before,) = operation.writes
+        name = node.outputs[0]
+        operation.writes[0] = name
+        operation.does += f" + {node.op}"
+        self.infos[name] = self.infos.pop(before)
+        self.makers[name] = self.makers.pop(before)
+        return True
+
+
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+
+
+def _run(node: Node, given: Sequence[Array | None], opset: int) -> list[Array]:
+    from ..nets.operators import run_node
+
+    return run_node(node, list(given), opset)
+
+
+def _nothing(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    return False
+
+
+# -- convolutions ---------------------------------------------------------------------------------------------
+
+
+def _windows(
+    lowering: _Lowering, node: Node, sizes: Sequence[int], kernel: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]] | None:
+    """Strides, pads and dilations, as the operators read the attributes; None where these are no good."""
+    from ..nets.operators import LARGEST
+    from ..nets.operators.table import Call, Refusal
+    from ..nets.operators.windows import window_arguments
+
+    try:
+        return window_arguments(Call(node, lowering.graph.opset, LARGEST), sizes, kernel)
+    except Refusal:
+        return None
+
+
+def _convolution(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """Conv and ConvTranspose with constant kernels of floats."""
+    x, weights = lowering.info(inputs[0]), lowering.constant(inputs, 1)
+    bias = lowering.constant(inputs, 2)
+    if weights is None or (len(inputs) > 2 and inputs[2] and bias is None) or inputs[0] in lowering.constants:
+        return False
+    spatial = len(x.shape) - 2
+    if x.dtype != weights.dtype or x.dtype.name not in ("float32", "float64") or not 1 <= spatial <= 3:
+        return False
+    if weights.ndim != spatial + 2 or 0 in x.shape:
+        return False
+    groups = int(node.attributes.get("group", 1))  # type: ignore[arg-type]
+    kernel, transposed = weights.shape[2:], node.op == "ConvTranspose"
+    if transposed and ("output_shape" in node.attributes or node.attributes.get("auto_pad", "NOTSET") != "NOTSET"):
+        return False
+    windows = _windows(lowering, node, x.shape[2:], kernel)
+    if windows is None:
+        return False
+    strides, pads, dilations = windows
+    if transposed:
+        given: Any = node.attributes.get("output_padding", (0,) * spatial)
+        extra = tuple(int(more) for more in given)
+        if any(more >= max(step, spread) for more, step, spread in zip(extra, strides, dilations, strict=True)):
+            return False
+        axes = transposed_axes(x.shape[2:], kernel, strides, pads, extra, dilations)
+        channels = weights.shape[1] * groups
+        problem = Problem(
+            "input_grad", x.shape[0], channels, x.shape[1], axes, groups, dtype=x.dtype.name, bias=bias is not None
+        )
+    else:
+        problem = Problem.of_shapes(
+            x.shape, weights.shape, strides, pads, dilations, groups, dtype=x.dtype.name, bias=bias is not None
+        )
+    operation = Convolution(node.name, node.op, [inputs[0]], [node.outputs[0]], problem, weights, bias)
+    return lowering.add(operation, Info(problem.result_shape, x.dtype))
+
+
+def _gemm(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """Gemm with a constant matrix and a constant row to add."""
+    matrix, added = lowering.constant(inputs, 1), lowering.constant(inputs, 2)
+    alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))  # type: ignore[arg-type]
+    if matrix is None or node.attributes.get("transA", 0) or (len(inputs) > 2 and inputs[2] and added is None):
+        return False
+    if not node.attributes.get("transB", 0):
+        matrix = matrix.T
+    if alpha != 1:
+        matrix = matrix * matrix.dtype.type(alpha)
+    bias = None
+    if added is not None:
+        if added.ndim > 1 and added.shape[:-1] != (1,) * (added.ndim - 1):
+            return False
+        bias = np.broadcast_to(added.reshape(-1), (len(matrix),)) * added.dtype.type(beta)
+    return _product(lowering, node, inputs[0], matrix, bias)
+
+
+def _matmul(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """MatMul with a constant matrix on the right."""
+    matrix = lowering.constant(inputs, 1)
+    if matrix is None or matrix.ndim != 2 or len(lowering.info(inputs[0]).shape) < 2:
+        return False
+    return _product(lowering, node, inputs[0], matrix.T, None)
+
+
+def _product(lowering: _Lowering, node: Node, x: str, weights: Array, bias: Array | None) -> bool:
+    info = lowering.info(x)
+    if info.dtype != weights.dtype or info.dtype.name not in ("float32", "float64"):
+        return False
+    rows = int(np.prod(info.shape[:-1]))
+    if not rows or 0 in weights.shape or info.shape[-1] != weights.shape[1]:
+        return False
+    operation = Product.of(node.name, node.op, x, node.outputs[0], rows, weights)
+    operation.bias = bias
+    return lowering.add(operation, Info((*info.shape[:-1], len(weights)), info.dtype))
+
+
+# -- what a convolution takes up ------------------------------------------------------------------------------
+
+
+def _per_channel(operation: Convolution, constant: Array, shape: tuple[int, ...]) -> Array | None:
+    """`constant` as one value per channel of a result of `shape`, or None."""
+    axis = len(shape) - 1 if isinstance(operation, Product) else 1
+    if constant.ndim > len(shape):
+        return None
+    sizes = (1,) * (len(shape) - constant.ndim) + constant.shape
+    if any(size != 1 for place, size in enumerate(sizes) if place != axis) or sizes[axis] not in (1, shape[axis]):
+        return None
+    return np.broadcast_to(constant.reshape(-1), (shape[axis],))
+
+
+def _scale(operation: Convolution, factor: Array) -> None:
+    """Multiply each channel of the result: its kernels and its bias."""
+    problem, weights = operation.problem, operation.weights
+    if problem.operation == "input_grad":  # (C, K / groups, ...): the kernels of a group lie along the second axis
+        groups = weights.reshape(problem.groups, -1, *weights.shape[1:])
+        shaped = factor.reshape(problem.groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
+        operation.weights = (groups * shaped).reshape(weights.shape)
+    else:
+        operation.weights = weights * factor.reshape(-1, *[1] * (weights.ndim - 1))
+    if operation.bias is not None:
+        operation.bias = operation.bias * factor
+
+
+def _shift(operation: Convolution, term: Array) -> None:
+    operation.bias = np.array(term) if operation.bias is None else operation.bias + term
+
+
+def _batch_norm(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """Scale and shift per channel, in float64 and rounded once."""
+    operation = lowering.open(inputs[0])
+    numbers = [lowering.constant(inputs, index) for index in range(1, 5)]
+    if operation is None or isinstance(operation, Product) or any(number is None for number in numbers):
+        return False
+    if node.attributes.get("training_mode", 0) or len(node.outputs) > 1:
+        return False
+    scale, shift, mean, variance = (np.asarray(number, np.float64) for number in numbers)
+    factor = scale / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))  # type: ignore[arg-type]
+    dtype = operation.weights.dtype
+    operation.weights = operation.weights.astype(np.float64)
+    bias = np.zeros(len(factor)) if operation.bias is None else operation.bias.astype(np.float64)
+    operation.bias = bias - mean
+    _scale(operation, factor)
+    operation.weights, operation.bias = operation.weights.astype(dtype), (operation.bias + shift).astype(dtype)
+    return lowering.extend(operation, node)
+
+
+def _mul(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """A product of a convolution's result with constants."""
+    for place in (0, 1):
+        operation, constant = lowering.open(inputs[place]), lowering.constant(inputs, 1 - place)
+        if operation is None or constant is None:
+            continue
+        factor = _per_channel(operation, constant, lowering.info(inputs[place]).shape)
+        if factor is not None and factor.dtype == operation.weights.dtype:
+            _scale(operation, factor)
+            return lowering.extend(operation, node)
+    return False
+
+
+def _add(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """A sum of a convolution's result with constants or with another value of the same shape."""
+    for place in (0, 1):
+        operation, constant = lowering.open(inputs[place]), lowering.constant(inputs, 1 - place)
+        if operation is None or constant is None:
+            continue
+        term = _per_channel(operation, constant, lowering.info(inputs[place]).shape)
+        if term is not None and term.dtype == operation.weights.dtype:
+            _shift(operation, term)
+            return lowering.extend(operation, node)
+    return _add_residual(lowering, node, inputs)
+
+
+def _add_residual(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """The convolution that comes last takes the other value as its residual; by then that is computed."""
+    first, second = inputs
+    if first == second or lowering.info(first) != lowering.info(second):
+        return False
+    if first in lowering.constants or second in lowering.constants:
+        return False
+    order = lowering.result.operations
+    found = [
+        (operation, other) for name, other in ((first, second), (second, first)) if (operation := lowering.open(name))
+    ]
+    if not found:
+        return False
+    operation, other = max(found, key=lambda pair: order.index(pair[0]))
+    order.remove(operation)  # to the end, where the other value exists
+    order.append(operation)
+    operation.residual = other
+    operation.reads.append(other)
+    operation.problem = replace(operation.problem, residual=True)
+    return lowering.extend(operation, node)
+
+
+def _activation(name: str) -> Callable[[_Lowering, Node, Sequence[str]], bool]:
+    def take_up(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+        maker = lowering.makers.get(inputs[0])
+        if not isinstance(maker, Convolution) or lowering.uses[inputs[0]] != 1 or name not in ACTIVATIONS:
+            return False
+        if maker.problem.activation != "none":
+            return False
+        maker.problem = replace(maker.problem, activation=name)
+        return lowering.extend(maker, node)
+
+    return take_up
+
+
+def _clip(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """Clip between 0 and 6, as ReLU6 is exported, or from 0 upwards."""
+    limits = []
+    for place, name in ((1, "min"), (2, "max")):
+        if len(inputs) > place and inputs[place]:
+            constant = lowering.constant(inputs, place)
+            if constant is None:
+                return False
+            limits.append(float(constant))
+        else:
+            given = node.attributes.get(name)
+            limits.append(None if given is None else float(given))  # type: ignore[arg-type, arg-type]
+    known = {(0.0, 6.0): "relu6", (0.0, None): "relu", (0.0, np.inf): "relu"}.get((limits[0], limits[1]))  # type: ignore[call-overload]
+    return known is not None and _activation(known)(lowering, node, inputs)
+
+
+TAKE_UP: dict[str, Callable[[_Lowering, Node, Sequence[str]], bool]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _convolution,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_norm,
+    "Mul": _mul,
+    "Add": _add,
+    "Relu": _activation("relu"),
+    "Clip": _clip,
+}
+"""How each operator is made into an operation, or taken up by one; False where it is to be interpreted."""
+
+
+# -- shapes of what is interpreted ----------------------------------------------------------------------------
+
+
+def _same_shape(infos: Sequence[Info]) -> Info:
+    return infos[0]
+
+
+def _broadcast(infos: Sequence[Info]) -> Info | None:
+    if len({info.dtype for info in infos}) != 1:
+        return None
+    try:
+        return Info(np.broadcast_shapes(*(info.shape for info in infos)), infos[0].dtype)
+    except ValueError:
+        raise ArgumentValueError("graph", [info.shape for info in infos], "shapes that broadcast") from None
+
+
+RULES: dict[str, Callable[[Sequence[Info]], Info | None]] = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _broadcast),
+    **dict.fromkeys(
+        ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Softmax", "Elu", "Erf", "Clip", "Exp"),
+        _same_shape,
+    ),
+}
+"""Shapes that need no computing."""

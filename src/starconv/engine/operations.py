@@ -1,0 +1,190 @@
+"""What a compiled network is made of: operations that read and write named arrays, natively where they can.
+
+`lowering` makes them of a graph's nodes, `layouts` decides where their arrays lie, `program` runs them. An operation is
+asked for `jobs` on the arrays of its names; where that is None (nothing compiled takes such arrays), `run` computes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StarconvError
+from ..geometry import Axis
+from ..nets.graph import Node
+from ..problem import Problem
+from .planner import Plan, PreparedPlan, make_plan
+from .runtime.jobs import Job
+
+__all__ = ["Convolution", "Info", "Interpreted", "Operation", "Product"]
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Shape and dtype of a value."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+@dataclass(eq=False)
+class Operation:
+    """Something to be done.
+
+    Attributes:
+        name: of the node that it stands for; of the first, where it stands for several.
+        does: their operators, "Conv + Add + Relu".
+        reads, writes: names of values.
+    """
+
+    name: str
+    does: str
+    reads: list[str]
+    writes: list[str]
+
+    def jobs(self, arrays: Arrays) -> list[Job] | None:
+        """The jobs that do it on these very arrays, or None where there are none."""
+        return None
+
+    def run(self, arrays: Arrays) -> None:
+        """Do it now."""
+        raise NotImplementedError
+
+    def how(self) -> str:
+        """By what it is done, for people."""
+        return "python"
+
+
+@dataclass(eq=False)
+class Interpreted(Operation):
+    """A node that is computed by NumPy and starconv's functions."""
+
+    node: Node
+    opset: int
+
+    @classmethod
+    def of(cls, node: Node, opset: int, inputs: Sequence[str], outputs: Sequence[str]) -> "Interpreted":
+        """The operation for a node whose values may have other names here."""
+        node = replace(node, inputs=tuple(inputs), outputs=tuple(outputs))
+        return cls(
+            node.name, node.op, [name for name in inputs if name], [name for name in outputs if name], node, opset
+        )
+
+    def results(self, arrays: Arrays) -> list[Array]:
+        """What the node computes."""
+        from ..nets.operators import run_node
+
+        given = [arrays[name] if name else None for name in self.node.inputs]
+        return run_node(self.node, given, self.opset)
+
+    def run(self, arrays: Arrays) -> None:
+        """Compute, and copy to where the results belong."""
+        for name, result in zip(self.node.outputs, self.results(arrays), strict=False):
+            if not name:
+                continue
+            out = arrays[name]
+            if result.shape != out.shape:
+                raise StarconvError(
+                    f"{self.does} {self.name!r} gave {name!r} the shape {result.shape}, and {out.shape} when compiled"
+                )
+            out[...] = result
+
+
+@dataclass(eq=False)
+class Convolution(Operation):
+    """A convolution or a transposed one, with what follows it: bias, residual, activation.
+
+    Attributes:
+        problem: which, but for the layout.
+        weights, bias: constants; (K, C / groups, ...) and (K,).
+        residual: the name of what is added, or None.
+    """
+
+    problem: Problem
+    weights: Array
+    bias: Array | None = None
+    residual: str | None = None
+    prepared: PreparedPlan | None = field(default=None, repr=False)
+
+    @property
+    def macs(self) -> int:
+        """Products of the definition."""
+        return self.problem.multiply_adds
+
+    def laid_out(self, *, last: bool) -> Problem:
+        """The problem for an input that lies in memory with its channels first or last."""
+        return replace(self.problem, channels_last=last, bias=self.bias is not None)
+
+    def plan(self, *, last: bool, out_last: bool) -> Plan:
+        """How to compute it from and to arrays that lie so."""
+        problem = self.laid_out(last=last)
+        plan = make_plan(problem)
+        if last != out_last and plan.algorithm not in WRITE_BOTH and not _refuses(plan, "direct"):
+            plan = make_plan(problem, algorithm="direct")
+        return plan
+
+    def prepare(self, plan: Plan) -> None:
+        """Put the weights in place, once."""
+        self.prepared = plan.prepare(self.weights, self.bias)
+
+    def _operands(self, arrays: Arrays) -> tuple[Array, Array, Array | None]:
+        residual = None if self.residual is None else arrays[self.residual]
+        return arrays[self.reads[0]], arrays[self.writes[0]], residual
+
+    def jobs(self, arrays: Arrays) -> list[Job] | None:
+        """Those of the algorithm that was planned."""
+        assert self.prepared is not None
+        return self.prepared.jobs(*self._operands(arrays))
+
+    def run(self, arrays: Arrays) -> None:
+        """The same by a call."""
+        assert self.prepared is not None
+        first, out, residual = self._operands(arrays)
+        self.prepared(first, out=out, residual=residual)
+
+    def how(self) -> str:
+        """The algorithm."""
+        return "" if self.prepared is None else self.prepared.algorithm
+
+
+WRITE_BOTH = frozenset({"direct", "winograd"})
+"""Algorithms that store their tiles as quickly where the result lies in another way than the input."""
+
+
+def _refuses(plan: Plan, algorithm: str) -> bool:
+    return next(row for row in plan.candidates if row.name == algorithm).refusal is not None
+
+
+@dataclass(eq=False)
+class Product(Convolution):
+    """Rows of a matrix times a constant matrix: a pointwise convolution along the rows, channels last."""
+
+    @classmethod
+    def of(cls, name: str, does: str, x: str, out: str, rows: int, weights: Array) -> "Product":
+        """Values (..., C) times the transpose of `weights` (K, C), `rows` of them."""
+        kernels, channels = weights.shape
+        problem = Problem("conv", 1, channels, kernels, (Axis(rows, 1),), dtype=weights.dtype.name)
+        return cls(name, does, [x], [out], problem, weights[:, :, np.newaxis])
+
+    def _operands(self, arrays: Arrays) -> tuple[Array, Array, Array | None]:
+        first, out, residual = super()._operands(arrays)
+        return _as_pixels(first), _as_pixels(out), None if residual is None else _as_pixels(residual)
+
+    def plan(self, *, last: bool, out_last: bool) -> Plan:
+        """Rows lie one after the other, so channels side by side, whatever the layout of pictures is."""
+        return super().plan(last=True, out_last=True)
+
+
+def _as_pixels(matrix: Array) -> Array:
+    """(..., C), rows one after the other, as one picture (1, C, rows): a view."""
+    return matrix.reshape(-1, matrix.shape[-1], copy=False).T[np.newaxis]  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,263 @@
+"""A network compiled for inputs of fixed shapes: one call into compiled code per stretch of layers, no memory made.
+
+`lowering` makes operations of the graph's nodes. Here it is decided where their values lie:
+
+* the layout of pictures, channels first or last, for all of them alike: whichever the planner predicts to be faster;
+* values that are views of others (Reshape, Flatten, Transpose, Slice, Split) take no step and no memory, and what is
+  to be concatenated is written side by side at once, where that is possible;
+* all other values share one block of memory, in which those that are never needed together may share a place.
+
+A *context* is that block with the jobs of all operations, their addresses filled in. A call takes a context that is not
+in use (or makes one), writes the addresses of its inputs and results into the jobs that read and write these, and runs.
+So calls from several threads do not disturb each other.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentTypeError, ArgumentValueError
+from ..nets.graph import Graph
+from .descriptor import address_of
+from .layouts import Place, Places, choose_layout, place_values
+from .lowering import Lowered, lower
+from .operations import Convolution, Operation
+from .runtime import memory, threads
+from .runtime.jobs import Job, JobList
+
+__all__ = ["Program", "Timing", "compile_graph"]
+
+Array = NDArray[Any]
+
+
+class Timing(NamedTuple):
+    """One step of a program: the nodes' first name, their operators, by what they are done, seconds, multiply-adds."""
+
+    name: str
+    does: str
+    by: str
+    seconds: float
+    multiply_adds: int
+
+
+def compile_graph(graph: Graph, shapes: Sequence[Sequence[int]], *, layout: str | None = None) -> "Program":
+    """A program that computes `graph` for inputs of `shapes`, in the order of the graph's inputs.
+
+    `layout` ("first" or "last") says where the channels of pictures lie in between, if it is not to be chosen.
+
+    Raises:
+        ArgumentValueError: shapes that do not fit the graph.
+    """
+    if len(shapes) != len(graph.inputs):
+        raise ArgumentValueError("shapes", shapes, f"{len(graph.inputs)} shapes, one per input of {graph.name}")
+    for value, shape in zip(graph.inputs, shapes, strict=True):
+        fits = value.shape is None or len(shape) == len(value.shape)
+        if fits and value.shape is not None:
+            fits = all(not isinstance(own, int) or own == size for own, size in zip(value.shape, shape, strict=True))
+        if not fits:
+            raise ArgumentValueError("shapes", shapes, f"a shape for {value}")
+    lowered = lower(graph, [tuple(int(size) for size in shape) for shape in shapes])
+    last = choose_layout(lowered, layout)
+    for operation in lowered.operations:
+        if isinstance(operation, Convolution):
+            first_name, out_name = operation.reads[0], operation.writes[0]
+            operation.prepare(operation.plan(last=last[first_name], out_last=last[out_name]))
+    return Program(lowered, place_values(lowered, last))
+
+
+class Program:
+    """A compiled network; see the module's text. Call it with arrays of the shapes that it was compiled for.
+
+    Attributes:
+        operations: what it does, in order.
+        bytes: of the memory that one call at a time needs, without its inputs and results.
+    """
+
+    def __init__(self, lowered: Lowered, places: Places) -> None:
+        self.lowered, self.places = lowered, places
+        self.operations: tuple[Operation, ...] = tuple(places.operations)
+        self.bytes = places.bytes
+        self._spare: dict[int, list[_Context]] = {}
+
+    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
+        """The graph's outputs, new arrays, for its inputs.
+
+        Raises:
+            ArgumentTypeError, ArgumentValueError: a number of arrays, a dtype or a shape that it was not compiled for.
+        """
+        given = self._checked(arrays)
+        limit = threads.get_num_threads()
+        spare = self._spare.setdefault(limit, [])
+        # list.pop and append are atomic: no two threads get the same context, and nobody waits.
+        try:
+            context = spare.pop()
+        except IndexError:
+            context = _Context(self)
+        try:
+            return context.run(given)
+        finally:
+            if len(spare) < MOST_SPARE:
+                spare.append(context)
+
+    def profile(self, *arrays: Array, repeats: int = 10) -> list[Timing]:
+        """The least time of `repeats` for each step of a call with `arrays`, in order."""
+        given = self._checked(arrays)
+        context = _Context(self)
+        context.run(given)
+        return context.profile(given, repeats)
+
+    def _checked(self, arrays: Sequence[Array]) -> list[Array]:
+        inputs = self.lowered.graph.inputs
+        if len(arrays) != len(inputs):
+            raise ArgumentValueError("arrays", len(arrays), f"{len(inputs)} arrays, one per input")
+        given = []
+        for value, array in zip(inputs, arrays, strict=True):
+            info = self.lowered.infos[value.name]
+            if not isinstance(array, np.ndarray) or array.dtype != info.dtype:
+                raise ArgumentTypeError(value.name, array, f"an array of {info.dtype}")
+            if array.shape != info.shape:
+                raise ArgumentValueError(value.name, array, f"shape {info.shape}, for which this was compiled")
+            given.append(array if array.flags.c_contiguous and array.flags.aligned else array.copy(order="C"))
+        return given
+
+    def __repr__(self) -> str:
+        return f"<Program {self.lowered.graph.name}: {len(self.operations)} steps, {self.bytes:,} bytes>"
+
+
+MOST_SPARE = 4
+"""Contexts kept for later calls, as many as have been in use at a time; each holds the program's memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    """A field of a job that holds an address inside an input or a result."""
+
+    block: Any
+    slot: int
+    offset: int
+
+
+class _Context:
+    """Memory and jobs for one call at a time."""
+
+    def __init__(self, program: Program) -> None:
+        self.places = places = program.places
+        self.program = program
+        self.arena = memory.aligned_empty(max(places.bytes, 1), np.uint8)
+        # Inputs and results come with each call. Until then something of the same form stands for each.
+        self.outside = {name: places.roots[name].empty() for name in places.outside}
+        self.arrays: dict[str, Array] = dict(program.lowered.constants)
+        for name, place in places.values.items():
+            self.arrays[name] = self._array(place)
+        self.patches: dict[str, list[_Patch]] = {name: [] for name in self.outside}
+        self.steps: list[tuple[Operation, list[Job] | None]] = [
+            (operation, operation.jobs(self.arrays)) for operation in program.operations
+        ]
+        self.scratch = memory.Scratch(
+            max((job.scratch for _, jobs in self.steps for job in jobs or ()), default=0) or 1
+        )
+        self.stretches: list[JobList | Operation] = []
+        waiting: list[Job] = []
+        for operation, jobs in self.steps:
+            if jobs is not None:
+                waiting += jobs
+                continue
+            self._flush(waiting)
+            self.stretches.append(operation)
+        self._flush(waiting)
+        for _, jobs in self.steps:
+            for job in jobs or ():
+                self._find_patches(job)
+        self.moving = [name for name, place in places.values.items() if place.root in self.outside]
+
+    def _flush(self, waiting: list[Job]) -> None:
+        if waiting:
+            self.stretches.append(JobList(waiting, self.scratch))
+            waiting.clear()
+
+    def _array(self, place: Place) -> Array:
+        root = self.outside.get(place.root)
+        if root is not None:
+            return place.at(self.places.roots[place.root].bytes_of(root), 0)
+        return place.at(self.arena, self.places.offsets[place.root])
+
+    def _find_patches(self, job: Job) -> None:
+        for slot in job.arrays:
+            for name, array in self.outside.items():
+                first = address_of(array)
+                if first <= job.block[slot] < first + max(array.nbytes, 1):
+                    self.patches[name].append(_Patch(job.block, slot, job.block[slot] - first))
+
+    def _attach(self, given: Sequence[Array]) -> None:
+        """Let inputs and new arrays for the results take their places."""
+        places = self.places
+        for name, array in zip(places.inputs, given, strict=True):
+            self.outside[name] = array
+        for name in places.results:
+            self.outside[name] = places.roots[name].empty()
+        for name, patches in self.patches.items():
+            address = address_of(self.outside[name])
+            for patch in patches:
+                patch.block[patch.slot] = address + patch.offset
+        for name in self.moving:
+            self.arrays[name] = self._array(places.values[name])
+
+    def _results(self) -> tuple[Array, ...]:
+        arrays, places = self.arrays, self.places
+        fresh: set[str] = set()
+        results = []
+        for name in places.outputs:
+            root = places.values[name].root if name in places.values else ""
+            if root in places.results and root not in fresh:
+                fresh.add(root)
+                results.append(arrays[name])
+            else:
+                results.append(np.array(arrays[name], order="C"))
+        return tuple(results)
+
+    def run(self, given: Sequence[Array]) -> tuple[Array, ...]:
+        """One call."""
+        self._attach(given)
+        for stretch in self.stretches:
+            if isinstance(stretch, JobList):
+                stretch.run()
+            else:
+                stretch.run(self.arrays)
+        return self._results()
+
+    def profile(self, given: Sequence[Array], repeats: int) -> list[Timing]:
+        """Step by step, timed."""
+        least = [float("inf")] * len(self.steps)
+        for _ in range(repeats):
+            self._attach(given)
+            stretches = iter(self.stretches)
+            current: JobList | Operation | None = None
+            done = 0
+            for number, (operation, jobs) in enumerate(self.steps):
+                if jobs is None:
+                    current = next(stretches)
+                    start = time.perf_counter()
+                    operation.run(self.arrays)
+                else:
+                    if not isinstance(current, JobList) or done == len(current):
+                        current, done = next(stretches) if jobs else current, 0
+                    start = time.perf_counter()
+                    if jobs:
+                        assert isinstance(current, JobList)
+                        current.run_some(done, done + len(jobs))
+                        done += len(jobs)
+                least[number] = min(least[number], time.perf_counter() - start)
+        return [
+            Timing(
+                operation.name,
+                operation.does,
+                operation.how() if jobs is not None else "python",
+                seconds,
+                operation.macs if isinstance(operation, Convolution) else 0,
+            )
+            for (operation, jobs), seconds in zip(self.steps, least, strict=True)
+        ]
