@@ -476,15 +476,44 @@ def module_source(functions: Sequence[Function]) -> str:
 
 
 def transposed(rows: Sequence[Vector]) -> list[Vector]:
-    """n vectors of n lanes with rows and columns exchanged, in log2(n) rounds of interleaving."""
+    """n vectors of n lanes with rows and columns exchanged, in log2(n) rounds of n shuffles.
+
+    First within groups of 128 bits, then whole groups: shuffles of both kinds are one instruction on every target.
+    """
     lanes = rows[0].lanes
     assert len(rows) == lanes
-    rows, half = list(rows), lanes // 2
-    low = [lane for i in range(half) for lane in (i, i + lanes)]
-    high = [lane + half for lane in low]
-    for _ in range(lanes.bit_length() - 1):
-        rows = [rows[i].shuffled(rows[i + half], mask) for i in range(half) for mask in (low, high)]
-    return rows
+    size = min(lanes, 16 // ITEMSIZES[rows[0].element])
+    starts = range(0, lanes, size)
+
+    def within(a: Vector, b: Vector, picked: Sequence[int]) -> Vector:
+        """Per group, these lanes: below `size` of a, above of b."""
+        return a.shuffled(b, [start + (i if i < size else lanes - size + i) for start in starts for i in picked])
+
+    columns = []  # per block of `size` rows and column of a group: what its groups hold of this column
+    for start in starts:
+        block = list(rows[start : start + size])
+        if size == 4:  # rows 0 and 1, 2 and 3 interleaved, then their halves
+            low, high = (0, 4, 1, 5), (2, 6, 3, 7)
+            halves = [[within(a, b, half) for a, b in (block[:2], block[2:])] for half in (low, high)]
+            block = [within(*pair, picked) for pair in halves for picked in ((0, 1, 4, 5), (2, 3, 6, 7))]
+        elif size == 2:
+            block = [within(*block, (0, 2)), within(*block, (1, 3))]
+        columns.append(block)
+    found: list[Vector] = [rows[0]] * lanes
+    for j in range(size):
+        blocks = [block[j] for block in columns]
+        step = 1
+        while step < len(blocks):  # every second group of two vectors, then the others
+            for i in (i for i in range(len(blocks)) if not i & step):
+                a, b = blocks[i], blocks[i + step]
+                blocks[i], blocks[i + step] = (
+                    a.shuffled(b, [2 * size * g + part * size + k for g in range(len(starts)) for k in range(size)])
+                    for part in range(2)
+                )
+            step *= 2
+        for group, vector in enumerate(blocks):
+            found[group * size + j] = vector
+    return found
 
 
 def _known(value: IntLike) -> int | None:
