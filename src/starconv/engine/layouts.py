@@ -143,7 +143,8 @@ class _Placing:
             self._new_root(name)
         for operation in lowered.operations:
             self._place(operation)
-        first, end = {}, {}
+        first: dict[str, int] = {}
+        end: dict[str, int] = {}
         for step, operation in enumerate(self.operations):
             for name in (*operation.writes, *operation.reads):
                 root = self.origins.get(name)
@@ -153,11 +154,12 @@ class _Placing:
         for name in lowered.outputs:
             if name in self.origins:
                 end[self.origins[name]] = len(self.operations)
-        results = []
+        results: list[str] = []
         for name in lowered.outputs:
             root = self.origins.get(name)
-            whole = root is not None and self.ghosts[name].size == self.ghosts[root].size
-            if whole and root not in inputs and root not in results:
+            if root is None or root in inputs or root in results:
+                continue
+            if self.ghosts[name].size == self.ghosts[root].size:
                 results.append(root)
         in_block = [name for name in self.roots if name not in inputs and name not in results and name in first]
         lifetimes = [Lifetime(max(self.roots[name].info.size, 1), first[name], end[name]) for name in in_block]

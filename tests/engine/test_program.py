@@ -1,0 +1,297 @@
+"""Compiled networks: what they compute is what their nodes compute one by one, wherever their values lie."""
+
+import threading
+
+import numpy as np
+import pytest
+from graphs import NETWORKS, Writer, interpreted, random_networks
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import examples
+
+from starconv import set_num_threads
+from starconv.engine import program as programs
+from starconv.engine.placing import Lifetime, placed
+from starconv.engine.program import compile_graph
+from starconv.errors import ArgumentTypeError, ArgumentValueError
+
+LAYOUTS = [None, "first", "last"]
+
+
+def compiled(graph, arrays, layout=None):
+    return compile_graph(graph, [array.shape for array in arrays], layout=layout)
+
+
+def check(graph, arrays, results):
+    for result, expected in zip(results, interpreted(graph, arrays), strict=True):
+        assert result.shape == expected.shape
+        assert result.dtype == expected.dtype
+        scale = np.abs(expected).max(initial=1)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name, layout):
+    graph, arrays = NETWORKS[name]()
+    program = compiled(graph, arrays, layout)
+    check(graph, arrays, program(*arrays))
+    again = [array[::-1].copy() for array in arrays]
+    check(graph, again, program(*again))
+
+
+@given(random_networks(), st.sampled_from(LAYOUTS))
+@examples(2)
+def test_random_networks(network, layout):
+    graph, arrays = network
+    program = compiled(graph, arrays, layout)
+    check(graph, arrays, program(*arrays))
+    check(graph, arrays, program(*arrays))
+
+
+@given(random_networks(), st.sampled_from(LAYOUTS))
+@examples(2)
+def test_no_operation_changes_a_value_that_is_needed_later(network, layout):
+    """Step by step: what was written is still there at its last use, whatever was written in between."""
+    graph, arrays = network
+    program = compiled(graph, arrays, layout)
+    context = programs._Context(program)
+    context._attach(arrays)
+    operations = program.operations
+    last_use = {name: step for step, operation in enumerate(operations) for name in operation.reads}
+    last_use |= dict.fromkeys(program.places.outputs, len(operations))
+    written = {name: context.arrays[name].copy() for name in program.places.values if name in program.places.inputs}
+    for step, operation in enumerate(operations):
+        operation.run(context.arrays)
+        written |= {name: context.arrays[name].copy() for name in operation.writes}
+        for name, before in written.items():
+            if last_use.get(name, -1) > step:
+                np.testing.assert_array_equal(context.arrays[name], before, err_msg=f"{name} after step {step}")
+
+
+@given(
+    st.lists(
+        st.builds(lambda s, f, n: Lifetime(s, f, f + n), st.integers(1, 500), st.integers(0, 9), st.integers(0, 4))
+    )
+)
+def test_places_of_values_that_meet_are_apart(lifetimes):
+    offsets, total = placed(lifetimes)
+    for i, one in enumerate(lifetimes):
+        assert offsets[i] % 64 == 0
+        assert 0 <= offsets[i] <= total - one.size
+        for j, other in enumerate(lifetimes[:i]):
+            if one.meets(other):
+                assert offsets[i] >= offsets[j] + other.size or offsets[j] >= offsets[i] + one.size
+    most = max(
+        (sum(each.size for each in lifetimes if each.first <= step <= each.last) for step in range(14)), default=0
+    )
+    assert total >= most
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_threads_do_not_change_a_bit(name):
+    graph, arrays = NETWORKS[name](size=65) if name == "residual" else NETWORKS[name]()
+    results = []
+    for count in (1, 2, 5):
+        set_num_threads(count)
+        results.append(compiled(graph, arrays)(*arrays))
+        results.append(compiled(graph, arrays)(*arrays))
+    for result in results[1:]:
+        for one, other in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_number_of_threads_may_change_between_calls():
+    graph, arrays = NETWORKS["residual"]()
+    program = compiled(graph, arrays)
+    expected = program(*arrays)[0]
+    for count in (1, 3, 2, 1):
+        set_num_threads(count)
+        np.testing.assert_array_equal(program(*arrays)[0], expected)
+
+
+def test_calls_from_several_threads_at_a_time():
+    graph, arrays = NETWORKS["residual"]()
+    program = compiled(graph, arrays)
+    inputs = [arrays[0] + number for number in range(6)]
+    expected = [program(each)[0] for each in inputs]
+    wrong = []
+
+    def work(number):
+        for _ in range(20):
+            if not np.array_equal(program(inputs[number])[0], expected[number]):
+                wrong.append(number)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_results_belong_to_the_caller():
+    """New arrays each time: a later call changes nothing of an earlier one's results, nor of the inputs."""
+    graph, arrays = NETWORKS["dense"]()
+    program = compiled(graph, arrays)
+    kept = arrays[0].copy()
+    first = program(*arrays)[0]
+    copy = first.copy()
+    second = program(arrays[0] * 2)[0]
+    assert not np.may_share_memory(first, second)
+    np.testing.assert_array_equal(first, copy)
+    np.testing.assert_array_equal(arrays[0], kept)
+    first[...] = 0
+    np.testing.assert_array_equal(program(*arrays)[0], copy)
+
+
+def test_inputs_may_lie_in_memory_in_any_way():
+    graph, arrays = NETWORKS["residual"]()
+    program = compiled(graph, arrays)
+    expected = program(*arrays)[0]
+    wide = np.zeros((*arrays[0].shape[:-1], 2 * arrays[0].shape[-1]), np.float32)
+    wide[..., ::2] = arrays[0]
+    last = np.moveaxis(np.moveaxis(arrays[0], 1, -1).copy(), -1, 1)
+    frozen = arrays[0].copy()
+    frozen.flags.writeable = False
+    for view in (wide[..., ::2], last, frozen, arrays[0][::-1].copy()[::-1]):
+        np.testing.assert_array_equal(program(view)[0], expected)
+
+
+def test_outputs_that_are_inputs_constants_parts_or_twice_the_same():
+    w = Writer()
+    x = w.input(1, 4, 3, 3)
+    a, b = w.conv(x, 2), w.conv(x, 3)
+    both = w.add("Concat", a, b, axis=1)
+    flat = w.add("Flatten", both)
+    same = w.add("Identity", x)
+    known = w.add("Mul", w.constant(2), w.constant(2))
+    graph = w.graph(both, a, flat, same, known, b)
+    program = compiled(graph, w.arrays)
+    results = program(*w.arrays)
+    check(graph, w.arrays, results)
+    for i, one in enumerate(results):
+        assert one.flags.writeable
+        assert not np.may_share_memory(one, w.arrays[0])
+        for other in results[:i]:
+            assert not np.may_share_memory(one, other)
+
+
+def test_what_can_go_together_is_one_operation():
+    graph, arrays = NETWORKS["residual"]()
+    does = [operation.does for operation in compiled(graph, arrays).operations]
+    assert does == [
+        "Conv + BatchNormalization + Relu",
+        "MaxPool",
+        "Conv + BatchNormalization + Relu",
+        "Conv + BatchNormalization + Add + Relu",
+        "Conv + BatchNormalization + Relu",
+        "Conv + BatchNormalization",
+        "Conv + BatchNormalization + Add + Relu",
+        "GlobalAveragePool",
+        "Gemm",
+    ]
+
+
+def test_concatenation_takes_no_step_where_its_parts_are_written_in_place():
+    graph, arrays = NETWORKS["u"]()
+    assert "Concat" not in [operation.does for operation in compiled(graph, arrays).operations]
+    graph, arrays = NETWORKS["dense"]()
+    assert "Concat" not in [operation.does for operation in compiled(graph, arrays).operations]
+
+
+def test_a_value_that_is_used_twice_stays_as_it_is():
+    """The sums before the activation are used too, so the activation cannot be taken up."""
+    w = Writer()
+    y = w.conv(w.input(1, 3, 8, 8), 5)
+    graph = w.graph(w.add("Relu", y), w.add("Add", y, w.add("Sigmoid", y)))
+    check(graph, w.arrays, compiled(graph, w.arrays)(*w.arrays))
+
+
+def test_a_residual_that_is_computed_later_than_the_convolution():
+    w = Writer()
+    x = w.input(1, 4, 9, 9)
+    y = w.conv(x, 4)
+    late = w.add("Sigmoid", w.add("Sigmoid", x))
+    graph = w.graph(w.add("Relu", w.add("Add", y, late)))
+    program = compiled(graph, w.arrays)
+    assert [operation.does for operation in program.operations][-1] == "Conv + Add + Relu"
+    check(graph, w.arrays, program(*w.arrays))
+
+
+def test_shapes_are_computed_ahead():
+    """Shape, Gather, Concat and Reshape, as exporters write a flattening: nothing of it is left."""
+    w = Writer()
+    x = w.conv(w.input(2, 3, 5, 6), 4)
+    batch = w.add("Gather", w.add("Shape", x), w.array([0]), axis=0)
+    flat = w.add("Reshape", x, w.add("Concat", batch, w.array([-1]), axis=0))
+    graph = w.graph(w.add("MatMul", flat, w.constant(120, 7)))
+    program = compiled(graph, w.arrays, "first")
+    assert [operation.does for operation in program.operations] == ["Conv", "MatMul"]
+    check(graph, w.arrays, program(*w.arrays))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 3, 7), (1, 7), (2, 1, 2, 7)])
+def test_matrices(shape):
+    w = Writer()
+    x = w.input(*shape)
+    y = w.add("Relu", w.add("Add", w.add("MatMul", x, w.constant(7, 6)), w.constant(6)))
+    graph = w.graph(w.add("Mul", w.add("MatMul", y, w.constant(6, 5)), w.constant(5)))
+    program = compiled(graph, w.arrays)
+    assert [operation.does for operation in program.operations] == ["MatMul + Add + Relu", "MatMul + Mul"]
+    check(graph, w.arrays, program(*w.arrays))
+
+
+@pytest.mark.parametrize("attributes", [{"alpha": 0.5, "beta": 2.0}, {"transB": 1}, {"transA": 1}])
+def test_gemm(attributes):
+    w = Writer()
+    x = w.input(*((6, 4) if "transA" in attributes else (4, 6)))
+    matrix = w.constant(*((5, 6) if "transB" in attributes else (6, 5)))
+    graph = w.graph(w.add("Gemm", x, matrix, w.constant(5), **attributes), w.add("Gemm", x, matrix, **attributes))
+    check(graph, w.arrays, compiled(graph, w.arrays)(*w.arrays))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolutions_take_up_what_follows(groups):
+    w = Writer()
+    x = w.input(2, 4, 5, 7)
+    y = w.add("ConvTranspose", x, w.constant(4, 3, 3, 3), strides=(2, 2), pads=(1, 1, 1, 1), group=groups)
+    graph = w.graph(w.add("Relu", w.norm(y)))
+    program = compiled(graph, w.arrays)
+    assert [operation.does for operation in program.operations] == ["ConvTranspose + BatchNormalization + Relu"]
+    check(graph, w.arrays, program(*w.arrays))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40), (1, 2, 5, 6, 7)])
+def test_rows_and_volumes(shape):
+    w = Writer()
+    x = w.add("Relu", w.norm(w.conv(w.input(*shape), 6)))
+    graph = w.graph(w.conv(x, 4, strides=(2,) * (len(shape) - 2)))
+    for layout in LAYOUTS:
+        check(graph, w.arrays, compiled(graph, w.arrays, layout)(*w.arrays))
+
+
+def test_wrong_calls():
+    graph, arrays = NETWORKS["residual"]()
+    program = compiled(graph, arrays)
+    with pytest.raises(ArgumentTypeError, match="float32"):
+        program(arrays[0].astype(np.float64))
+    with pytest.raises(ArgumentValueError, match="shape"):
+        program(arrays[0][:1])
+    with pytest.raises(ArgumentValueError, match="1 arrays"):
+        program()
+    with pytest.raises(ArgumentValueError, match="shapes"):
+        compile_graph(graph, [])
+    with pytest.raises(ArgumentValueError, match="in0"):
+        compile_graph(graph, [(2, 3, 33)])
+    with pytest.raises(ArgumentValueError, match="in0"):
+        compile_graph(graph, [(2, 4, 33, 33)])
+
+
+def test_profile_tells_of_every_step():
+    graph, arrays = NETWORKS["residual"]()
+    program = compiled(graph, arrays)
+    timings = program.profile(*arrays, repeats=2)
+    assert [timing.does for timing in timings] == [operation.does for operation in program.operations]
+    assert all(timing.seconds > 0 for timing in timings)
+    assert sum(timing.multiply_adds for timing in timings) > 1e6
