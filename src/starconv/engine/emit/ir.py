@@ -220,6 +220,17 @@ class Vector:
     def __neg__(self) -> "Vector":
         return self._make(f"fneg {self.type} {self.text}")
 
+    def divided_by(self, other: "Vector") -> "Vector":
+        """The quotient."""
+        return self._make(f"fdiv {self.type} {self.text}, {other.text}")
+
+    def where(self, predicate: str, other: "Vector", yes: "Vector", no: "Vector") -> "Vector":
+        """Lanes of `yes` where self compares with other by LLVM's `predicate` ("oeq", "uno", ...), else of `no`."""
+        compared = self.function.emit(f"fcmp {predicate} {self.type} {self.text}, {other.text}")
+        return yes._make(
+            f"select {_vector_type('i1', self.lanes)} {compared}, {yes.type} {yes.text}, {no.type} {no.text}"
+        )
+
     def times_plus(self, factor: "Vector", addend: "Vector") -> "Vector":
         """self * factor + addend: one rounding where the target has fma, two where it has not."""
         if not self.function.target.has_fma:
