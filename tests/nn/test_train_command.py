@@ -17,7 +17,7 @@ from starconv.data.digits import digits
 from starconv.data.files import FileContentError
 from starconv.data.images import write_image
 from starconv.nn.folders import class_folders
-from starconv.nn.networks import NETWORKS
+from starconv.nn.networks import NETWORKS, RECIPES
 
 
 def run(*arguments, code=0):
@@ -38,6 +38,37 @@ def test_networks_by_name(name, channels, size):
     assert network.summary((channels, *size)).rows[-1].output == (7,)
     assert network.backward(output).shape == x.shape
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_every_network_has_a_recipe():
+    assert set(RECIPES) == set(NETWORKS)
+    said = run("--help").stdout
+    for attribute in ("epochs", "batch_size", "lr"):
+        words = [f"{getattr(RECIPES[name], attribute):g}" for name in ("compact", "lenet", "resnet20")]
+        assert f"{words[0]}, {words[1]} or {words[2]}" in " ".join(said.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(("name", "least"), [("compact", 0.985), ("lenet", 0.985)])
+def test_the_recipes_are_good(name, least):
+    recipe, (train, test) = RECIPES[name], digits()
+    network = NETWORKS[name](1, (8, 8), 10, 0)
+    optimizer = recipe.optimizer(network, recipe.lr)
+    schedule = nn.CosineAnnealingLR(optimizer, recipe.epochs)
+    nn.fit(network, train, epochs=recipe.epochs, batch_size=recipe.batch_size, optimizer=optimizer, schedule=schedule)
+    assert nn.evaluate(network, *test)[1] > least
+
+
+def test_lenet_keeps_the_size_of_a_signal():
+    """He's weights: behind each ReLU the mean square stays near that of the input, which has unit variance."""
+    network = NETWORKS["lenet"](3, (16, 16), 10, 0)
+    x = np.random.default_rng(0).standard_normal((8, 3, 16, 16), "float32")
+    weights = [layer.weight for layer in network if isinstance(layer, (nn.Conv2d, nn.Linear))][:3]
+    for weight in weights:
+        fan_in = np.prod(weight.shape[1:])
+        assert weight.var() == pytest.approx(2 / fan_in, rel=0.1)
+        assert np.abs(weight).max() <= np.sqrt(6 / fan_in)
+    first = network[1](network[0](x))
+    assert np.mean(first**2) == pytest.approx(1, rel=0.2)
 
 
 def test_digits_end_to_end(tmp_path):

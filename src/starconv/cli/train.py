@@ -37,9 +37,25 @@ def train(
         typer.Argument(metavar="DATA", help="digits, mnist, or a folder with a folder of pictures per class."),
     ],
     network: Annotated[str, typer.Option("--network", "-n", help="compact, lenet or resnet20.")] = "compact",
-    epochs: Annotated[int, typer.Option("--epochs", "-e", min=1, help="How often every picture is learned from.")] = 8,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 64,
-    lr: Annotated[float, typer.Option(min=0.0, help="Learning rate at first; it falls along a cosine.")] = 0.05,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs",
+            "-e",
+            min=1,
+            help="How often every picture is learned from; 10, 12 or 8.",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures per step; 32, 32 or 64.", show_default=False)
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, help="Learning rate at first, which falls along a cosine; 0.05, 0.1 or 0.05.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides initial weights and the order of pictures.")] = 0,
     files: Annotated[
         Path | None, typer.Option("--files", metavar="DIR", help="With mnist: where its four IDX files are.")
@@ -50,23 +66,26 @@ def train(
     """Train a network and test it on pictures that it has not seen.
 
     Of the digits every fifth is for testing, of the pictures of every class in a folder too; MNIST has its own test
-    pictures. SGD with momentum 0.9 (Nesterov) and weight decay 0.0005.
+    pictures. SGD with momentum 0.9 (Nesterov) and weight decay 0.0005. Epochs, pictures per step and learning rate are
+    by default what suits the network: compact, lenet or resnet20, in this order.
 
     DIR gets weights.npz, network.txt, history.csv (numbers per epoch), confusion.csv (rows: what it is, columns: what
     it was taken for) and checkpoint.npz, from which --resume goes on after an interruption to the very same weights.
     """
     from .. import nn
-    from ..nn.networks import NETWORKS
+    from ..nn.networks import NETWORKS, RECIPES
 
     if network not in NETWORKS:
         raise ArgumentValueError("network", network, choices(NETWORKS))
+    recipe = RECIPES[network]
+    epochs, batch_size = epochs or recipe.epochs, batch_size or recipe.batch_size
     split, classes = _data(data, files)
     channels, height, width = split.train.images.shape[1:]
     layers = NETWORKS[network](channels, (height, width), len(classes), seed)
     out.mkdir(parents=True, exist_ok=True)
     summary = layers.summary((channels, height, width))
     (out / "network.txt").write_text(f"{summary}\n", encoding="utf-8")
-    optimizer = nn.SGD(layers.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = recipe.optimizer(layers, recipe.lr if lr is None else lr)
     history = nn.fit(
         layers,
         split.train,

@@ -1,6 +1,8 @@
-"""Networks by name, for pictures of any size: what `starconv train` offers."""
+"""Networks by name, for pictures of any size, and how each of them is best trained: what `starconv train` offers."""
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,16 +13,22 @@ from .initial import Seed, generator_of
 from .linear import Flatten, Linear
 from .module import checked_count
 from .norm import BatchNorm2d
+from .optim import SGD
 from .pool import AdaptiveAvgPool2d, MaxPool2d
 
-__all__ = ["NETWORKS", "compact", "lenet", "resnet20"]
+__all__ = ["NETWORKS", "RECIPES", "Recipe", "compact", "lenet", "resnet20"]
+
+
+Layer = TypeVar("Layer", Conv2d, Linear)
 
 
 def lenet(channels: int, size: tuple[int, int], classes: int, seed: Seed = None) -> Sequential:
     """Two 5 x 5 convolutions (16 and 32 kernels, padded) with pools, two dense layers; at least 4 x 4 pixels.
 
     After Y. LeCun et al., "Gradient-based learning applied to document recognition", Proc. IEEE 86 (1998), with ReLU
-    and maxima instead of sigmoids and means.
+    and maxima instead of sigmoids and means. Without batch norm, the size of the first weights matters: they are
+    He's for ReLU, so that a signal keeps its size on its way through the layers. torch.nn's, 1/sqrt(6) of that, make it
+    (1/sqrt(6))^3 = 1/15 of its size before the last layer, and most of a short training passes with making up for that.
 
     >>> lenet(1, (28, 28), 10, seed=0).summary((1, 28, 28)).parameters
     215370
@@ -28,14 +36,14 @@ def lenet(channels: int, size: tuple[int, int], classes: int, seed: Seed = None)
     rng = generator_of(seed)
     height, width = (checked_count("size", side, 4) for side in size)
     return Sequential(
-        Conv2d(channels, 16, 5, padding=2, seed=rng),
+        _for_relu(Conv2d(channels, 16, 5, padding=2, seed=rng)),
         ReLU(),
         MaxPool2d(2),
-        Conv2d(16, 32, 5, padding=2, seed=rng),
+        _for_relu(Conv2d(16, 32, 5, padding=2, seed=rng)),
         ReLU(),
         MaxPool2d(2),
         Flatten(),
-        Linear(32 * (height // 4) * (width // 4), 128, seed=rng),
+        _for_relu(Linear(32 * (height // 4) * (width // 4), 128, seed=rng)),
         ReLU(),
         Linear(128, classes, seed=rng),
     )
@@ -94,9 +102,47 @@ def _normalised(
     return convolution, BatchNorm2d(kernels), ReLU()
 
 
+def _for_relu(layer: Layer) -> Layer:
+    """`layer` with its weights uniform between ±sqrt(6 / fan_in) instead of ±sqrt(1 / fan_in), and its bias zero.
+
+    Source: K. He et al., "Delving deep into rectifiers", arXiv:1502.01852, equation 10: variance 2 / fan_in.
+    """
+    layer.weight = math.sqrt(6) * layer.weight
+    layer.bias = np.zeros_like(layer.bias)
+    return layer
+
+
 NETWORKS: dict[str, Callable[[int, tuple[int, int], int, Seed], Sequential]] = {
     "compact": compact,
     "lenet": lenet,
     "resnet20": resnet20,
 }
 """By name; each takes channels, (height, width), classes and a seed."""
+
+
+class Recipe(NamedTuple):
+    """How a network is trained unless the call says otherwise.
+
+    Attributes:
+        epochs: how often every picture is learned from.
+        batch_size: pictures per step.
+        lr: learning rate at first; it falls along a cosine.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+
+    @staticmethod
+    def optimizer(network: Sequential, lr: float) -> SGD:
+        """Of all recipes: Nesterov's momentum, and a little weight decay."""
+        return SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+# Found on the digits over several seeds (bench/NOTES.md). Without batch norm lenet needs more steps at twice the rate.
+RECIPES: dict[str, Recipe] = {
+    "compact": Recipe(epochs=10, batch_size=32, lr=0.05),
+    "lenet": Recipe(epochs=12, batch_size=32, lr=0.1),
+    "resnet20": Recipe(epochs=8, batch_size=64, lr=0.05),
+}
+"""By the names in :data:`NETWORKS`."""
