@@ -114,10 +114,9 @@ class _Lowering:
 
     def _guess(self, operation: Interpreted) -> list[Info]:
         """Shapes and dtypes of an operator's results: by rule, else by computing it once, from ones."""
-        infos = [self.info(name) if name else None for name in operation.node.inputs]
         rule = RULES.get(operation.node.op)
-        if rule is not None and all(info is not None for info in infos):
-            shape = rule(infos)
+        if rule is not None and all(operation.node.inputs):
+            shape = rule([self.info(name) for name in operation.node.inputs])
             if shape is not None:
                 return [shape]
         arrays = {name: self.constants.get(name) for name in operation.reads}
@@ -396,7 +395,7 @@ def _clip(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
             limits.append(float(constant))
         else:
             given = node.attributes.get(name)
-            limits.append(None if given is None else float(given))  # type: ignore[arg-type, arg-type]
+            limits.append(None if given is None else float(given))  # type: ignore[arg-type]
     known = {(0.0, 6.0): "relu6", (0.0, None): "relu", (0.0, np.inf): "relu"}.get((limits[0], limits[1]))  # type: ignore[call-overload]
     return known is not None and _activation(known)(lowering, node, inputs)
 

@@ -128,9 +128,9 @@ class Convolution(Operation):
     def plan(self, *, last: bool, out_last: bool) -> Plan:
         """How to compute it from and to arrays that lie so."""
         problem = self.laid_out(last=last)
-        plan = make_plan(problem)
+        plan = make_plan(problem, prepared=True)
         if last != out_last and plan.algorithm not in WRITE_BOTH and not _refuses(plan, "direct"):
-            plan = make_plan(problem, algorithm="direct")
+            plan = make_plan(problem, algorithm="direct", prepared=True)
         return plan
 
     def prepare(self, plan: Plan) -> None:
@@ -187,4 +187,4 @@ class Product(Convolution):
 
 def _as_pixels(matrix: Array) -> Array:
     """(..., C), rows one after the other, as one picture (1, C, rows): a view."""
-    return matrix.reshape(-1, matrix.shape[-1], copy=False).T[np.newaxis]  # type: ignore[call-overload,no-any-return]
+    return matrix.reshape(-1, matrix.shape[-1], copy=False).T[np.newaxis]

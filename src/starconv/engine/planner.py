@@ -191,16 +191,19 @@ class PreparedPlan:
         The arrays must have the right shapes, and stay where they are as long as the jobs may run.
         """
         written = getattr(self._solution, "jobs", None)
-        return (
-            None if written is None else written(first, self._prepared, out, residual)
-        )
+        return None if written is None else written(first, self._prepared, out, residual)
 
     def __repr__(self) -> str:
         return f"PreparedPlan({self.plan.problem}, {self.algorithm})"
 
 
 def make_plan(
-    problem: Problem | str, *, effort: str = "estimate", algorithm: str | None = None, target: "Target | None" = None
+    problem: Problem | str,
+    *,
+    effort: str = "estimate",
+    algorithm: str | None = None,
+    target: "Target | None" = None,
+    prepared: bool = False,
 ) -> Plan:
     """The plan for `problem`, a :class:`Problem` or its string; with `algorithm`, that row of the table.
 
@@ -211,6 +214,8 @@ def make_plan(
     on, unless the problem's precision is "strict".
 
     `target` is the processor to generate code for: this one unless told otherwise, as tests of other targets do.
+    With `prepared` the choice is for weights that are prepared once for many calls, as a network's are: their
+    preparation costs nothing, and what was measured, whole calls, is not asked.
 
     Raises:
         ArgumentValueError: a string that is no problem, an unknown algorithm or effort, or an algorithm that refuses
@@ -228,7 +233,7 @@ def make_plan(
             raise ArgumentValueError("effort", effort, "'estimate' for an algorithm or a target that is given")
         if wisdom().find(str(problem)) is None:
             measure(problem)
-    return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state())
+    return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state(), prepared)
 
 
 def measure(problem: Problem) -> "Entry | None":
@@ -284,15 +289,15 @@ _lock = threading.RLock()
 
 
 @lru_cache(maxsize=4096)
-def _plan(problem: Problem, algorithm: str | None, target: "Target | None", state: int) -> Plan:
+def _plan(problem: Problem, algorithm: str | None, target: "Target | None", state: int, prepared: bool = False) -> Plan:
     from .algorithms import SPECIALS, TABLE, is_compound
 
     special = next((row for row in SPECIALS if algorithm == row.NAME), None)
     wanted, algorithm = algorithm, None if special is not None else algorithm
-    candidates = [_asked(row, problem, target, state) for row in TABLE]
+    candidates = [_asked(row, problem, target, state, prepared) for row in TABLE]
     measured: tuple[tuple[str, float], ...] = ()
     if algorithm is None:
-        algorithm, measured = _choice(problem, candidates, target)
+        algorithm, measured = (_cheapest(candidates), ()) if prepared else _choice(problem, candidates, target)
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
     if algorithm not in rows:
         raise ArgumentValueError("algorithm", algorithm, choices([*rows, *(row.NAME for row in SPECIALS)]))
@@ -338,7 +343,11 @@ def _choice(
     # What a file says is asked again: a candidate that refuses is not to be taken, whatever was written down.
     if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates)):
         return entry.algorithm, entry.seconds
-    return min(candidates, key=lambda candidate: candidate.seconds).name, ()
+    return _cheapest(candidates), ()
+
+
+def _cheapest(candidates: Sequence[Candidate]) -> str:
+    return min(candidates, key=lambda candidate: candidate.seconds).name
 
 
 def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -354,7 +363,9 @@ def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candida
     return accept
 
 
-def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None", state: int) -> Candidate:
+def _asked(
+    row: "Algorithm | Compound", problem: Problem, target: "Target | None", state: int, prepared: bool = False
+) -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
     from .algorithms import is_compound
 
@@ -363,9 +374,11 @@ def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None
         return Candidate(row.NAME, refusal, math.inf, 0, math.inf)
     if not is_compound(row):
         plain = cast("Algorithm", row)
-        told = plain.cost(problem, target), plain.workspace(problem, target), plain.error_bound(problem)
-        return Candidate(row.NAME, None, *told)
-    parts = tuple(_plan(part, None, target, state) for part in row.parts(problem, target))
+        seconds = plain.cost(problem, target)
+        if prepared:
+            seconds -= getattr(plain, "preparation", _nothing)(problem, target)
+        return Candidate(row.NAME, None, seconds, plain.workspace(problem, target), plain.error_bound(problem))
+    parts = tuple(_plan(part, None, target, state, prepared) for part in row.parts(problem, target))
     chosen = [next(asked for asked in part.candidates if asked.name == part.algorithm) for part in parts]
     return Candidate(
         row.NAME,
@@ -375,6 +388,10 @@ def _asked(row: "Algorithm | Compound", problem: Problem, target: "Target | None
         row.error_bound(problem, [part.error_bound for part in chosen]),
         parts,
     )
+
+
+def _nothing(problem: Problem, target: "Target | None") -> float:
+    return 0.0
 
 
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -8,6 +8,9 @@ Every row is a module with a NAME and five functions, told apart by what they ma
 * ``error_bound(problem)``: largest error, relative to the sum of the products' absolute values;
 * ``build(problem, target)``: a :class:`Solution`, which prepares weights and runs.
 
+Where preparing the weights takes long, ``preparation(problem, target)`` says how much of ``cost`` it is: plans whose
+weights are prepared once, for many calls, leave it out.
+
 ``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
 
 A row whose problems are made of other problems is a :class:`Compound`. It says which, by ``parts(problem, target)``;

@@ -83,8 +83,14 @@ def cost(problem: Problem, target: Target | None) -> float:
     # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). Turning a tile round and storing it
     # takes 60 in the cache, 120 where results go to memory, as those of large layers with few taps do.
     cycles = tiles * (taps * (PIXELS * max(panel // lanes, 1.4) / 2) + 120)
-    cycles += math.prod(problem.input_shape) * 0.5 + math.prod(problem.weight_shape) * 0.3
-    return 3e-6 + cycles / 3e9 / min(target.cores, 2)
+    cycles += math.prod(problem.input_shape) * 0.5
+    return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
+
+
+def preparation(problem: Problem, target: Target | None) -> float:
+    """Seconds of that for packing the weights."""
+    assert target is not None
+    return math.prod(problem.weight_shape) * 0.3 / 3e9 / min(target.cores, 2)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

@@ -79,8 +79,14 @@ def cost(problem: Problem, target: Target | None) -> float:
     tiles = problem.batch * problem.groups * -(-kernels // KERNELS) * -(-pixels // (vectors * lanes))
     cycles = tiles * (channels * KERNELS * vectors / 2 + 15 * vectors)
     packed = problem.batch * problem.in_channels * pixels
-    cycles += packed * (0.35 if problem.axes[-1].stride == 1 else 1.5) + math.prod(problem.weight_shape) * 0.3
-    return 3e-6 + cycles / 3e9 / min(target.cores, 2)
+    cycles += packed * (0.35 if problem.axes[-1].stride == 1 else 1.5)
+    return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
+
+
+def preparation(problem: Problem, target: Target | None) -> float:
+    """Seconds of that for packing the weights."""
+    assert target is not None
+    return math.prod(problem.weight_shape) * 0.3 / 3e9 / min(target.cores, 2)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

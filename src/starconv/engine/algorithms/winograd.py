@@ -100,7 +100,13 @@ def cost(problem: Problem, target: Target | None) -> float:
     """
     assert target is not None
     chosen = cut(problem, target, min(target.cores, 2))
-    return 12e-6 + (chosen.cycles + _weight_cycles(problem, target, chosen.m)) / FREQUENCY
+    return 12e-6 + chosen.cycles / FREQUENCY + preparation(problem, target)
+
+
+def preparation(problem: Problem, target: Target | None) -> float:
+    """Seconds of that for transforming the weights."""
+    assert target is not None
+    return _weight_cycles(problem, target, cut(problem, target, min(target.cores, 2)).m) / FREQUENCY
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
