@@ -96,10 +96,13 @@ class Plan:
         `fill` is what constant padding holds, `residual` what is added before the activation (with problems that have
         one). The result is written to `out` if given, else to a new array; `out` may be `residual` itself.
         """
-        return self.prepare(second, bias, fill=fill)(first, out=out, residual=residual)
+        return self._prepared(second, bias, fill, once=True)(first, out=out, residual=residual)
 
     def prepare(self, second: Array, bias: Array | None = None, *, fill: float = 0.0) -> "PreparedPlan":
         """The plan with its second operand and bias in place, copied into the algorithm's own form."""
+        return self._prepared(second, bias, fill, once=False)
+
+    def _prepared(self, second: Array, bias: Array | None, fill: float, *, once: bool) -> "PreparedPlan":
         shapes = self.shapes
         checked("second operand", second, shapes.second)
         if (bias is not None) != self.problem.bias:
@@ -108,10 +111,10 @@ class Plan:
         if bias is not None:
             checked("bias", bias, shapes.result[1:2])
         if self.special is not None:
-            prepared = self.special.solution.prepare(second, bias, fill)
+            prepared = self.special.solution.prepare(second, bias, fill, once)
             if prepared is not None:
                 return PreparedPlan(self, self.special.candidate.name, self.special.solution, prepared)
-        return PreparedPlan(self, self.algorithm, self.solution, self.solution.prepare(second, bias, fill))
+        return PreparedPlan(self, self.algorithm, self.solution, self.solution.prepare(second, bias, fill, once))
 
     def explain(self) -> str:
         """The choice, its predicted cost and workspace, and the reason of every refusal, as lines of text."""

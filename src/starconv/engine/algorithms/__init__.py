@@ -37,8 +37,11 @@ Array = NDArray[Any]
 class Solution(Protocol):
     """One problem, ready to run as often as one likes, from any thread."""
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> Any:
-        """The second operand (for weight_grad the output's gradient) and the bias in the algorithm's own form."""
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Any:
+        """The second operand (for weight_grad the output's gradient) and the bias in the algorithm's own form.
+
+        `once`: for a single call during which they do not change, so they may be read where they lie.
+        """
 
     def run(self, first: Array, prepared: Any, out: Array, residual: Any = None) -> None:
         """Compute into `out`, which has the problem's result shape and dtype and any strides.

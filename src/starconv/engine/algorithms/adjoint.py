@@ -100,7 +100,7 @@ class Adjoint:
         self.solutions = parts
         self.counts = tuple(min(axis.stride, axis.input) for axis in problem.axes)
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[list[Any], Array]:
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[list[Any], Array]:
         """The kernels of every phase in its algorithm's form, and what a pixel is that no tap meets."""
         problem = self.problem
         kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
@@ -112,7 +112,7 @@ class Adjoint:
             each = [turned[:, :, *(_reversed(phase.taps) for phase in self.phases[number])] for number in bundle]
             prepared.append(
                 solution.prepare(
-                    self._bundled(each), bias if bias is None else self._bundled([bias] * len(bundle)), 0.0
+                    self._bundled(each), bias if bias is None else self._bundled([bias] * len(bundle)), 0.0, once
                 )
             )
         constants = np.zeros(problem.in_channels) if bias is None else bias

@@ -23,15 +23,18 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
+
 from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
+from ..runtime.jobs import Job
 from .blocks import Block, Form
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
-from .packing import pack_block
+from .packing import pack_block, pack_part
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
 from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
@@ -39,6 +42,8 @@ from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
 NAME = "direct"
 
 LINE_BYTES = 64
+MOST_PACKED_BYTES = 16 << 20
+"""A call that packs more weights than this would come near the 32 MiB of workspace that are promised."""
 
 FIELDS = Fields(
     (
@@ -53,6 +58,7 @@ FIELDS = Fields(
         "packed_channel",  # bytes between channels in the block
         "chunk",  # channels whose weights are used by all tiles in turn
         "sums",  # where in the scratch memory sums wait between chunks, in bytes from the block
+        "packed_weights",  # likewise, the chunk of weights in use where they were not packed before
     )
 )
 
@@ -94,12 +100,16 @@ def preparation(problem: Problem, target: Target | None) -> float:
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: one packed block per thread, the sums that wait beside it, and the panels of weights."""
+    """Bytes: a packed block and the sums that wait beside it per thread, and the panels of weights, or a chunk each."""
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
     block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
-    waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, _chunk(problem, target, panels)))
-    return panels.bytes + target.cores * (block.bytes + -(-waiting // 64) * 64)
+    chunk = _chunk(problem, target, panels)
+    waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk))
+    scratch = block.bytes + -(-waiting // 64) * 64
+    if _reads_weights_in_place(problem, target, panels):
+        return target.cores * (scratch + -(-_chunk_bytes(panels, chunk) // 64) * 64)
+    return panels.bytes + target.cores * scratch
 
 
 def error_bound(problem: Problem) -> float:
@@ -111,10 +121,58 @@ def _form(problem: Problem) -> Form:
     return Form(last=problem.channels_last)
 
 
-def build(problem: Problem, target: Target | None) -> PackedSolution:
+def build(problem: Problem, target: Target | None) -> "PackedSolution | Unpacked":
     """The solution of `problem`."""
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
+    packed = _solution(problem, target, panels, unpacked=False)
+    if not _reads_weights_in_place(problem, target, panels):
+        return packed
+    return Unpacked(packed, _solution(problem, target, panels, unpacked=True))
+
+
+def _reads_weights_in_place(problem: Problem, target: Target, panels: Panels) -> bool:
+    """Whether a single call should pack its weights chunk by chunk, in the first-level cache, when it gets there.
+
+    Packing all of them first writes and reads them once more: 512 x 512 3x3 kernels take half as long again as
+    computing 7x7 pixels. But every task packs for itself, so beyond a few tasks per panel it is better done once,
+    unless the copy would break the promise about memory.
+    """
+    block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
+    tasks = problem.batch * lattices(problem)[0].outputs * block.bands
+    return panels.bytes > MOST_PACKED_BYTES or (tasks <= 2 and panels.bytes > target.l2_bytes)
+
+
+class Unpacked:
+    """Leaves dense weights where they lie for a single call; otherwise does as `packed`."""
+
+    def __init__(self, packed: PackedSolution, unpacked: PackedSolution) -> None:
+        self.packed, self.unpacked = packed, unpacked
+        self._dtype = np.dtype(packed.problem.dtype)
+
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[Array, Array, float]:
+        """As `packed`, or `second` itself, which has more than one axis, unlike panels."""
+        if once and second.dtype == self._dtype and second.flags.c_contiguous and second.flags.aligned:
+            return second, self.packed.panels.bias(bias), float(fill)
+        return self.packed.prepare(second, bias, fill)
+
+    def run(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> None:
+        """Compute into `out`."""
+        self._solution(prepared).run(first, prepared, out, residual)
+
+    def jobs(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> list[Job] | None:
+        """What `run` does, written down."""
+        return self._solution(prepared).jobs(first, prepared, out, residual)
+
+    def _solution(self, prepared: tuple[Array, Array, float]) -> PackedSolution:
+        return self.unpacked if prepared[0].ndim > 1 else self.packed
+
+
+def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: bool) -> PackedSolution:
     element, last = ELEMENTS[problem.dtype], problem.channels_last
     channels = problem.in_channels // problem.groups
     chunk = _chunk(problem, target, panels)
@@ -129,13 +187,22 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
             chunk < channels,
             _run_of_taps(math.prod(problem.weight_shape[2:])),
             Finish.of(problem, floor=True),
+            unpacked,
         )
 
     def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
         return _own_fields(problem, panels, block, chunk)
 
     pixels = _waiting_pixels(problem, chunk)
-    return PackedSolution(problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels)
+    extra = _chunk_bytes(panels, chunk) if unpacked else 0
+    return PackedSolution(
+        problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels, extra_bytes=extra
+    )
+
+
+def _chunk_bytes(panels: Panels, chunk: int) -> int:
+    """Bytes of the weights of `chunk` channels of a panel."""
+    return panels.bytes // (panels.problem.in_channels * panels.blocks) * chunk
 
 
 def _waiting_pixels(problem: Problem, chunk: int) -> int:
@@ -170,6 +237,7 @@ def _own_fields(
         "pixel_table": pixels.ctypes.data,
         "chunk": chunk,
         "sums": block.bytes,
+        "packed_weights": block.bytes + waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk)),
         "packed_channel": (1 if problem.channels_last else plane) * problem.itemsize,
     }
     return values, (taps, pixels)
@@ -177,16 +245,29 @@ def _own_fields(
 
 @lru_cache(maxsize=256)
 def _module(
-    target: Target, element: str, panel: int, source: str, last: bool, chunked: bool, run: int, finish: Finish
+    target: Target,
+    element: str,
+    panel: int,
+    source: str,
+    last: bool,
+    chunked: bool,
+    run: int,
+    finish: Finish,
+    unpacked: bool,
 ) -> str:
     """The module's IR. It depends on no size but the `run` of taps that is written out: all others are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=last)
-    tiles = _tiles("tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish)
-    return module_source([pack, tiles, _task(target, element, panel, pack, tiles)])
+    tiles = _tiles("tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish, unpacked)
+    part = pack_part("pack_part", target, element, panel) if unpacked else None
+    parts = [pack, tiles] if part is None else [pack, tiles, part]
+    return module_source([*parts, _task(target, element, panel, pack, tiles, part)])
 
 
-def _task(target: Target, element: str, panel: int, pack: Function, tiles: Function) -> Function:
-    """Task: pack the rows of a band; for every panel of its share and chunk of channels, every tile of its pixels."""
+def _task(target: Target, element: str, panel: int, pack: Function, tiles: Function, part: Function | None) -> Function:
+    """Task: pack the rows of a band; for every panel of its share and chunk of channels, every tile of its pixels.
+
+    With `part`, which packs a chunk of weights, these have not been packed before.
+    """
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
     where = place(f, FIELDS, element)
@@ -201,14 +282,31 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
             first, entry = number * panel, group * blocks + number
             weights, bias = panels.at(entry * channels * taps * panel), biases.at(entry * panel)
             valid = (kernels - first).minimum(panel)
+            if part is not None:
+                length = channels * taps
+                rows = panels.at((group * kernels + first) * length)
+                packed = where.block.at_bytes(FIELDS.integer(f, "packed_weights"))
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
+                if part is not None:
+                    itemsize = ITEMSIZES[element]
+                    f.run(part, rows.at(channel * taps), packed, length * itemsize, (stop - channel) * taps, valid)
+                    weights = packed.at(channel * taps * -panel)  # where channel 0 would be
                 f.run(tiles, fields, where.block, weights, bias, out, pixels, valid, channel, stop)
     return f
 
 
-def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool, run: int, finish: Finish) -> Function:
+def _tiles(
+    name: str,
+    target: Target,
+    element: str,
+    vectors: int,
+    chunked: bool,
+    run: int,
+    finish: Finish,
+    unpacked: bool,
+) -> Function:
     """All pixels of a band, 6 at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
     After the last chunk come bias, finish and store; before that, sums wait in memory.
@@ -235,9 +333,10 @@ def _tiles(name: str, target: Target, element: str, vectors: int, chunked: bool,
     part = (size * PIXELS // pixels // line + 1) * line
 
     for pixel in f.loop(0, pixels, PIXELS):
-        asked = pixel * part // PIXELS
-        for ahead in f.loop(asked, (asked + part).minimum(size), line):
-            upcoming.at(ahead).prefetch()
+        if not unpacked:
+            asked = pixel * part // PIXELS
+            for ahead in f.loop(asked, (asked + part).minimum(size), line):
+                upcoming.at(ahead).prefetch()
         # Pixels past the band's last repeat the last one: the table ends with copies of its last entry.
         places = [pixel_table.at(pixel + i).load_int() for i in range(PIXELS)]
         sums = Registers({key: f.zero(element, lanes) for key in keys})

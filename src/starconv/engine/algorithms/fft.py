@@ -243,7 +243,7 @@ class Fourier:
             )
         ]
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> "Prepared":
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> "Prepared":
         """The conjugate spectra of the kernels (groups, kernels, channels, ...)."""
         problem, tiling = self.problem, self.tiling
         weights = _in_three_axes(second.astype(problem.dtype, copy=True), problem.spatial)

@@ -199,7 +199,9 @@ class Separable:
         # A tile may reach past the last row: the rows that it reads there show in no result.
         self._row_table = np.concatenate([self._row_table, np.repeat(self._row_table[-1:], ROWS)])
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float] | None:
+    def prepare(
+        self, second: Array, bias: Array | None, fill: float, once: bool = False
+    ) -> tuple[Array, Array, float] | None:
         """The columns and rows of the kernels, the bias, and what padding holds; None where one is not separable."""
         weights = np.empty((len(second), sum(second.shape[2:])), self._dtype)
         for kernel, place in zip(second.astype(self._dtype, copy=False)[:, 0], weights, strict=True):

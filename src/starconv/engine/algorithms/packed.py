@@ -158,9 +158,9 @@ class CompiledSolution:
         """The kernel for arrays with such strides and types, on at most `limit` threads."""
         raise NotImplementedError
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array, float]:
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[Array, Array, float]:
         """Panels of weights, the padded bias, and what constant padding holds."""
-        return self.panels.pack(second), self.panels.bias(bias), float(fill)
+        return self.panels.pack(second, once), self.panels.bias(bias), float(fill)
 
     def run(
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None

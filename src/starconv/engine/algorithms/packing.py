@@ -9,7 +9,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 
-__all__ = ["BLOCK_FIELDS", "fill_block", "pack_block", "pack_panels"]
+__all__ = ["BLOCK_FIELDS", "fill_block", "pack_block", "pack_panels", "pack_part"]
 
 BLOCK_FIELDS = (
     "depth_table",  # per packed depth: byte offset of its source in x, or -1
@@ -277,6 +277,31 @@ def pack_panels(target: Target, element: str, width: int) -> Function:
                                         to.at(k).store(origin.at_bytes(k * steps["kernel"]).load())
                                     with beyond:
                                         to.at(k).store(f.zero(element, 1))
+    return f
+
+
+def pack_part(name: str, target: Target, element: str, width: int) -> Function:
+    """Put `length` weights of `valid` kernels, `kernel_step` bytes apart, side by side, with zeros after them."""
+    f = Function(name, target, ["weights", "panel", "kernel_step", "length", "valid"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    weights, panel = f.pointer("weights", element), f.pointer("panel", element)
+    kernel_step, length, valid = f.integer("kernel_step"), f.integer("length"), f.integer("valid")
+    for start in range(0, width, lanes):
+        with f.either(valid >= start + lanes) as (whole, part):
+            with whole:
+                _transpose_run(
+                    f, weights.at_bytes(kernel_step * start), panel.at(start), kernel_step, length, width, lanes
+                )
+            with part:
+                for i in f.loop(length):
+                    for k in f.loop(lanes):
+                        with f.either(k + start < valid) as (there, beyond):
+                            with there:
+                                panel.at(i * width + k + start).store(
+                                    weights.at_bytes((k + start) * kernel_step).at(i).load()
+                                )
+                            with beyond:
+                                panel.at(i * width + k + start).store(f.zero(element, 1))
     return f
 
 

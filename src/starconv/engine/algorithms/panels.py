@@ -16,7 +16,7 @@ from ..emit.target import Target
 from ..runtime import jit, memory, threads
 from .packing import PANEL_FIELDS, pack_panels
 
-__all__ = ["ELEMENTS", "Compiled", "Panels", "compiled", "readable"]
+__all__ = ["ELEMENTS", "Compiled", "KernelRows", "Panels", "compiled", "readable"]
 
 Array = NDArray[Any]
 
@@ -41,8 +41,8 @@ class Panels:
         self._forms: dict[tuple[int, ...], Any] = {}
         self._slots = PANEL_FIELDS.index["weights"], PANEL_FIELDS.index["panels"]
 
-    def pack(self, weights: Array) -> Array:
-        """The panels of `weights` (K, C / groups, ...), of any strides."""
+    def pack(self, weights: Array, once: bool = False) -> Array:
+        """The panels of `weights` (K, C / groups, ...), of any strides; `once` as in :class:`Solution`'s prepare."""
         weights = readable(weights, self._dtype)
         busy = self.bytes > _SERIAL_BYTES
         # Vectors at multiples of their size do not straddle cache lines; for a few it is not worth the search.
@@ -88,6 +88,20 @@ class Panels:
         padded = self._no_bias.copy()
         padded[:, : self.kernels] = bias.reshape(self.problem.groups, self.kernels)
         return padded
+
+
+class KernelRows(Panels):
+    """Weights of one tap as they lie in memory, a row of channels per kernel; `width` of them are used together."""
+
+    def __init__(self, problem: Problem, target: Target, width: int) -> None:
+        super().__init__(problem, target, width)
+        self.bytes = math.prod(problem.weight_shape) * problem.itemsize
+
+    def pack(self, weights: Array, once: bool = False) -> Array:
+        """`weights` themselves if they are dense and stay as they are for the call, else a copy."""
+        if once and weights.dtype == self._dtype and weights.flags.c_contiguous and weights.flags.aligned:
+            return weights
+        return weights.astype(self._dtype, order="C")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from .blocks import Block, Form
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
-from .panels import ELEMENTS, Panels
+from .panels import ELEMENTS, KernelRows
 from .rounding import sum_bound
 from .tiles import refuses_forward
 
@@ -92,7 +92,7 @@ def preparation(problem: Problem, target: Target | None) -> float:
 def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: one packed block per thread, waiting sums, and the panels of weights."""
     assert target is not None
-    panels = Panels(problem, target, KERNELS)
+    panels = KernelRows(problem, target, KERNELS)
     block = Block.of(problem, target, panels.blocks, target.cores, _FORM)
     return panels.bytes + target.cores * (block.bytes + _extra_bytes(problem, target, panels))
 
@@ -109,14 +109,14 @@ def _chunk(problem: Problem, target: Target) -> int:
     return -(-channels // -(-channels // fit))
 
 
-def _sums_bytes(problem: Problem, target: Target, panels: Panels) -> int:
+def _sums_bytes(problem: Problem, target: Target, panels: KernelRows) -> int:
     """Bytes in which the sums of all kernels for one tile of pixels wait; none where one chunk holds all channels."""
     if _chunk(problem, target) == problem.in_channels // problem.groups:
         return 0
     return panels.blocks * KERNELS * _vectors(target) * target.vector_bytes
 
 
-def _extra_bytes(problem: Problem, target: Target, panels: Panels) -> int:
+def _extra_bytes(problem: Problem, target: Target, panels: KernelRows) -> int:
     """Bytes behind the block: the waiting sums, and a tile that fewer pixels than it has reach past the end with."""
     return _sums_bytes(problem, target, panels) + _vectors(target) * target.vector_bytes
 
@@ -124,7 +124,7 @@ def _extra_bytes(problem: Problem, target: Target, panels: Panels) -> int:
 def build(problem: Problem, target: Target | None) -> PackedSolution:
     """The solution of `problem`."""
     assert target is not None
-    panels = Panels(problem, target, KERNELS)
+    panels = KernelRows(problem, target, KERNELS)
     element, chunk = ELEMENTS[problem.dtype], _chunk(problem, target)
     sums = _sums_bytes(problem, target, panels)
 
@@ -184,7 +184,8 @@ def _task(target: Target, element: str, pack: Function, tile: Function, finish: 
                 stop = (channel + chunk).minimum(channels)
                 for number in f.loop(where.first_block, where.last_block):
                     first, entry = number * KERNELS, group * blocks + number
-                    weights, bias = panels.at(entry * channels * KERNELS), biases.at(entry * KERNELS)
+                    bias = biases.at(entry * KERNELS)
+                    weights = panels.at((group * kernels + first) * channels)
                     out = where.out.at_bytes((group * kernels + first) * out_channel)
                     valid = (kernels - first).minimum(KERNELS)
                     f.run(tile, fields, where.block, weights, bias, out, pixel, count, valid, channel, stop, number)
@@ -201,6 +202,8 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
     start, stop = f.integer("channel"), f.integer("stop")
     channels, plane, out_channel, out_column = FIELDS.integers(f, "channels", "plane", "out_channel", "out_column")
     keys = [(k, v) for k in range(KERNELS) for v in range(vectors)]
+    # Of fewer kernels than a tile has, the last is computed several times; its copies are not stored.
+    rows = [panel.at((valid - 1).minimum(k) * channels) for k in range(KERNELS)]
     sums = Registers({key: f.zero(element, lanes) for key in keys})
     waiting = block.at_bytes(FIELDS.integer(f, "sums")).at(f.integer("number") * (len(keys) * lanes))
     if chunked:
@@ -217,9 +220,8 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
         for channel in f.loop(first, last, run, carry=[sums]):
             for i in range(run):
                 x = [here.at((channel + i) * plane + v * lanes).load(lanes) for v in range(vectors)]
-                weights = panel.at((channel + i) * KERNELS)
                 for k in range(KERNELS):
-                    w = weights.at(k).broadcast(lanes)
+                    w = rows[k].at(channel + i).broadcast(lanes)
                     for v in range(vectors):
                         sums[k, v] = x[v].times_plus(w, sums[k, v])
 

@@ -92,9 +92,9 @@ class Stretches:
     def __init__(self, problem: Problem, cut: Cut, parts: Sequence[Any]) -> None:
         self.problem, self.cut, self.solutions = problem, cut, tuple(parts)
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> list[Any]:
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> list[Any]:
         """The kernels in the form of every part."""
-        return [solution.prepare(second, bias, fill) for solution in self.solutions]
+        return [solution.prepare(second, bias, fill, once) for solution in self.solutions]
 
     def run(self, first: Array, prepared: list[Any], out: Array, residual: Array | None = None) -> None:
         """Compute into `out`, head, stretches, tail."""

@@ -67,9 +67,11 @@ class Vectorized:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> tuple[Array, Array | None, float]:
+    def prepare(
+        self, second: Array, bias: Array | None, fill: float, once: bool = False
+    ) -> tuple[Array, Array | None, float]:
         """The second operand and the bias in the problem's dtype; copies, except of an output's gradient."""
-        dtype, copy = self.problem.dtype, self.problem.operation != "weight_grad"
+        dtype, copy = self.problem.dtype, not once and self.problem.operation != "weight_grad"
         return second.astype(dtype, copy=copy), None if bias is None else bias.astype(dtype), fill
 
     def run(

@@ -269,7 +269,7 @@ class WeightGradient:
         self._tables = self._offsets()
         self._bindings: dict[tuple[object, ...], tuple[Any, tuple[Array, ...], Compiled, Compiled]] = {}
 
-    def prepare(self, second: Array, bias: Array | None, fill: float) -> Array:
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
         """The output's gradient, as it is."""
         return _plain(second, self._dtype)
 

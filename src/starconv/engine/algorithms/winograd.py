@@ -238,9 +238,9 @@ class TransformedPanels(Panels):
         self.transformed_size = problem.groups * TRANSFORMS[m].n ** 2 * self.position
         self.transformed_bytes = self.transformed_size * problem.itemsize
 
-    def pack(self, weights: Array) -> Array:
+    def pack(self, weights: Array, once: bool = False) -> Array:
         """U of `weights` (K, C / groups, 3, 3), of any strides."""
-        plain = super().pack(weights)
+        plain = super().pack(weights, once)
         transformed = memory.lent_empty(self.transformed_size, np.float32)
         block = WEIGHT_FIELDS.block(
             {
