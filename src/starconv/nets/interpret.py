@@ -1,0 +1,148 @@
+"""Running a graph node by node, and checking what a caller hands in: the reference that programs are tested against."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arguments import Array
+from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
+from .graph import Graph, Node, Value
+from .operators import LARGEST, SUPPORTED, run_node
+
+__all__ = ["UnsupportedOperatorError", "checked_inputs", "interpret", "refuse_unsupported"]
+
+
+class UnsupportedOperatorError(StarconvError, NotImplementedError):
+    """A network with operators that starconv has not; all of them are named.
+
+    Attributes:
+        operators: their names, each with how often the network uses it.
+    """
+
+    def __init__(self, network: str, operators: Mapping[str, int]) -> None:
+        self.network, self.operators = network, dict(operators)
+        listed = ", ".join(f"{op} ({count} times)" if count > 1 else op for op, count in sorted(operators.items()))
+        super().__init__(f"{network}: starconv has not all of its operators; missing are {listed}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.network, self.operators)
+
+
+def refuse_unsupported(network: str, operators: Iterable[str]) -> None:
+    """Raise one error that names everything that is missing, if anything is."""
+    missing: dict[str, int] = {}
+    for op in operators:
+        if op not in SUPPORTED:
+            missing[op] = missing.get(op, 0) + 1
+    if missing:
+        raise UnsupportedOperatorError(network, missing)
+
+
+def checked_inputs(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Array]:
+    """What a caller handed in, by the names of the graph's inputs.
+
+    Raises:
+        ArgumentTypeError: another number of arrays, a name that is none, an array of another dtype.
+        ArgumentValueError: an array of another shape, or two arrays that differ in a size that has one name.
+    """
+    expected = "the inputs " + "; ".join(map(str, graph.inputs)) if graph.inputs else "no inputs"
+    names = [value.name for value in graph.inputs]
+    if len(arrays) > len(names):
+        raise ArgumentTypeError("arrays", f"{len(arrays)} by position", expected)
+    given = dict(zip(names, arrays, strict=False))
+    for name, array in named.items():
+        if name not in names or name in given:
+            raise ArgumentTypeError(name, array, expected + (", each once" if name in given else ""))
+        given[name] = array
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ArgumentTypeError("arrays", f"nothing for {', '.join(missing)}", expected)
+    sizes: dict[str, int] = {}
+    return {value.name: _checked(value, given[value.name], sizes) for value in graph.inputs}
+
+
+def _checked(value: Value, given: Any, sizes: dict[str, int]) -> Array:
+    if isinstance(given, np.ndarray):
+        array = given
+    else:
+        try:
+            array = np.asarray(given)
+            # Lists have no dtype of their own; whole numbers and fractions fit a network of floats.
+            if np.can_cast(array.dtype, value.dtype, "same_kind") or (array.dtype.kind in "iu" and array.size == 0):
+                array = array.astype(value.dtype)
+        except ValueError as error:
+            raise ArgumentValueError(value.name, given, f"{value} ({error})") from None
+    if array.dtype != value.dtype:
+        raise ArgumentTypeError(value.name, array, f"{value}; array.astype({value.dtype.name!r}) makes one")
+    if value.shape is None:
+        return array
+    if array.ndim != len(value.shape):
+        raise ArgumentValueError(value.name, array, f"{value}, {len(value.shape)} axes")
+    for length, size in zip(array.shape, value.shape, strict=True):
+        known = sizes.setdefault(size, length) if isinstance(size, str) else size
+        if known is not None and length != known:
+            said = f"; {size} is {known} elsewhere" if isinstance(size, str) else ""
+            raise ArgumentValueError(value.name, array, f"{value}{said}")
+    return array
+
+
+def interpret(
+    graph: Graph,
+    inputs: Mapping[str, Array],
+    wanted: Sequence[str],
+    *,
+    largest: int = LARGEST,
+    observe: Callable[[Node, list[Array], float], None] | None = None,
+) -> list[Array]:
+    """The values `wanted`, computed node by node; a value is let go after its last use.
+
+    Args:
+        graph: the network.
+        inputs: all of its inputs by name, checked.
+        wanted: names of values.
+        largest: bytes that one value may take.
+        observe: told of every node, its outputs and the seconds that it took.
+
+    Raises:
+        NodeError: a node that cannot work with what came in.
+    """
+    nodes = graph.upto(wanted)
+    uses: dict[str, int] = dict.fromkeys(wanted, 1)
+    for node in nodes:
+        for name in node.inputs:
+            uses[name] = uses.get(name, 0) + 1
+    values: dict[str, Array] = dict(inputs)
+
+    def use(name: str) -> Array | None:
+        if not name:
+            return None
+        found = graph.constants.get(name)
+        if found is None:
+            found = values[name]
+            uses[name] -= 1
+            if not uses[name]:
+                del values[name]
+        return found
+
+    for node in nodes:
+        given = [use(name) for name in node.inputs]
+        start = time.perf_counter()
+        outputs = run_node(node, given, graph.opset, largest=largest)
+        seconds = time.perf_counter() - start
+        if observe is not None:
+            observe(node, outputs, seconds)
+        values.update((name, output) for name, output in zip(node.outputs, outputs, strict=True) if uses.get(name))
+    return [
+        _own(graph.constants.get(name, values.get(name)), [*inputs.values(), *graph.constants.values()])
+        for name in wanted
+    ]
+
+
+def _own(result: Array | None, others: Sequence[Array]) -> Array:
+    """`result`, or a copy where it shares memory with the caller's arrays or the network's weights."""
+    assert result is not None
+    if any(np.may_share_memory(result, array) for array in others) or not result.flags.writeable:
+        return result.copy()
+    return result

@@ -1,0 +1,411 @@
+"""ONNX files to graphs and back. Files are data: nothing in them is run, and none may ask for more than it holds.
+
+The package ``onnx`` reads the protocol buffers and checks operators against their schemas. Weights are taken out before
+the checker, which works on a copy, sees the model.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arguments import Array
+from ..data.files import FileContentError, optional_import, replaced_when_complete
+from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
+from .graph import Attribute, Graph, Node, Value
+from .interpret import refuse_unsupported
+from .network import Network
+from .operators import DTYPES, LARGEST
+
+__all__ = ["load", "read_graph", "save"]
+
+OLDEST = 7
+"""The first version of ONNX's operators with today's broadcasting."""
+_LARGEST_FILE = 2**31 - 1
+"""Bytes that a protocol buffer can have; larger networks keep their weights in files beside it."""
+_FIELDS = {
+    "float32": "float_data",
+    "float64": "double_data",
+    "int64": "int64_data",
+    "uint64": "uint64_data",
+    "uint32": "uint64_data",
+}
+"""Where a tensor keeps numbers that are not raw bytes; all other types are in int32_data."""
+_PLAIN = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+"""The attributes in which a Constant node may have its value instead of a tensor."""
+_SMALL = 1024
+"""Bytes up to which the checker sees a weight; shapes and the like are smaller."""
+
+
+def load(path: str | os.PathLike[str], *, largest: int = LARGEST) -> Network:
+    """The network in an ONNX file, opset 7 and newer.
+
+    Args:
+        path: the file. Weights in further files must lie in its folder.
+        largest: bytes that one value may take when the network runs.
+
+    Raises:
+        UnsupportedOperatorError: operators that starconv has not; all of them are named.
+        FileContentError: the file is damaged, or holds something else or more than it may.
+        MissingPackageError: the package onnx is not there. OSError: the file cannot be read.
+    """
+    return Network(read_graph(path), largest=largest)
+
+
+def read_graph(path: str | os.PathLike[str]) -> Graph:
+    """The graph in an ONNX file; errors as :func:`load`."""
+    onnx = optional_import("onnx", "onnx", "An ONNX file", "nets")
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentTypeError("path", path, "the path of a file")
+    return _Reader(onnx, path).graph()
+
+
+class _Reader:
+    """One file being read. Errors name the file."""
+
+    def __init__(self, onnx: Any, path: str | os.PathLike[str]) -> None:
+        self.onnx, self.path = onnx, path
+        self.folder = Path(os.path.realpath(path)).parent
+        self.borrowed: dict[Path, int] = {}
+
+    def wrong(self, expected: str) -> FileContentError:
+        return FileContentError(self.path, expected)
+
+    def graph(self) -> Graph:
+        model = self._parsed()
+        opset = self._opset(model)
+        graph = model.graph
+        ops = (f"{node.domain}.{node.op_type}".removeprefix("ai.onnx.").removeprefix(".") for node in graph.node)
+        refuse_unsupported(os.fspath(self.path), ops)
+        if graph.sparse_initializer:
+            raise self.wrong("dense weights; sparse ones are not supported")
+        constants = self._constants(graph)
+        self._check(model, constants)
+        try:
+            inputs = [self._value(value) for value in graph.input if value.name not in constants]
+            outputs = tuple(self._value(value) for value in graph.output)
+            used = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
+            nodes = [node for node in graph.node if node.op_type != "Constant"]
+            names = _names(nodes, set(constants))
+            return Graph(
+                graph.name or Path(self.path).stem,
+                tuple(self._node(node, name) for node, name in zip(nodes, names, strict=True)),
+                {name: array for name, array in constants.items() if name in used},
+                tuple(inputs),
+                outputs,
+                opset,
+            )
+        except ArgumentValueError as error:
+            raise self.wrong(f"a network whose values are given once and before their use ({error})") from None
+
+    def _parsed(self) -> Any:
+        with open(self.path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > _LARGEST_FILE:
+                raise self.wrong(f"an ONNX file of at most {_LARGEST_FILE:,} bytes; this one has {size:,}")
+            data = file.read(_LARGEST_FILE + 1)
+        if not data:
+            raise self.wrong("an ONNX file; this one is empty")
+        model = self.onnx.ModelProto()
+        try:
+            model.ParseFromString(data)
+        except Exception as error:  # protobuf's DecodeError, whose place differs between its versions
+            raise self.wrong(f"an ONNX file; it cannot be decoded ({error})") from None
+        if not model.HasField("graph") or not model.graph.node:
+            raise self.wrong("an ONNX file; there is no network in it")
+        return model
+
+    def _opset(self, model: Any) -> int:
+        newest = self.onnx.defs.onnx_opset_version()
+        versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+        if len(versions) != 1 or not OLDEST <= versions[0] <= newest:
+            raise self.wrong(f"one version of ONNX's operators, from {OLDEST} to {newest}; the file says {versions}")
+        return int(versions[0])
+
+    def _check(self, model: Any, constants: dict[str, Array]) -> None:
+        """Let the package check the model, in which inputs stand for large weights."""
+        graph, given = model.graph, {value.name for value in model.graph.input}
+        kept = [tensor for tensor in graph.initializer if constants[tensor.name].nbytes <= _SMALL]
+        stripped = self.onnx.ModelProto()
+        stripped.ir_version = model.ir_version
+        stripped.opset_import.extend(model.opset_import)
+        stripped.graph.name = graph.name or "network"
+        stripped.graph.input.extend(graph.input)
+        stripped.graph.output.extend(graph.output)
+        plain = {tensor.name for tensor in kept if tensor.data_location != self.onnx.TensorProto.EXTERNAL}
+        stripped.graph.initializer.extend(tensor for tensor in kept if tensor.name in plain)
+        numbers = {dtype: number for number, dtype in DTYPES.items()}
+        for name, array in constants.items():
+            if name not in given and name not in plain:
+                stripped.graph.input.append(
+                    self.onnx.helper.make_tensor_value_info(name, numbers[array.dtype], array.shape)
+                )
+        stripped.graph.node.extend(node for node in graph.node if node.op_type != "Constant")
+        try:
+            self.onnx.checker.check_model(stripped)
+        except Exception as error:  # its ValidationError, and others of what C++ reports
+            raise self.wrong(f"a valid ONNX model ({_first_lines(error)})") from None
+
+    # Parts
+
+    def _constants(self, graph: Any) -> dict[str, Array]:
+        """Initializers and the values of Constant nodes, by name."""
+        found: dict[str, Array] = {}
+
+        def add(name: str, array: Array) -> None:
+            if not name or name in found:
+                raise self.wrong(f"weights with a name of their own; two have the name {name!r}")
+            array.flags.writeable = False
+            found[name] = array
+
+        for tensor in graph.initializer:
+            add(tensor.name, self._array(tensor, f"weight {tensor.name!r}"))
+        for node in graph.node:
+            if node.op_type != "Constant":
+                continue
+            if len(node.attribute) != 1 or len(node.output) != 1:
+                raise self.wrong(f"one value in Constant {node.name!r}")
+            given = self._attribute(node, node.attribute[0])
+            name = node.attribute[0].name
+            if name in _PLAIN and isinstance(given, (int, float, tuple)):
+                try:
+                    given = np.array(given, _PLAIN[name])
+                except (ValueError, TypeError) as error:
+                    raise self.wrong(f"numbers in Constant {node.name!r} ({error})") from None
+            if not isinstance(given, np.ndarray):
+                raise self.wrong(f"a value of numbers in Constant {node.name!r}, not {name}")
+            add(node.output[0], given)
+        return found
+
+    def _array(self, tensor: Any, what: str) -> Array:
+        """A tensor as an array. Its declared size must be that of its data, before anything is made."""
+        kinds = self.onnx.TensorProto
+        if tensor.data_type not in DTYPES:
+            names = {number: name for name, number in kinds.DataType.items()}
+            said = names.get(tensor.data_type, str(tensor.data_type))
+            raise self.wrong(f"numbers of a type that NumPy has; {what} is of type {said}")
+        dtype = DTYPES[tensor.data_type]
+        dims = tuple(tensor.dims)
+        if any(size < 0 for size in dims) or len(dims) > 32:
+            raise self.wrong(f"sizes >= 0; {what} has the shape {dims[:40]}")
+        if tensor.HasField("segment"):
+            raise self.wrong(f"whole weights; {what} is a segment of one")
+        count = math.prod(dims)
+        stored = dtype.newbyteorder("<")
+        if tensor.data_location == kinds.EXTERNAL:
+            flat = self._external(tensor, what, count, stored)
+        elif tensor.HasField("raw_data"):
+            raw = tensor.raw_data
+            if len(raw) != count * dtype.itemsize:
+                raise self.wrong(
+                    f"{count * dtype.itemsize} bytes for {what} of shape {dims} and {dtype}, not {len(raw)}"
+                )
+            flat = np.frombuffer(raw, stored)
+        else:
+            numbers = getattr(tensor, _FIELDS.get(dtype.name, "int32_data"))
+            if len(numbers) != count:
+                raise self.wrong(f"{count} numbers for {what} of shape {dims}, not {len(numbers)}")
+            flat = self._listed(numbers, dtype, what)
+        try:
+            return flat.astype(dtype, copy=False).reshape(dims)
+        except ValueError as error:
+            raise self.wrong(f"{what} of a shape that can be; {dims} cannot ({error})") from None
+
+    def _listed(self, numbers: Sequence[Any], dtype: np.dtype[Any], what: str) -> Array:
+        if dtype == np.float16:
+            dtype_in_file = np.dtype(np.uint16)  # the bits of each number
+        else:
+            dtype_in_file = dtype
+        try:
+            flat = np.fromiter(numbers, dtype_in_file, len(numbers))
+        except (OverflowError, ValueError, TypeError) as error:
+            raise self.wrong(f"{what} with numbers that fit {dtype} ({error})") from None
+        return flat.view(np.float16) if dtype == np.float16 else flat
+
+    def _external(self, tensor: Any, what: str, count: int, dtype: np.dtype[Any]) -> Array:
+        """Weights in another file, which must lie in the folder of this one, links followed."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        try:
+            offset, needed = int(entries.get("offset", "0")), count * dtype.itemsize
+            length = int(entries.get("length", str(needed)))
+        except ValueError:
+            raise self.wrong(f"offset and length of {what} in numbers") from None
+        if not location or "\0" in location or "\\" in location or Path(location).is_absolute():
+            raise self.wrong(f"{what} in a file of the same folder, not {location!r}")
+        place = Path(os.path.realpath(self.folder / location))
+        if not place.is_relative_to(self.folder):
+            raise self.wrong(f"{what} in a file of the same folder; {location!r} is outside")
+        if not place.is_file():
+            raise self.wrong(f"{what} in the file {location!r}, which is not there")
+        size = place.stat().st_size
+        if length != needed or offset < 0 or offset + needed > size:
+            raise self.wrong(
+                f"{needed} bytes for {what} in {location!r}; it has {size}, the model says {length} from {offset} on"
+            )
+        # What a file holds is read once: a small file must not be read as many large weights.
+        self.borrowed[place] = self.borrowed.get(place, 0) + needed
+        if self.borrowed[place] > size:
+            raise self.wrong(f"weights that share nothing in {location!r}; they take more bytes than it has")
+        with open(place, "rb") as file:
+            file.seek(offset)
+            found = np.fromfile(file, dtype, count)
+        if found.size != count:
+            raise self.wrong(f"{needed} bytes for {what} in {location!r}")
+        return found
+
+    def _attribute(self, node: Any, attribute: Any) -> Attribute:
+        kinds = self.onnx.AttributeProto
+        what = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
+        try:
+            match attribute.type:
+                case kinds.INT:
+                    return int(attribute.i)
+                case kinds.FLOAT:
+                    return float(attribute.f)
+                case kinds.STRING:
+                    return str(attribute.s.decode())
+                case kinds.INTS:
+                    return tuple(int(entry) for entry in attribute.ints)
+                case kinds.FLOATS:
+                    return tuple(float(entry) for entry in attribute.floats)
+                case kinds.STRINGS:
+                    return tuple(entry.decode() for entry in attribute.strings)
+                case kinds.TENSOR:
+                    return self._array(attribute.t, what)
+        except UnicodeDecodeError as error:
+            raise self.wrong(f"text in {what} ({error})") from None
+        raise self.wrong(f"numbers, text or a tensor for {what}")
+
+    def _node(self, node: Any, name: str) -> Node:
+        attributes = {attribute.name: self._attribute(node, attribute) for attribute in node.attribute}
+        return Node(node.op_type, name, tuple(node.input), tuple(node.output), attributes)
+
+    def _value(self, value: Any) -> Value:
+        if value.type.WhichOneof("value") != "tensor_type" or value.type.tensor_type.elem_type not in DTYPES:
+            raise self.wrong(
+                f"arrays of numbers that NumPy has for inputs and outputs; {value.name!r} is something else"
+            )
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape"):
+            return Value(value.name, DTYPES[tensor.elem_type], None)
+        shape: list[int | str | None] = []
+        for size in tensor.shape.dim:
+            # Some exporters write -1 for a free size.
+            known = size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else size.dim_param or None
+            shape.append(known)
+        return Value(value.name, DTYPES[tensor.elem_type], tuple(shape))
+
+
+_OWNERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "LayerNormalization"})
+"""Operators whose weights are named after the layer that they belong to."""
+_SCOPED = (
+    "Relu LeakyRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Softplus Gelu Mish MaxPool AveragePool "
+    "GlobalAveragePool Dropout Softmax Resize Upsample"
+)
+_OWN_SCOPE = _OWNERS.union(_SCOPED.split())
+"""Operators that torch's exporter names "/path/of/module/Op" where the module is that operator."""
+
+
+def _names(nodes: Sequence[Any], constants: set[str]) -> list[str]:
+    """A name of its own for each node, the one that a reader of the original network would look for.
+
+    That is the name of its weights without ".weight", else the node's own, from which what torch's exporter adds is
+    taken away ("/layer1/layer1.0/conv1/Conv" is layer1.0.conv1), else its operator's.
+    """
+    taken: dict[str, int] = {}
+    names = []
+    for node in nodes:
+        name = ""
+        if node.op_type in _OWNERS and len(node.input) > 1 and node.input[1] in constants:
+            name = re.sub(r"[._](weight|w|scale|gamma|slope|kernel)$", "", node.input[1])
+            if name == node.input[1] or re.match(r"onnx::|_?val_?\d|\d", name):
+                name = ""
+        name = name or _cleaned(node.name, node.op_type) or node.op_type.lower()
+        unique = name
+        while unique in taken:
+            taken[name] = taken.get(name, 1) + 1
+            unique = f"{name}_{taken[name]}"
+        taken[unique] = 1
+        names.append(unique)
+    return names
+
+
+def _cleaned(name: str, op: str) -> str:
+    if not name.startswith("/"):
+        return name
+    parts = [part for part in name.split("/") if part]
+    if len(parts) > 1 and op in _OWN_SCOPE and re.fullmatch(rf"{op}(_\d+)?", parts[-1]):
+        parts.pop()
+    found: list[str] = []
+    for part in parts:
+        if found and part.startswith(found[-1] + "."):
+            found[-1] = part  # "layer1" and "layer1.0" are one path
+        else:
+            found.append(part)
+    return ".".join(found)
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+# Writing
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write `graph` to `path` as an ONNX file, completely or not at all.
+
+    Raises:
+        ArgumentValueError: a graph that is none in ONNX (its checker says why), or one of more than 2 GiB.
+        MissingPackageError: the package onnx is not there. OSError: the file cannot be written.
+    """
+    onnx = optional_import("onnx", "onnx", "An ONNX file", "nets")
+    helper, numbers = onnx.helper, {dtype: number for number, dtype in DTYPES.items()}
+
+    def info(value: Value) -> Any:
+        return helper.make_tensor_value_info(value.name, numbers[value.dtype], value.shape)
+
+    def attributes(node: Node) -> Iterable[Any]:
+        for name, value in node.attributes.items():
+            plain = onnx.numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+            # Of nothing no type can be told; lists that may be empty are of integers.
+            kind = onnx.AttributeProto.INTS if isinstance(plain, tuple) and not plain else None
+            yield helper.make_attribute(name, plain, attr_type=kind)
+
+    total = sum(array.nbytes for array in graph.constants.values())
+    if total > _LARGEST_FILE - 2**20:
+        raise ArgumentValueError("graph", graph.name, f"weights of less than 2 GiB; these have {total:,} bytes")
+    try:
+        nodes = []
+        for node in graph.nodes:
+            proto = helper.make_node(node.op, node.inputs, node.outputs, node.name)
+            proto.attribute.extend(attributes(node))
+            nodes.append(proto)
+        weights = [
+            onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            for name, array in graph.constants.items()
+        ]
+        proto_graph = helper.make_graph(
+            nodes, graph.name or "network", list(map(info, graph.inputs)), list(map(info, graph.outputs)), weights
+        )
+        imports = [helper.make_opsetid("", graph.opset)]
+        model = helper.make_model(
+            proto_graph,
+            opset_imports=imports,
+            ir_version=helper.find_min_ir_version_for(imports),
+            producer_name="starconv",
+        )
+        if any(value.shape is None for value in graph.outputs):
+            model = onnx.shape_inference.infer_shapes(model)
+        onnx.checker.check_model(model)
+    except StarconvError:
+        raise
+    except Exception as error:  # the checker's own class, and what protobuf says to values that do not fit
+        raise ArgumentValueError("graph", graph.name, f"a network that ONNX can hold ({_first_lines(error)})") from None
+    with replaced_when_complete(path) as file:
+        file.write(model.SerializeToString())
