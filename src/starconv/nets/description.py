@@ -11,7 +11,7 @@ from ..arguments import Array
 from ..errors import ArgumentValueError
 from .graph import Graph, Node
 
-__all__ = ["Layer", "NetworkSummary", "Row", "layers_of", "multiply_adds"]
+__all__ = ["Layer", "NetworkSummary", "Row", "layers_of", "multiply_adds", "trained"]
 
 _KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -64,8 +64,8 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the arrays of floats that came with it."""
-        return sum(array.size for array in self.constants.values() if array.dtype.kind == "f")
+        """Numbers in its arrays of floats, without a batch norm's running statistics, which are not trained."""
+        return sum(self.constants[name].size for name in trained(self.node, self.constants))
 
     def __repr__(self) -> str:
         words = [f"{self.name}: {self.op}"]
@@ -76,6 +76,12 @@ class Layer:
 
 def _short(value: object) -> str:
     return f"array {value.shape}" if isinstance(value, np.ndarray) else str(value)
+
+
+def trained(node: Node, constants: Mapping[str, Array]) -> list[str]:
+    """The names of the constants of a node that training changes, each once."""
+    names = node.inputs[:3] if node.op == "BatchNormalization" else node.inputs
+    return [name for name in dict.fromkeys(names) if name in constants and constants[name].dtype.kind == "f"]
 
 
 def layers_of(graph: Graph) -> dict[str, Layer]:

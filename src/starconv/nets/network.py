@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
-from .description import Layer, NetworkSummary, Row, layers_of, multiply_adds
+from .description import Layer, NetworkSummary, Row, layers_of, multiply_adds, trained
 from .fields import Span, input_spans
 from .graph import Graph, Node, Value
 from .interpret import checked_inputs, interpret, refuse_unsupported
@@ -68,8 +68,10 @@ class Network:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the arrays of floats that came with it."""
-        return sum(array.size for array in self.graph.constants.values() if array.dtype.kind == "f")
+        """Numbers in the arrays of floats that came with it, without running statistics; shared ones count once."""
+        constants = self.graph.constants
+        names = {name for node in self.graph.nodes for name in trained(node, constants)}
+        return sum(constants[name].size for name in names)
 
     def __call__(self, *arrays: ArrayLike, **named: ArrayLike) -> Any:
         """The outputs for these inputs: an array, or a tuple where the network has several.
@@ -241,14 +243,14 @@ class Network:
         def observe(node: Node, outputs: list[Array], seconds: float) -> None:
             shapes.update((name, output.shape) for name, output in zip(node.outputs, outputs, strict=True))
             # Weights that two layers share are counted where they are first used.
-            own = {name: array for name, array in self.layers[node.name].constants.items() if name not in counted}
+            own = [name for name in trained(node, self.graph.constants) if name not in counted]
             counted.update(own)
             rows.append(
                 Row(
                     node.name,
                     node.op,
                     outputs[0].shape,
-                    sum(array.size for array in own.values() if array.dtype.kind == "f"),
+                    sum(self.graph.constants[name].size for name in own),
                     multiply_adds(node, [shapes.get(name, ()) for name in node.inputs], outputs[0].shape),
                     seconds if timed else None,
                 )
