@@ -5,16 +5,25 @@
 >>> network(pictures)  # doctest: +SKIP
 """
 
+from .classics import mobilenet_v2, squeezenet1_1, vgg16
 from .description import Layer, NetworkSummary
 from .from_layers import export, from_nn
 from .graph import Builder, Graph, Node, Value
+from .hed import hed, hed_input
+from .hub import DownloadError
 from .interpret import UnsupportedOperatorError
+from .models import MODELS, model
 from .network import Network
 from .onnx import load
 from .operators import NodeError
+from .preprocess import imagenet_classes, preprocess
+from .resnet import resnet18, resnet34, resnet50
+from .weights import load_weights
 
 __all__ = [
+    "MODELS",
     "Builder",
+    "DownloadError",
     "Graph",
     "Layer",
     "Network",
@@ -25,5 +34,17 @@ __all__ = [
     "Value",
     "export",
     "from_nn",
+    "hed",
+    "hed_input",
+    "imagenet_classes",
     "load",
+    "load_weights",
+    "mobilenet_v2",
+    "model",
+    "preprocess",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "squeezenet1_1",
+    "vgg16",
 ]

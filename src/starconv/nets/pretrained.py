@@ -1,0 +1,46 @@
+"""Where the weights of a known network come from: a file, arrays by name, the hub, or chance."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from ..errors import ArgumentTypeError, ArgumentValueError
+from ..nn.initial import Seed
+from .blueprint import Weights
+from .hub import fetch
+from .weights import load_weights
+
+__all__ = ["HUB", "Given", "found_weights"]
+
+Given = str | os.PathLike[str] | Mapping[str, ArrayLike] | None
+"""A file, arrays by name, a name of :data:`HUB`, or None for random weights."""
+
+HUB = {
+    ("resnet18", "tv_in1k"): "timm/resnet18.tv_in1k",
+    ("resnet34", "tv_in1k"): "timm/resnet34.tv_in1k",
+    ("resnet50", "tv_in1k"): "timm/resnet50.tv_in1k",
+}
+"""Repositories of the hub by network and name of the weights: torchvision's first ones, under torchvision's names."""
+
+
+def found_weights(network: str, weights: Given, seed: Seed) -> Weights:
+    """The weights that a caller means by `weights` for `network`.
+
+    Raises:
+        ArgumentTypeError, ArgumentValueError: neither a file nor a name of weights.
+        FileContentError, DownloadError, MissingPackageError: a file that cannot be read, fetched or understood.
+    """
+    if weights is None or isinstance(weights, Mapping):
+        return Weights(weights, seed)
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ArgumentTypeError("weights", weights, "a file, arrays by name, or None")
+    path = Path(weights).expanduser()
+    if (network, weights) in HUB and not path.exists():
+        path = fetch(HUB[network, str(weights)], "model.safetensors")
+    elif isinstance(weights, str) and not path.suffix and not path.exists():
+        names = [repr(name) for known, name in HUB if known == network]
+        expected = f"a file (.safetensors, .npz, .pth, .pt){' or ' + ', '.join(names) if names else ''}"
+        raise ArgumentValueError("weights", weights, f"{expected}; there is no such file")
+    return Weights(load_weights(path), seed, path)
