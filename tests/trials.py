@@ -33,7 +33,7 @@ from starconv.engine.planner import Plan
 from starconv.engine.runtime import jit, memory
 from starconv.geometry import BORDERS, Axis
 
-SAME_CHAIN = ("direct", "stencil")
+SAME_CHAIN = ("direct", "stencil", "channelwise")
 """Rows that sum in the order channel, depth, row, column, and so agree in every bit."""
 
 

@@ -27,7 +27,20 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
-from . import adjoint, depthwise, direct, fft, lowrank, pointwise, stencil, stretches, vectorized, weight_grad, winograd
+from . import (
+    adjoint,
+    channelwise,
+    depthwise,
+    direct,
+    fft,
+    lowrank,
+    pointwise,
+    stencil,
+    stretches,
+    vectorized,
+    weight_grad,
+    winograd,
+)
 
 __all__ = ["SPECIALS", "TABLE", "Algorithm", "Compound", "Conditional", "Solution", "is_compound"]
 
@@ -89,6 +102,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     winograd,
     stencil,
     depthwise,
+    channelwise,
     fft,
     stretches,
     adjoint,

@@ -135,9 +135,10 @@ def cost(problem: Problem, target: Target | None) -> float:
     cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes)
     # Measured against `direct`, layers with a stride take a seventh longer than counted: 7x7 s2 3->64 loses by 5 %.
     cycles *= 1.15 if columns.stride > 1 else 1
-    cycles += (
-        math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2) + problem.batch * problem.groups * 300
-    )
+    cycles += math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2)
+    cycles += problem.batch * problem.groups * (700 if problem.groups > 1 else 300)
+    if problem.channels_last and max(problem.in_channels, problem.out_channels) > 1:  # element by element
+        cycles += math.prod(problem.input_shape) * 4 + math.prod(problem.output_shape) * 6
     memory = 12e9 if target.cores == 1 else 18e9  # bytes per second; one core alone does not use all there is
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / memory)
 

@@ -1,0 +1,416 @@
+"""Depthwise layers and their input gradients, by vectors of channels: every channel has its own kernel.
+
+Maths: the definition with one channel per group, as a chain of fused multiply-adds in the order row, column, which is
+that of `direct` and `stencil`, so all give the same bits. The input gradient of stride s is s x s such sums over the
+output's gradient, one per *phase* (see `geometry.adjoint_phases`), each of its own taps in reverse: all of them read
+the same rows, so these are packed once, and every phase puts its pixels where they belong. Nothing is woven afterwards.
+
+How it runs: a unit is a band of rows of a *block* of channels, as many as make a cache line. The *frame* of a band, the
+rows that it reads with their padding, is packed as [row][column][channel], which takes 16 shuffles per 8 pixels of 8
+channels where the source is channels first. Then tiles of up to 14 neighbouring pixels: per tap a vector of weights is
+loaded for as many multiply-adds as there are pixels, each with a vector of input, so 15 loads for 14 multiply-adds.
+Channels-first results wait as [pixel][channel], and are turned round in the end. So it is indifferent to how short rows
+are, where vectors of pixels lose: 7 pixels in a row waste nothing.
+
+Limits: float32 and float64, one or two spatial axes, one kernel per channel, at least a vector of channels, and padding
+by a constant.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...geometry import Axis, adjoint_phases
+from ...problem import Problem
+from ..descriptor import address_of
+from ..emit.target import Target
+from ..runtime.jobs import Job
+from .blocks import SERIAL_PRODUCTS, cut_of
+from .channelwise_kernels import FIELDS, Form, compute_function
+from .finish import Finish, finish_values, lies_like
+from .packed import Binding, CompiledSolution
+from .panels import ELEMENTS, readable
+from .rounding import sum_bound
+
+NAME = "channelwise"
+
+Array = NDArray[Any]
+
+LINE = 64
+"""Bytes of a cache line, which a block of channels fills."""
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only depthwise convolutions and their input gradients in floating point."""
+    refusal = refuses_depthwise(problem, target)
+    if refusal is not None:
+        return refusal
+    assert target is not None
+    if problem.operation == "weight_grad":
+        return "it computes convolutions and their input gradients"
+    if problem.residual and problem.in_channels % _vectors(problem, target):
+        return "its last block of channels would add the residual twice"
+    return None
+
+
+def refuses_depthwise(problem: Problem, target: Target | None) -> str | None:
+    """What this and the depthwise weight gradient refuse alike."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.dtype not in ELEMENTS:
+        return f"it sums in float32 or float64, not {problem.dtype}"
+    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
+        return "it takes one kernel per channel, groups = C = K"
+    if problem.in_channels < target.lanes(problem.itemsize):
+        return f"it runs along channels, of which {problem.in_channels} do not fill a vector"
+    if problem.spatial == 3:
+        return "it takes one or two spatial axes"
+    if problem.border != "constant":
+        return f"it packs no border of {problem.border}"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    if cut_of(problem, target) is not None:
+        return "its row fills the second-level cache, so it is cut into stretches first"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseOfAxis:
+    """Some positions of the result along one axis: every `spread`-th from `first` on, and what each reads.
+
+    `taps` are pairs: where position 0 reads in the frame, and the number of the kernel's tap.
+    """
+
+    first: int
+    count: int
+    taps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One axis: the elements that are read, side by side with their padding, and the phases that read them.
+
+    Attributes:
+        source: elements there are; element 0 is `before` from the frame's start.
+        size: elements in the frame.
+        stride: from what a position reads to what the next one does.
+        spread: from the result of a position to that of the next one.
+    """
+
+    source: int
+    before: int
+    size: int
+    stride: int
+    spread: int
+    phases: tuple[PhaseOfAxis, ...]
+
+    @classmethod
+    def of(cls, axis: Axis, operation: str) -> "Frame":
+        """The frame of a convolution's axis, or of its input gradient's."""
+        if operation != "input_grad":
+            taps = tuple((tap * axis.dilation, tap) for tap in range(axis.kernel))
+            size = (axis.output - 1) * axis.stride + axis.extent
+            return cls(axis.input, axis.before, size, axis.stride, 1, (PhaseOfAxis(0, axis.output, taps),))
+        found = []
+        for phase in adjoint_phases(axis):
+            taps = ()
+            if phase.axis is not None:
+                start, spread = phase.skipped - phase.axis.before, phase.axis.dilation
+                taps = tuple((start + i * spread, tap) for i, tap in enumerate(reversed(phase.taps)))
+            found.append(PhaseOfAxis(phase.first, len(range(phase.first, axis.input, phase.step)), taps))
+        lowest = min((tap[0] for phase in found for tap in phase.taps), default=0)
+        size = max((tap[0] + phase.count for phase in found for tap in phase.taps), default=lowest + 1) - lowest
+        moved = (
+            PhaseOfAxis(phase.first, phase.count, tuple((place - lowest, tap) for place, tap in phase.taps))
+            for phase in found
+        )
+        return cls(axis.output, -lowest, size, 1, axis.stride, tuple(moved))
+
+    @property
+    def positions(self) -> int:
+        """Of the phase that has the most."""
+        return max(phase.count for phase in self.phases)
+
+    @property
+    def reach(self) -> int:
+        """Elements that one position reads, from the first to the last of any phase."""
+        return max((tap[0] + 1 for phase in self.phases for tap in phase.taps), default=1)
+
+    @property
+    def results(self) -> int:
+        """Elements of the result."""
+        return sum(phase.count for phase in self.phases)
+
+    def parts(self) -> tuple[int, int, int, int]:
+        """Columns of padding, of the source, and of padding, and the source's first column that is in the frame."""
+        first = max(-self.before, 0)
+        left = min(max(self.before, 0), self.size)
+        middle = max(min(self.source - first, self.size - left), 0)
+        return left, middle, self.size - left - middle, first
+
+
+@lru_cache(maxsize=1024)
+def frames(problem: Problem) -> tuple[Frame, Frame]:
+    """The frames of rows and columns; of a single row where the problem has one axis."""
+    axes = (Axis(1, 1),) * (2 - problem.spatial) + problem.axes
+    rows, columns = (Frame.of(axis, problem.operation) for axis in axes)
+    return rows, columns
+
+
+def frame_fields(problem: Problem, x: Array, width: int, pitch: int) -> tuple[dict[str, int], Array]:
+    """The fields of `channelwise_kernels.FRAME` for a source `x`, and the table that they point to."""
+    rows, columns = frames(problem)
+    left, middle, right, first = columns.parts()
+    place = np.arange(columns.source) + columns.before
+    place[(place < 0) | (place >= columns.size)] = columns.size  # a column that nobody reads
+    down = (np.arange(rows.source) + rows.before) * pitch
+    places = (down[:, np.newaxis] + place * (width * problem.itemsize)).astype(np.int64)
+    values = {
+        "source_row": x.strides[-2] if x.ndim == 4 else 0,
+        "source_column": x.strides[-1],
+        "source_channel": x.strides[1],
+        "source_rows": rows.source,
+        "source_columns": columns.source,
+        "row_before": rows.before,
+        "frame_rows": rows.size,
+        "pitch": pitch,
+        "left": left,
+        "middle": middle,
+        "right": right,
+        "first_column": first,
+        "places": address_of(places),
+    }
+    return values, places
+
+
+def frame_pitch(problem: Problem, width: int) -> int:
+    """Bytes of a row of the packed frame: one pixel more where the frame leaves columns of the source out."""
+    columns = frames(problem)[1]
+    cut = columns.before < 0 or columns.before + columns.source > columns.size
+    return (columns.size + cut) * width * problem.itemsize
+
+
+def packable(x: Array, dtype: "np.dtype[Any]") -> tuple[Array, bool]:
+    """`x`, or a copy of it that can be packed; and whether its channels lie side by side."""
+    x = readable(x, dtype)
+    if min(x.strides, default=0) >= 0:
+        if x.strides[1] == x.itemsize:
+            return x, True
+        if x.strides[-1] == x.itemsize and (x.ndim < 4 or x.strides[2] == x.shape[3] * x.itemsize):
+            return x, False
+    return x.copy(), False
+
+
+def _vectors(problem: Problem, target: Target) -> int:
+    """Vectors of channels in a block: a cache line; channels last up to four, so that memory is read in longer runs."""
+    there = problem.in_channels // target.lanes(problem.itemsize)
+    line = max(LINE // target.vector_bytes, 1)
+    if not problem.channels_last:
+        return min(line, there)
+    return max((count for count in range(1, 4 * line + 1) if there % count == 0), default=1) if there >= line else there
+
+
+def _width(problem: Problem, target: Target) -> int:
+    return _vectors(problem, target) * target.lanes(problem.itemsize)
+
+
+def _waiting_bytes(problem: Problem, width: int) -> int:
+    """Of the results of one position of rows, while they wait to be turned round."""
+    rows, columns = frames(problem)
+    return rows.spread * columns.results * width * problem.itemsize
+
+
+@lru_cache(maxsize=1024)
+def _pixels(problem: Problem, target: Target) -> int:
+    """Pixels in a tile: those with the fewest loads per row."""
+    most = 28 if target.registers >= 32 else 14
+    count = frames(problem)[1].positions
+    return min((most, most * 6 // 7, most // 2, most * 2 // 7), key=lambda size: -(-count // size) * (size + 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How the work falls apart: positions of rows per band, and units per task."""
+
+    per_band: int
+    bands: int
+    blocks: int
+    units: int
+    per_task: int
+    block_bytes: int
+    result_bytes: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target, limit: int) -> "Cut":
+        """Bands whose frame and results fill a third of the second-level cache; more of them for threads."""
+        rows, columns = frames(problem)
+        width = _width(problem, target)
+        pitch, pixel = frame_pitch(problem, width), width * problem.itemsize
+        waiting = 0 if problem.channels_last else _waiting_bytes(problem, width)
+        fit = max((target.l2_bytes // 3 - rows.reach * pitch) // (rows.stride * pitch + waiting), 1)
+        bands = -(-rows.positions // fit)
+        blocks = -(-problem.in_channels // width)
+        others = problem.batch * blocks
+        if limit > 1 and problem.multiply_adds >= SERIAL_PRODUCTS and others * bands < 4 * limit:
+            least = max(4 * rows.reach // rows.stride, 4)  # what bands pack twice should not count
+            bands = max(bands, min(-(-4 * limit // others), -(-rows.positions // least)))
+        per_band = -(-rows.positions // bands)
+        bands = -(-rows.positions // per_band)
+        units = others * bands
+        # A task is worth its start from some 5 µs on: 40 K multiply-adds by vectors of 8.
+        together = max(1, min((1 << 17) * units // max(problem.multiply_adds, 1), units // (4 * limit)))
+        if problem.channels_last:  # the blocks of a band share cache lines
+            together = max(together, min(blocks, units // (4 * limit)))
+        past = _pixels(problem, target) * columns.stride * pixel  # a tile reaches past the last row
+        frame = min((per_band - 1) * rows.stride + rows.reach, rows.size)
+        return cls(per_band, bands, blocks, units, together, -(-(frame * pitch + past) // 64) * 64, per_band * waiting)
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: a load per multiply-add, packing and turning round; or the time of memory, or of the last cache."""
+    assert target is not None
+    rows, columns = frames(problem)
+    pixels, last = _pixels(problem, target), problem.channels_last
+    cycles = 0.0
+    for down in rows.phases:
+        for across in columns.phases:
+            tiles = down.count * -(-across.count // pixels)
+            cycles += tiles * (len(down.taps) * len(across.taps) * (pixels + 2) / 2 + pixels * 1.5 + 8)
+    cycles += rows.size * columns.size * (1.5 if last else 5)
+    cycles += 0 if last else rows.results * columns.results * 3.5
+    # Half as much again as the operations take: the phases of a unit do not overlap.
+    cycles *= 1.5 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize))
+    rate = 60e9 if problem.bytes_moved <= target.l3_bytes // 2 else 20e9
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / rate)
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: a block and its results per thread, and the weights."""
+    assert target is not None
+    cut = Cut.of(problem, target, target.cores)
+    return target.cores * (cut.block_bytes + cut.result_bytes) + math.prod(problem.weight_shape) * problem.itemsize
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||w|: a chain of as many fused multiply-adds as there are taps, then the bias."""
+    return sum_bound(problem)
+
+
+def build(problem: Problem, target: Target | None) -> "Channelwise":
+    """The solution of `problem`."""
+    assert target is not None
+    return Channelwise(problem, target)
+
+
+class _Weights:
+    """Weights as [tap][channel], and biases."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.dtype = np.dtype(problem.dtype)
+        self.none = np.zeros(problem.in_channels, self.dtype)
+
+    def pack(self, weights: Array, once: bool = False) -> Array:
+        return np.ascontiguousarray(weights.reshape(len(weights), -1).T, self.dtype)
+
+    def bias(self, bias: Array | None) -> Array:
+        return self.none if bias is None else np.ascontiguousarray(bias, self.dtype)
+
+
+class Channelwise(CompiledSolution):
+    """Runs one depthwise layer or its input gradient; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        super().__init__(problem, target, FIELDS, _Weights(problem))  # type: ignore[arg-type]
+        self.width = _width(problem, target)
+        self.tables = self._phase_tables()
+
+    def _phase_tables(self) -> tuple[Array, ...]:
+        """Records of all phases, and before them the tables of taps that they point to."""
+        problem = self.problem
+        rows, columns = frames(problem)
+        pitch, pixel = frame_pitch(problem, self.width), self.width * problem.itemsize
+        taps_across = problem.axes[-1].kernel
+        weight = problem.in_channels * problem.itemsize
+        tables, records = [], []
+        for down in rows.phases:
+            for across in columns.phases:
+                pairs = [
+                    (r * pitch + c * pixel, (p * taps_across + q) * weight)
+                    for r, p in down.taps
+                    for c, q in across.taps
+                ]
+                tables.append(np.array(pairs or [(0, 0)], np.int64))
+                records.append((down.count, across.count, down.first, across.first, len(pairs), address_of(tables[-1])))
+        return (*tables, np.array(records, np.int64))
+
+    def run(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> None:
+        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
+        x, _ = packable(first, self._dtype)
+        if self._takes(out, residual):
+            super().run(x, prepared, out, residual)
+            return
+        result = np.empty(out.shape, self._dtype)
+        super().run(x, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
+        out[...] = result
+
+    def jobs(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
+        if packable(first, self._dtype)[0] is not first:
+            return None
+        return super().jobs(first, prepared, out, residual)
+
+    def _takes(self, out: Array, residual: Array | None) -> bool:
+        if out.dtype != self._dtype or packable(out, self._dtype)[0] is not out:
+            return False
+        return residual is None or lies_like(residual, out)
+
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """All sizes and steps for arrays that lie like these."""
+        problem, itemsize = self.problem, self.problem.itemsize
+        rows, columns = frames(problem)
+        cut = Cut.of(problem, self.target, limit)
+        last = out.strides[1] == itemsize
+        values, places = frame_fields(problem, x, self.width, frame_pitch(problem, self.width))
+        block = cut.block_bytes
+        waiting = 0 if last else -(-cut.per_band * _waiting_bytes(problem, self.width) // LINE) * LINE
+        fields: dict[str, int | float] = {
+            **values,
+            **finish_values(problem),
+            "scratch_bytes": block + waiting,
+            "results": block,
+            "x_batch": x.strides[0],
+            "out_batch": out.strides[0],
+            "out_channel": out.strides[1],
+            "out_row": out.strides[-2] if out.ndim == 4 else 0,
+            "out_column": out.strides[-1],
+            "channels": problem.in_channels,
+            "blocks": cut.blocks,
+            "bands": cut.bands,
+            "units": cut.units,
+            "units_per_task": cut.per_task,
+            "positions": rows.positions,
+            "per_band": cut.per_band,
+            "row_stride": rows.stride,
+            "row_reach": rows.reach,
+            "spread": rows.spread,
+            "column_spread": columns.spread,
+            "out_rows": rows.results,
+            "out_columns": columns.results,
+            "phases": address_of(self.tables[-1]),
+            "phase_count": len(self.tables) - 1,
+        }
+        source_last = x.strides[1] == itemsize
+        form = Form(_pixels(problem, self.target), _vectors(problem, self.target), columns.stride, source_last, last)
+        function = compute_function(self.target, ELEMENTS[problem.dtype], form, Finish.of(problem))
+        tasks = -(-cut.units // cut.per_task)
+        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        scratch = (block + waiting) * workers
+        return Binding(function, FIELDS.block(fields), tasks, workers, scratch, (places, *self.tables), [])

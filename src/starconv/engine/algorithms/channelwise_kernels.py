@@ -1,0 +1,310 @@
+"""Compiled functions of `channelwise`: pack some rows with a few channels side by side, sum, turn the results round."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ..descriptor import Fields
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
+from ..emit.target import Target
+from .finish import FINISH_FIELDS, Finish, Finisher
+from .panels import Compiled, compiled
+
+__all__ = ["FIELDS", "FRAME", "PHASE", "Form", "compute_function", "emit_pack", "loaded_transposed"]
+
+FRAME = (
+    "fill",  # what padding holds
+    "source_row",  # bytes from row to row of what is packed
+    "source_column",
+    "source_channel",
+    "source_rows",  # how many there are
+    "source_columns",
+    "row_before",  # rows of the frame before the first row of the source; negative where the frame begins behind it
+    "frame_rows",
+    "pitch",  # bytes from row to row of a block
+    "left",  # columns of padding in a row of the frame, of the source, and of padding again
+    "middle",
+    "right",
+    "first_column",  # column of the source that comes first in the middle
+    "places",  # byte offsets in the frame of all elements of the source, channels first
+)
+"""What `emit_pack` reads."""
+
+FIELDS = Fields(
+    (
+        *FRAME,
+        "x",
+        "out",
+        "panels",  # weights, [tap][channel]
+        "bias",
+        *FINISH_FIELDS,
+        "scratch",
+        "scratch_bytes",  # per worker
+        "results",  # where results wait in it to be turned round
+        "x_batch",  # bytes between pictures of x, ...
+        "out_batch",
+        "out_channel",
+        "out_row",
+        "out_column",
+        "channels",
+        "blocks",  # of channels
+        "bands",
+        "units",  # a unit is a band of a block of a picture
+        "units_per_task",
+        "positions",  # rows that all phases have, in the phase that has the most
+        "per_band",
+        "row_stride",  # rows of the frame from one position to the next
+        "row_reach",  # and how many a single position reads
+        "spread",  # rows and columns of the result from one position to the next
+        "column_spread",
+        "out_rows",
+        "out_columns",
+        "phases",
+        "phase_count",
+    )
+)
+
+PHASE = ("rows", "columns", "first_row", "first_column", "taps", "tap_table")
+"""Of every phase: how many rows and columns, where the first ones are, and per tap where it reads and its weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is written out in a kernel; everything else is a field.
+
+    Attributes:
+        pixels: pixels of a row whose sums are in registers at one time.
+        vectors: vectors of channels in a block.
+        stride: columns of the frame from one position to the next.
+        source_last, result_last: whether channels lie side by side there.
+    """
+
+    pixels: int
+    vectors: int
+    stride: int
+    source_last: bool
+    result_last: bool
+
+
+@lru_cache(maxsize=128)
+def compute_function(target: Target, element: str, form: Form, finish: Finish) -> Compiled:
+    """Task: some units, one after the other."""
+    pack = emit_pack("pack", target, element, FIELDS, form.vectors, last=form.source_last)
+    tiles = _tiles("tiles", target, element, form, finish)
+    functions = [pack, tiles]
+    if not form.result_last:
+        functions.append(_turn_round("turn_round", target, element, form, finish))
+    return compiled(module_source([*functions, _task(target, element, form, functions)]), target, "task")
+
+
+def _task(target: Target, element: str, form: Form, functions: list[Function]) -> Function:
+    f = Function("task", target, ["fields", "task", "worker"])
+    itemsize = ITEMSIZES[element]
+    width = form.vectors * target.lanes(itemsize)
+    fields, worker = f.integer("fields"), f.integer("worker")
+    per_task, units, blocks, bands = FIELDS.integers(f, "units_per_task", "units", "blocks", "bands")
+    per_band, positions, stride, reach = FIELDS.integers(f, "per_band", "positions", "row_stride", "row_reach")
+    channels, spread, out_rows, columns = FIELDS.integers(f, "channels", "spread", "out_rows", "out_columns")
+    x_batch, x_channel, frame_rows = FIELDS.integers(f, "x_batch", "source_channel", "frame_rows")
+    out_batch, out_channel, out_row = FIELDS.integers(f, "out_batch", "out_channel", "out_row")
+    block = FIELDS.pointer(f, "scratch", element).at_bytes(worker * FIELDS.integer(f, "scratch_bytes"))
+    waiting = block.at_bytes(FIELDS.integer(f, "results"))
+    first_unit = f.integer("task") * per_task
+    for unit in f.loop(first_unit, (first_unit + per_task).minimum(units)):
+        # Channels last, the blocks of a pixel share its cache lines; else a block's bands are neighbours.
+        if form.source_last:
+            number, rest = unit % blocks, unit // blocks
+            band, picture = rest % bands, rest // bands
+        else:
+            band, rest = unit % bands, unit // bands
+            number, picture = rest % blocks, rest // blocks
+        # The last block ends with the last channel, so it may compute some again that the one before it has.
+        channel = (number * width).minimum(channels - width)
+        first = band * per_band
+        last = (first + per_band).minimum(positions)
+        source = FIELDS.pointer(f, "x", element).at_bytes(picture * x_batch + channel * x_channel)
+        rows = ((last - first - 1) * stride + reach).minimum(frame_rows - first * stride)
+        f.run(functions[0], fields, source, block, first * stride, rows)
+        weights = FIELDS.pointer(f, "panels", element).at(channel)
+        bias = FIELDS.pointer(f, "bias", element).at(channel)
+        corner = FIELDS.pointer(f, "out", element).at_bytes(picture * out_batch + channel * out_channel)
+        corner = corner.at_bytes(first * spread * out_row)
+        if form.result_last:
+            f.run(functions[1], fields, block, weights, bias, corner, first, last)
+            continue
+        f.run(functions[1], fields, block, weights, bias, waiting, first, last)
+        rows = (last * spread).minimum(out_rows) - first * spread
+        f.run(functions[2], fields, waiting, corner, rows * columns)
+    return f
+
+
+def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) -> Function:
+    """All phases of the positions [first, last) of rows: tile after tile of a row's pixels for a vector of channels."""
+    f = Function(name, target, ["fields", "block", "weights", "bias", "out", "first", "last"], internal=True)
+    itemsize = ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
+    width = form.vectors * lanes
+    block, weights, bias, out = (f.pointer(part, element) for part in ("block", "weights", "bias", "out"))
+    first, last = f.integer("first"), f.integer("last")
+    stride, pitch, spread, across = FIELDS.integers(f, "row_stride", "pitch", "spread", "column_spread")
+    if form.result_last:
+        out_row, out_column = FIELDS.integers(f, "out_row", "out_column")
+    else:
+        out_column = f.number(width * itemsize)
+        out_row = FIELDS.integer(f, "out_columns") * out_column
+    finisher = Finisher(f, FIELDS, element, finish)
+    down, step = spread * out_row, across * out_column
+    phases = FIELDS.pointer(f, "phases", "i64")
+    for number in f.loop(FIELDS.integer(f, "phase_count")):
+        record = [phases.at(number * len(PHASE) + i).load_int() for i in range(len(PHASE))]
+        rows, columns, first_row, first_column, taps, address = record
+        table = f.address(address, "i64")
+        place = out.at_bytes(first_row * out_row + first_column * out_column)
+        for v in f.loop(form.vectors):
+            added = bias.at(v * lanes).load(lanes)
+            own = weights.at(v * lanes)
+            for row in f.loop((last.minimum(rows) - first).maximum(0)):
+                line = block.at(v * lanes).at_bytes(row * stride * pitch)
+                to = place.at(v * lanes).at_bytes(row * down)
+                for column in f.loop(0, columns, form.pixels):
+                    start = line.at(column * (form.stride * width))
+                    sums = Registers({i: f.zero(element, lanes) for i in range(form.pixels)})
+                    for tap in f.loop(taps, carry=[sums]):
+                        weight = own.at_bytes(table.at(tap * 2 + 1).load_int()).load(lanes)
+                        x = start.at_bytes(table.at(tap * 2).load_int())
+                        for i in range(form.pixels):
+                            sums[i] = x.at(i * form.stride * width).load(lanes).times_plus(weight, sums[i])
+                    results = [finisher.early(sums[i] + added) for i in range(form.pixels)]
+                    target_pixel = to.at_bytes(column * step)
+
+                    def store(i: int, value: Vector, target_pixel: Pointer = target_pixel) -> None:
+                        here = target_pixel.at_bytes(step * i)
+                        if form.result_last:
+                            finisher.store(here, value)
+                        else:
+                            here.store(value)
+
+                    # A tile may reach past the row's end: what it read there is not stored.
+                    left = columns - column
+                    with f.either(left >= form.pixels) as (whole, part):
+                        with whole:
+                            for i in range(form.pixels):
+                                store(i, results[i])
+                        with part:
+                            for i in range(form.pixels - 1):
+                                with f.when(left > i):
+                                    store(i, results[i])
+    return f
+
+
+def _turn_round(name: str, target: Target, element: str, form: Form, finish: Finish) -> Function:
+    """`count` results that wait as [pixel][channel], to one plane per channel, whose rows follow each other."""
+    f = Function(name, target, ["fields", "waiting", "out", "count"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    width = form.vectors * lanes
+    waiting, out, count = f.pointer("waiting", element), f.pointer("out", element), f.integer("count")
+    out_channel = FIELDS.integer(f, "out_channel")
+    finisher = Finisher(f, FIELDS, element, finish)
+    whole = count // lanes * lanes
+    for v in f.loop(form.vectors):
+        source, planes = waiting.at(v * lanes), out.at_bytes(v * lanes * out_channel)
+        for pixel in f.loop(0, whole, lanes):
+            run = source.at(pixel * width)
+            square = loaded_transposed([run.at(i * width) for i in range(lanes)])
+            for k, row in enumerate(square):
+                finisher.store(planes.at_bytes(out_channel * k).at(pixel), row)
+        for pixel in f.loop(whole, count):
+            for channel in f.loop(lanes):
+                finisher.store(
+                    planes.at_bytes(out_channel * channel).at(pixel), source.at(pixel * width + channel).load()
+                )
+    return f
+
+
+def emit_pack(name: str, target: Target, element: str, fields: Fields, vectors: int, *, last: bool) -> Function:
+    """A function that packs (source, block, first, rows) as [row][column][channel]: rows of the frame, from `first` on.
+
+    The frame is what is read of the source, with its padding. With `last` channels lie side by side in the source;
+    else its columns do and its rows follow each other.
+    """
+    f = Function(name, target, ["fields", "source", "block", "first", "rows"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    width = vectors * lanes
+    source, block = f.pointer("source", element), f.pointer("block", element)
+    first, rows = f.integer("first"), f.integer("rows")
+    before, there, pitch = fields.integers(f, "row_before", "source_rows", "pitch")
+    left, middle, right = fields.integers(f, "left", "middle", "right")
+    filler = fields.real(f, "fill", element).broadcast(lanes)
+
+    def fill(to: Pointer, count: Int) -> None:
+        for i in f.loop(0, count * width, lanes):
+            to.at(i).store(filler)
+
+    begin = (before - first).maximum(0).minimum(rows)  # rows of the block that are of the source
+    end = (before + there - first).minimum(rows).maximum(begin)
+    across = left + middle + right
+    for row in f.loop(begin):
+        fill(block.at_bytes(row * pitch), across)
+    for row in f.loop(end, rows):
+        fill(block.at_bytes(row * pitch), across)
+    for row in f.loop(begin, end):
+        line = block.at_bytes(row * pitch)
+        fill(line, left)
+        fill(line.at((left + middle) * width), right)
+    if last:
+        step, column = fields.integers(f, "source_row", "source_column")
+        skipped = fields.integer(f, "first_column") * column
+        for row in f.loop(begin, end):
+            line = block.at_bytes(row * pitch).at(left * width)
+            origin = source.at_bytes((row + first - before) * step + skipped)
+            for c in f.loop(middle):
+                pixel = origin.at_bytes(c * column)
+                values = [pixel.at(v * lanes).load(lanes) for v in range(vectors)]
+                for v, value in enumerate(values):
+                    line.at(c * width + v * lanes).store(value)
+        return f
+    columns, channel = fields.integers(f, "source_columns", "source_channel")
+    places = fields.pointer(f, "places", "i64").at((begin + first - before) * columns)
+    begun = source.at((begin + first - before) * columns)
+    to = block.at_bytes(0 - first * pitch)
+    count = (end - begin) * columns
+    for number in f.loop(vectors):
+        planes, own = begun.at_bytes(number * lanes * channel), to.at(number * lanes)
+        with f.either(count >= lanes) as (many, few):
+            with many:
+                for tile in f.loop(0, count, lanes):
+                    start = tile.minimum(count - lanes)
+                    square = loaded_transposed([planes.at_bytes(channel * k).at(start) for k in range(lanes)])
+                    for i, vector in enumerate(square):
+                        own.at_bytes(places.at(start + i).load_int()).store(vector)
+            with few:
+                for place in f.loop(count):
+                    here = own.at_bytes(places.at(place).load_int())
+                    for k in f.loop(lanes):
+                        here.at(k).store(planes.at_bytes(channel * k).at(place).load())
+    return f
+
+
+def loaded_transposed(rows: Sequence[Pointer]) -> list[Vector]:
+    """The n x n elements at n addresses, with rows and columns exchanged.
+
+    Registers of two halves are loaded half by half, row i beside row i + n / 2: then no element has to change sides,
+    and 8x8 takes 16 shuffles where `transposed` takes 48.
+    """
+    lanes, itemsize = len(rows), ITEMSIZES[rows[0].element]
+    if lanes * itemsize != 32:
+        return transposed([row.load(lanes) for row in rows])
+    half = lanes // 2
+    low = [lane for i in range(half // 2) for lane in (i, i + lanes)]
+    low = low + [lane + half for lane in low]
+    high = [lane + half // 2 for lane in low]
+    columns: list[Vector] = []
+    for side in (0, half):
+        square = [
+            rows[i].at(side).load(half).shuffled(rows[i + half].at(side).load(half), range(lanes)) for i in range(half)
+        ]
+        for _ in range(half.bit_length() - 1):
+            pairs = range(half // 2)
+            square = [square[i].shuffled(square[i + half // 2], mask) for i in pairs for mask in (low, high)]
+        columns += square
+    return columns
