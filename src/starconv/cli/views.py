@@ -13,7 +13,7 @@ from .slide import input_value, kernel_value
 if TYPE_CHECKING:
     from ..view.save import Still
 
-__all__ = ["register"]
+__all__ = ["register", "write_figure"]
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="File to write: .png, .svg, .pdf or .html.")]
 Input = Annotated[
@@ -125,7 +125,7 @@ def channels(
         seed=seed,
         theme=theme,
     )
-    _write(drawing, output)
+    write_figure(drawing, output)
 
 
 def shapes(
@@ -162,7 +162,7 @@ def shapes(
         stack = Layer("conv", taps[0], taps[2:], steps, pads, spread, groups=groups)
     elif not layers:
         raise ArgumentValueError("layer", layers, 'a layer, such as --layer "conv 64x7x7 stride=2 padding=3"')
-    _write(draw(size, stack, theme=theme), output)
+    write_figure(draw(size, stack, theme=theme), output)
 
 
 def template(
@@ -181,7 +181,7 @@ def template(
     from ..view.template import template as draw
 
     x, taps = generated(input_value(input), kernel_value(kernel), seed=seed)
-    _write(draw(x, taps, *_geometry(stride, padding, dilation), matches=matches, theme=theme), output)
+    write_figure(draw(x, taps, *_geometry(stride, padding, dilation), matches=matches, theme=theme), output)
 
 
 def matrix(
@@ -200,7 +200,7 @@ def matrix(
     from ..view.matrix import matrix as draw
 
     options = (*_geometry(stride, padding, dilation), groups)
-    _write(
+    write_figure(
         draw(input_value(input), kernel_value(kernel), *options, at=_place("at", at), seed=seed, theme=theme), output
     )
 
@@ -226,7 +226,7 @@ def gradient(
     from ..view.gradient import gradient as draw
 
     options = (None, *_geometry(stride, padding, dilation), groups)
-    _write(
+    write_figure(
         draw(input_value(input), kernel_value(kernel), *options, tap=_place("tap", tap), seed=seed, theme=theme), output
     )
 
@@ -260,7 +260,7 @@ def field(
     x = input_value(input)
     if isinstance(x, tuple):
         x = x[-2:]
-    _write(draw(stack, x, _place("at", at), theme=theme), output)
+    write_figure(draw(stack, x, _place("at", at), theme=theme), output)
 
 
 def equivariance(
@@ -279,7 +279,7 @@ def equivariance(
 
     by = per_axis_value("shift", shift)
     options = (by, *_geometry(stride, padding, dilation))
-    _write(draw(input_value(input), kernel_value(kernel), *options, seed=seed, theme=theme), output)
+    write_figure(draw(input_value(input), kernel_value(kernel), *options, seed=seed, theme=theme), output)
 
 
 def _geometry(stride: str, padding: str, dilation: str) -> tuple[Any, Any, Any]:
@@ -313,7 +313,8 @@ def _colour_input(text: str) -> Any:
     return np.moveaxis(np.atleast_3d(pixels), -1, 0)
 
 
-def _write(drawing: "Still", output: Path) -> None:
+def write_figure(drawing: "Still", output: Path) -> None:
+    """Write a figure to the file and say what it shows and where it is."""
     drawing.save(output)
     console = output_console()
     console.print(drawing.description, markup=False)
