@@ -396,7 +396,7 @@ def _clip(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
         else:
             given = node.attributes.get(name)
             limits.append(None if given is None else float(given))  # type: ignore[arg-type]
-    known = {(0.0, 6.0): "relu6", (0.0, None): "relu", (0.0, np.inf): "relu"}.get((limits[0], limits[1]))  # type: ignore[call-overload]
+    known = {(0.0, 6.0): "relu6", (0.0, None): "relu", (0.0, np.inf): "relu"}.get((limits[0], limits[1]))
     return known is not None and _activation(known)(lowering, node, inputs)
 
 

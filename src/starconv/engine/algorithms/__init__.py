@@ -35,6 +35,7 @@ from . import (
     fft,
     lowrank,
     pointwise,
+    product,
     stencil,
     stretches,
     vectorized,
@@ -99,6 +100,7 @@ class Compound(Protocol):
 TABLE: tuple[Algorithm | Compound, ...] = (
     direct,
     pointwise,
+    product,
     winograd,
     stencil,
     depthwise,

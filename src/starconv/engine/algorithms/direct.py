@@ -104,7 +104,7 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
     block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
-    chunk = _chunk(problem, target, panels)
+    chunk = chunk_of(problem, target, panels)
     waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk))
     scratch = block.bytes + -(-waiting // 64) * 64
     if _reads_weights_in_place(problem, target, panels):
@@ -175,7 +175,7 @@ class Unpacked:
 def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: bool) -> PackedSolution:
     element, last = ELEMENTS[problem.dtype], problem.channels_last
     channels = problem.in_channels // problem.groups
-    chunk = _chunk(problem, target, panels)
+    chunk = chunk_of(problem, target, panels)
 
     def source(of_x: str) -> str:
         return _module(
@@ -210,7 +210,7 @@ def _waiting_pixels(problem: Problem, chunk: int) -> int:
     return 0 if chunk == problem.in_channels // problem.groups else lattices(problem)[2].outputs
 
 
-def _chunk(problem: Problem, target: Target, panels: Panels) -> int:
+def chunk_of(problem: Problem, target: Target, panels: Panels) -> int:
     """Channels whose weights fill about half of the first-level cache; all of them if they are not many more."""
     channels = problem.in_channels // problem.groups
     fit = target.l1_bytes * 5 // 8 // (panels.length // channels * panels.width * problem.itemsize)
@@ -257,7 +257,9 @@ def _module(
 ) -> str:
     """The module's IR. It depends on no size but the `run` of taps that is written out: all others are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=last)
-    tiles = _tiles("tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish, unpacked)
+    tiles = tiles_function(
+        "tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish, unpacked
+    )
     part = pack_part("pack_part", target, element, panel) if unpacked else None
     parts = [pack, tiles] if part is None else [pack, tiles, part]
     return module_source([*parts, _task(target, element, panel, pack, tiles, part)])
@@ -275,6 +277,7 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
     columns, out_channel, chunk = FIELDS.integers(f, "out_columns", "out_channel", "chunk")
     panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
     pixels, x_group = where.rows * columns, FIELDS.integer(f, "x_group")
+    waiting = where.block.at_bytes(FIELDS.integer(f, "sums"))
     for group in f.loop(where.first_group, where.last_group):
         source = where.source.at(group * x_group)
         f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
@@ -293,11 +296,11 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
                     itemsize = ITEMSIZES[element]
                     f.run(part, rows.at(channel * taps), packed, length * itemsize, (stop - channel) * taps, valid)
                     weights = packed.at(channel * taps * -panel)  # where channel 0 would be
-                f.run(tiles, fields, where.block, weights, bias, out, pixels, valid, channel, stop)
+                f.run(tiles, fields, where.block, weights, bias, out, waiting, pixels, valid, channel, stop)
     return f
 
 
-def _tiles(
+def tiles_function(
     name: str,
     target: Target,
     element: str,
@@ -309,9 +312,10 @@ def _tiles(
 ) -> Function:
     """All pixels of a band, 6 at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
-    After the last chunk come bias, finish and store; before that, sums wait in memory.
+    After the last chunk come bias, finish and store; before that, sums wait in memory. `block` is where the input of
+    the band is, packed or not: the tables say where its pixels and taps are.
     """
-    arguments = ["fields", "block", "panel", "bias", "out", "pixels", "valid", "channel", "stop"]
+    arguments = ["fields", "block", "panel", "bias", "out", "waiting", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     width = vectors * lanes
@@ -321,7 +325,7 @@ def _tiles(
     tap_table, pixel_table = FIELDS.pointer(f, "tap_table", "i64"), FIELDS.pointer(f, "pixel_table", "i64")
     finisher = Finisher(f, FIELDS, element, finish)
     out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
-    waiting_sums = block.at_bytes(FIELDS.integer(f, "sums"))
+    waiting_sums = f.pointer("waiting", element)
     buffer = f.buffer(element, PIXELS * width)
     keys = [(i, v) for i in range(PIXELS) for v in range(vectors)]
 

@@ -171,7 +171,7 @@ class CompiledSolution:
             self.run(first, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
             out[...] = result
             return
-        first = readable(first, self._dtype, SOURCES)
+        first = self._readable(first)
         binding = self._binding(first, out)
         # list.pop and append are atomic: two threads never get the same block, and nobody waits.
         try:
@@ -189,7 +189,7 @@ class CompiledSolution:
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
     ) -> list[Job] | None:
         """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(out, residual) or readable(first, self._dtype, SOURCES) is not first:
+        if not self._takes(out, residual) or self._readable(first) is not first:
             return None
         binding = self._binding(first, out)
         block = self.fields.copy(binding.block)
@@ -201,6 +201,10 @@ class CompiledSolution:
         return [
             Job(binding.function.address, block, binding.tasks, binding.threads, arrays, binding.scratch, places, keeps)
         ]
+
+    def _readable(self, first: Array) -> Array:
+        """`first`, or a copy where the kernel cannot read it as it is."""
+        return readable(first, self._dtype, SOURCES)
 
     def _takes(self, out: Array, residual: Array | None) -> bool:
         if out.dtype != self._dtype or not out.flags.aligned or not _rows_follow(out):

@@ -1,0 +1,231 @@
+"""1x1 kernels, channels last: a product of matrices, pixels x channels with channels x kernels, read where it lies.
+
+Maths: O[p, s] = sum over r of X[p, r] K[s, r] + b[s] for pixels p, as a chain of fused multiply-adds over the channels,
+so it gives the bits that `direct` gives.
+
+How it runs: the tiles are `direct`'s, 6 pixels x 2 vectors of kernels. The channels of a pixel lie side by side, so
+nothing is packed: a table has the place of every pixel of a band. That makes tasks cheap to cut, into bands of rows and
+shares of the kernels: 14x14 pixels on two threads are best cut by kernels, and 7x7 too, 112x112 by rows.
+
+Limits: float32 and float64, kernels of one tap without padding. An input that lies in another way is copied first.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ...problem import Problem
+from ..descriptor import Fields, address_of
+from ..emit.ir import ITEMSIZES, Function, module_source
+from ..emit.target import Target
+from ..lattice import lattices
+from . import direct
+from .blocks import SERIAL_PRODUCTS
+from .finish import Finish, finish_values
+from .packed import Array, Binding, CompiledSolution, place
+from .panels import ELEMENTS, Panels, compiled
+from .rounding import sum_bound
+from .tiles import PIXELS, refuses_forward
+
+NAME = "product"
+
+FIELDS = Fields((*direct.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
+TASK_CYCLES = 1500
+"""What a task costs beside its tiles: being claimed, and the first tile's weights."""
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only kernels of one tap without padding, channels last."""
+    refusal = refuses_forward(problem, target)
+    if refusal is not None:
+        return refusal
+    if any(axis.kernel != 1 for axis in problem.axes):
+        return "it takes kernels of one tap"
+    if not problem.channels_last:
+        return "it reads pixels whose channels lie side by side (channels_last)"
+    if any(axis.before or axis.after > 0 for axis in problem.axes):
+        return "it takes no padding"
+    if lattices(problem)[0].outputs > 1:
+        return "it takes pictures, not volumes"
+    return None
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: the cycles of the best cut, but not less than the memory takes to bring input, weights and output."""
+    assert target is not None
+    cycles = cut_of(problem, target, min(target.cores, 2)).cycles
+    return 3e-6 + max(cycles / 3e9, problem.bytes_moved / 20e9) + preparation(problem, target)
+
+
+def preparation(problem: Problem, target: Target | None) -> float:
+    """Seconds of that for packing the weights."""
+    return direct.preparation(problem, target)
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: the panels of weights, and per thread the sums that wait."""
+    assert target is not None
+    panels = Panels(problem, target, direct.width(problem, target))
+    return panels.bytes + target.cores * _waiting(problem, target, panels, cut_of(problem, target, target.cores))
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||w|: a chain of as many fused multiply-adds as there are channels, then the bias."""
+    return sum_bound(problem)
+
+
+def build(problem: Problem, target: Target | None) -> "ProductSolution":
+    """The solution of `problem`."""
+    assert target is not None
+    return ProductSolution(problem, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Bands of rows and shares of the panels."""
+
+    rows: int
+    bands: int
+    panels: int
+    splits: int
+    cycles: float
+
+
+@lru_cache(maxsize=4096)
+def cut_of(problem: Problem, target: Target, threads: int) -> Cut:
+    """The cut whose last task is predicted to end first."""
+    return min(_cuts(problem, target, threads), key=lambda cut: cut.cycles)
+
+
+def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
+    """Up to 8 tasks per thread, as even as can be."""
+    width, lanes = direct.width(problem, target), target.lanes(problem.itemsize)
+    blocks = -(-(problem.out_channels // problem.groups) // width)
+    channels = problem.in_channels // problem.groups
+    _, rows, columns = lattices(problem)
+    workers = threads if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+    most = 8 * workers
+    # 12 sums on two units take 6 cycles per channel; storing a tile takes some 30.
+    tile = channels * PIXELS * max(width // lanes, 1.4) / 2 + 30
+    # A band is read by every panel in turn: from the second-level cache, if it fits.
+    row_bytes = columns.outputs * channels * problem.itemsize
+    fit = max(target.l2_bytes // 2 // row_bytes, 1)
+    fewest = min(-(-rows.outputs // fit), rows.outputs)
+    counts = {min(n, rows.outputs) for n in (*range(1, most + 1), fewest, 2 * fewest) if n >= fewest}
+    for bands in sorted({-(-rows.outputs // -(-rows.outputs // n)) for n in counts}):
+        per_band = -(-rows.outputs // bands)
+        for splits in sorted({-(-blocks // -(-blocks // n)) for n in range(1, min(blocks, most) + 1)}):
+            panels = -(-blocks // splits)
+            tasks = problem.batch * problem.groups * bands * splits
+            each = -(-per_band * columns.outputs // PIXELS) * panels * tile + TASK_CYCLES
+            # Threads do not go on at one speed: small tasks even out what a large one would let the others wait for.
+            yield Cut(
+                per_band, bands, panels, splits, -(-tasks // workers) * each + (0.15 * each if workers > 1 else 0)
+            )
+
+
+def _waiting(problem: Problem, target: Target, panels: Panels, cut: Cut) -> int:
+    """Bytes per thread in which sums wait between chunks of channels; none where one chunk holds all."""
+    if direct.chunk_of(problem, target, panels) == problem.in_channels // problem.groups:
+        return 0
+    pixels = cut.rows * lattices(problem)[2].outputs + PIXELS
+    return -(-pixels * panels.width * problem.itemsize // 64) * 64
+
+
+class ProductSolution(CompiledSolution):
+    """Runs one problem; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        super().__init__(problem, target, FIELDS, Panels(problem, target, direct.width(problem, target)))
+
+    def _readable(self, first: Array) -> Array:
+        if (
+            first.dtype == self._dtype
+            and first.flags.aligned
+            and (first.strides[1] == self._dtype.itemsize or first.shape[1] == 1)
+        ):
+            return first
+        return np.moveaxis(np.moveaxis(first, 1, -1).astype(self._dtype, order="C"), -1, 1)
+
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """A table of where pixels lie, and all sizes and steps."""
+        problem, panels = self.problem, self.panels
+        cut = cut_of(problem, self.target, limit)
+        _, rows, columns = lattices(problem)
+        missing = (0,) * (3 - problem.spatial)
+        _, x_row, x_column = missing + x.strides[2:]
+        _, out_row, out_column = missing + out.strides[2:]
+        x_row, x_column = x_row * rows.step, x_column * columns.step
+        pixels = (np.arange(cut.rows)[:, np.newaxis] * x_row + np.arange(columns.outputs) * x_column).ravel()
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], PIXELS)]).astype(np.int64)
+        taps = np.zeros(1, np.int64)
+        channels = problem.in_channels // problem.groups
+        chunk = direct.chunk_of(problem, self.target, panels)
+        waiting = _waiting(problem, self.target, panels, cut)
+        values: dict[str, int | float] = {
+            **finish_values(problem),
+            "x_batch": x.strides[0],
+            "x_group": x.strides[1] * channels,
+            "x_row": x_row,
+            "scratch_bytes": waiting,
+            "out_batch": out.strides[0],
+            "out_channel": out.strides[1],
+            "out_row": out_row,
+            "out_column": out_column,
+            "groups": problem.groups,
+            "shares": problem.groups,
+            "groups_per_task": 1,
+            "depths": 1,
+            "bands": cut.bands,
+            "splits": cut.splits,
+            "panels_per_split": cut.panels,
+            "blocks": panels.blocks,
+            "rows_per_band": cut.rows,
+            "out_rows": rows.outputs,
+            "out_columns": columns.outputs,
+            "row_stride": 1,
+            "channels": channels,
+            "kernels": panels.kernels,
+            "taps": 1,
+            "tap_table": address_of(taps),
+            "pixel_table": address_of(pixels),
+            "packed_channel": problem.itemsize,
+            "chunk": chunk,
+        }
+        tasks = problem.batch * problem.groups * cut.bands * cut.splits
+        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        finish = Finish.of(problem, floor=True)
+        source = _module(self.target, ELEMENTS[problem.dtype], panels.width, chunk < channels, finish)
+        function = compiled(source, self.target, "task")
+        return Binding(function, self.fields.block(values), tasks, workers, waiting * workers, (pixels, taps), [])
+
+
+@lru_cache(maxsize=64)
+def _module(target: Target, element: str, panel: int, chunked: bool, finish: Finish) -> str:
+    """The module's IR. It depends on no size: all of them are fields."""
+    vectors = panel // target.lanes(ITEMSIZES[element])
+    tiles = direct.tiles_function("tiles", target, element, vectors, chunked, 1, finish, unpacked=False)
+    return module_source([tiles, _task(target, element, panel, tiles)])
+
+
+def _task(target: Target, element: str, panel: int, tiles: Function) -> Function:
+    """Task: for every panel of its share and chunk of channels, every tile of the band's pixels, where they lie."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    fields, where = f.integer("fields"), place(f, FIELDS, element)
+    blocks, kernels, channels = FIELDS.integers(f, "blocks", "kernels", "channels")
+    columns, out_channel, chunk = FIELDS.integers(f, "out_columns", "out_channel", "chunk")
+    panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
+    pixels, group = where.rows * columns, where.first_group
+    source = where.source.at(group * FIELDS.integer(f, "x_group") + where.row_start * FIELDS.integer(f, "x_row"))
+    for number in f.loop(where.first_block, where.last_block):
+        first, entry = number * panel, group * blocks + number
+        weights, bias = panels.at(entry * channels * panel), biases.at(entry * panel)
+        valid = (kernels - first).minimum(panel)
+        out = where.out.at_bytes((group * kernels + first) * out_channel)
+        for channel in f.loop(0, channels, chunk):
+            stop = (channel + chunk).minimum(channels)
+            block = source.viewed(element)
+            f.run(tiles, fields, block, weights, bias, out, where.block, pixels, valid, channel, stop)
+    return f
