@@ -17,7 +17,7 @@ def _unary(function: Callable[[Array], Any], *names: str, kinds: str = "f") -> N
 
 
 _unary(lambda x: np.maximum(x, x.dtype.type(0)), "Relu", kinds="if")
-_unary(special.expit, "Sigmoid")
+_unary(lambda x: special.expit(x).astype(x.dtype, copy=False), "Sigmoid")
 _unary(np.tanh, "Tanh")
 _unary(lambda x: np.logaddexp(x, x.dtype.type(0)), "Softplus")
 _unary(lambda x: x / (1 + np.abs(x)), "Softsign")
@@ -27,7 +27,7 @@ _unary(np.exp, "Exp")
 _unary(np.log, "Log")
 _unary(np.sqrt, "Sqrt")
 _unary(np.reciprocal, "Reciprocal")
-_unary(special.erf, "Erf")
+_unary(lambda x: special.erf(x).astype(x.dtype, copy=False), "Erf")
 _unary(np.floor, "Floor")
 _unary(np.ceil, "Ceil")
 _unary(np.rint, "Round")  # halves to the even number, as ONNX says
@@ -100,7 +100,7 @@ def shrink(call: Call, x: Array) -> Any:
 @operator("Swish", kinds="f")
 def swish(call: Call, x: Array) -> Any:
     """X / (1 + e^(-alpha x))."""
-    return x * special.expit(x * x.dtype.type(call.number("alpha", 1.0)))
+    return x * special.expit(x * x.dtype.type(call.number("alpha", 1.0))).astype(x.dtype, copy=False)
 
 
 @operator("Gelu", kinds="f")
@@ -109,7 +109,7 @@ def gelu(call: Call, x: Array) -> Any:
     kind = x.dtype.type
     if call.word("approximate", "none", ("none", "tanh")) == "tanh":
         return x * kind(0.5) * (1 + np.tanh(kind(np.sqrt(2 / np.pi)) * (x + kind(0.044715) * x * x * x)))
-    return x * kind(0.5) * (1 + special.erf(x * kind(np.sqrt(0.5))))
+    return x * kind(0.5) * (1 + special.erf(x * kind(np.sqrt(0.5))).astype(x.dtype, copy=False))
 
 
 @operator("Clip", kinds="iuf", alike=True)

@@ -121,7 +121,8 @@ def space_to_depth(call: Call, x: Array) -> Array:
     n, c, h, w, b = _blocks(call, x)
     if h % b or w % b:
         raise Refusal(f"blocksize {b} should divide the height {h} and the width {w}")
-    parts = x.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+    crd = call.word("mode", "DCR", ("DCR", "CRD")) == "CRD"
+    parts = x.reshape(n, c, h // b, b, w // b, b).transpose((0, 1, 3, 5, 2, 4) if crd else (0, 3, 5, 1, 2, 4))
     return parts.reshape(n, c * b * b, h // b, w // b)
 
 

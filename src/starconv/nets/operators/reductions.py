@@ -10,6 +10,15 @@ from scipy import special
 from .table import Array, Call, Refusal, axes_of, axis_of, operator
 
 
+def _end(x: Array, sign: int) -> Any:
+    """The least (-1) or the greatest (1) number of x's type: the extreme of nothing."""
+    if x.dtype.kind == "b":
+        return sign > 0
+    if x.dtype.kind == "f":
+        return x.dtype.type(sign * np.inf)
+    return np.iinfo(x.dtype).max if sign > 0 else np.iinfo(x.dtype).min
+
+
 def _reduction(function: Callable[[Array, tuple[int, ...], bool], Any], name: str, kinds: str = "iuf") -> None:
     def run(call: Call, x: Array, axes: Array | None = None) -> Any:
         listed = call.listed("axes", axes)
@@ -29,8 +38,8 @@ _ELEMENTWISE_TOO = ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "
 
 _reduction(lambda x, axes, keep: x.mean(axis=axes, keepdims=keep), "ReduceMean")
 _reduction(lambda x, axes, keep: x.sum(axis=axes, keepdims=keep), "ReduceSum")
-_reduction(lambda x, axes, keep: x.max(axis=axes, keepdims=keep), "ReduceMax", "biuf")
-_reduction(lambda x, axes, keep: x.min(axis=axes, keepdims=keep), "ReduceMin", "biuf")
+_reduction(lambda x, axes, keep: x.max(axis=axes, keepdims=keep, initial=_end(x, -1)), "ReduceMax", "biuf")
+_reduction(lambda x, axes, keep: x.min(axis=axes, keepdims=keep, initial=_end(x, 1)), "ReduceMin", "biuf")
 _reduction(lambda x, axes, keep: x.prod(axis=axes, keepdims=keep), "ReduceProd")
 _reduction(lambda x, axes, keep: np.abs(x).sum(axis=axes, keepdims=keep), "ReduceL1")
 _reduction(lambda x, axes, keep: np.sqrt(np.square(x).sum(axis=axes, keepdims=keep)), "ReduceL2")

@@ -193,7 +193,7 @@ def _taps(call: Call, plan: _Along, at: Array, mode: str, antialias: bool) -> tu
         far = ((distance - 5) * distance + 8) * distance * a - 4 * a
         weights = np.where(distance <= 1, near, np.where(distance < 2, far, 0))
     inside = (taps >= 0) & (taps < plan.before)
-    if antialias or call.integer("exclude_outside", 0):
+    if call.integer("exclude_outside", 0):
         weights = np.where(inside, weights, 0)
     total = weights.sum(axis=1, keepdims=True)
     return np.clip(taps, 0, plan.before - 1), weights / np.where(total == 0, 1, total)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import functional
 from ...geometry import Axis, convolution_axes, transposed_axes
-from .table import Array, Call, Refusal, operator
+from .table import Array, Call, Refusal, integers_of, operator
 
 __all__ = ["pool_axes", "window_arguments"]
 
@@ -298,11 +298,10 @@ def max_unpool(call: Call, x: Array, index: Array, output_shape: Array | None = 
     )
     if index.shape != x.shape or index.dtype.kind not in "iu":
         raise Refusal("the indices should be integers of the input's shape")
-    whole = tuple(int(size) for size in output_shape.reshape(-1)) if output_shape is not None else shape
-    call.room(shape, x.dtype)
-    if len(whole) != len(shape) or any(size < inner for size, inner in zip(whole, shape, strict=True)):
-        raise Refusal(f"output_shape {whole} should not be smaller than {shape}")
-    result = np.zeros(call.room(whole, x.dtype), x.dtype)
+    # Of another output_shape it is not said to which of the two shapes the indices belong.
+    if output_shape is not None and integers_of(output_shape, "output_shape") != shape:
+        raise Refusal(f"output_shape should be {shape}")
+    result = np.zeros(call.room(shape, x.dtype), x.dtype)
     if index.size and not (index.min() >= 0 and index.max() < result.size):
         raise Refusal("the indices should lie within the output")
     result.reshape(-1)[index.reshape(-1)] = x.reshape(-1)
