@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from strategies import every_algorithm, operands, targets
 
-from starconv import Problem, get_num_threads
+from starconv import Problem, get_num_threads, set_num_threads
 from starconv.engine.algorithms import TABLE
 from starconv.engine.emit.target import host_target
 from starconv.engine.runtime import memory
@@ -27,6 +27,11 @@ BIG = [
     "conv3d x=1x16x32x64x64 w=16x16x3x3x3 padding=1",
     "input_grad2d x=8x32x112x112 w=64x32x4x4 stride=2 padding=1",
     "weight_grad2d x=8x32x112x112 w=64x32x3x3 padding=1",
+    "conv2d x=1x1024x8x8 w=2048x1024x3x3 padding=1",
+    "conv2d x=1x25088x1x1 w=1024x25088x1x1",
+    "input_grad2d x=1x1024x8x8 w=2048x1024x3x3 padding=1",
+    "weight_grad2d x=1x1024x8x8 w=2048x1024x3x3 padding=1",
+    "conv2d x=1x1x3000x3000 w=1x1x3x3 dtype=int64",
 ]
 
 PROGRAM = """
@@ -39,14 +44,14 @@ def status(name):
 
 for text in json.loads(sys.argv[1]):
     problem = Problem.parse(text)
-    first, second = (np.ones(shape, np.float32) for shape in problem.operand_shapes)
-    bias = np.ones(problem.result_shape[1], np.float32) if problem.bias else None
+    first, second = (np.ones(shape, problem.dtype) for shape in problem.operand_shapes)
+    bias = np.ones(problem.result_shape[1], problem.dtype) if problem.bias else None
     chosen = plan(problem)
     # Compiling takes memory of its own, once.
     chosen(first, second, bias)
     used = []
     for call in (lambda: chosen(first, second, bias), lambda: prepared(first, out=out)):
-        prepared, out = chosen.prepare(second, bias), np.ones(problem.result_shape, np.float32)
+        prepared, out = chosen.prepare(second, bias), np.ones(problem.result_shape, problem.dtype)
         before = status("VmRSS")
         open("/proc/self/clear_refs", "w").write("5")   # the high-water mark starts again
         call()
@@ -104,10 +109,12 @@ def test_the_workspace_of_a_plan_is_an_upper_bound(text: str, monkeypatch: pytes
     assert target is not None
     assert get_num_threads() <= max(target.cores, 1)
     for chosen in every_algorithm(problem, on=[target]):
-        borrowed.clear()
-        chosen(given.first, given.second, given.bias)
         stated = next(row.workspace for row in chosen.candidates if row.name == chosen.algorithm)
-        assert sum(borrowed) <= stated, chosen.explain()
+        for threads in range(1, get_num_threads() + 1):
+            borrowed.clear()
+            set_num_threads(threads)
+            chosen(given.first, given.second, given.bias)
+            assert sum(borrowed) <= stated, f"{threads} threads: {chosen.explain()}"
 
 
 def test_every_row_of_the_table_was_counted() -> None:

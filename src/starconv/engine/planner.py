@@ -26,6 +26,12 @@ __all__ = ["EFFORTS", "Candidate", "Plan", "make_plan", "use_wisdom", "wisdom", 
 
 EFFORTS = ("estimate", "measure")
 
+MOST_WORKSPACE = 32 << 20
+"""Bytes of workspace that a call may take; more where a quarter of its operands and result is more.
+
+Weights that a caller has prepared are the caller's, and not counted.
+"""
+
 Array = NDArray[Any]
 
 
@@ -346,7 +352,7 @@ def _choice(
     # What a file says is asked again: a candidate that refuses is not to be taken, whatever was written down.
     if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates)):
         return entry.algorithm, entry.seconds
-    return _cheapest(candidates), ()
+    return _cheapest(_modest(problem, candidates)), ()
 
 
 def _cheapest(candidates: Sequence[Candidate]) -> str:
@@ -360,10 +366,17 @@ def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candida
     """
     from .algorithms import vectorized
 
-    accept = [row for row in candidates if row.refusal is None]
+    accept = _modest(problem, candidates)
     if problem.precision == "strict" and problem.dtype != "int64":
         return [row for row in accept if row.name != vectorized.NAME] or accept
     return accept
+
+
+def _modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Who accepts and keeps the promise about a call's memory; all who accept, should none keep it."""
+    accept = [row for row in candidates if row.refusal is None]
+    promised = max(MOST_WORKSPACE, problem.bytes_moved // 4)
+    return [row for row in accept if row.workspace <= promised] or accept
 
 
 def _asked(

@@ -13,18 +13,23 @@ from starconv.engine.emit.target import host_target
 pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
 
 
-@given(problem=problems(operations=["conv"], dtypes=["float32", "float64"]), integers=st.booleans())
-def test_weights_are_read_in_place_to_the_same_result(problem: Problem, integers: bool) -> None:
+@given(
+    problem=problems(operations=["conv"], dtypes=["float32", "float64"]), integers=st.booleans(), turned=st.booleans()
+)
+def test_weights_are_read_in_place_to_the_same_result(problem: Problem, integers: bool, turned: bool) -> None:
     target = host_target()
     assume(direct.refuses(problem, target) is None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(direct, "_reads_weights_in_place", lambda *_: True)
         solution = direct.build(problem, target)
     numbers = operands(problem, 1, integers=integers)
+    weights = numbers.second
+    if turned:  # as those of an input gradient are: axes exchanged and reversed
+        weights = np.flip(np.flip(weights.swapaxes(0, 1)).copy()).swapaxes(0, 1)
     results = []
     for once in (True, False):
-        prepared = solution.prepare(numbers.second, numbers.bias, numbers.fill, once)
-        assert (prepared[0] is numbers.second) == once
+        prepared = solution.prepare(weights, numbers.bias, numbers.fill, once)
+        assert (prepared[0] is weights) == once
         results.append(np.empty(problem.result_shape, problem.dtype))
         solution.run(numbers.first, prepared, results[-1], numbers.residual)
     np.testing.assert_array_equal(*results)
@@ -38,5 +43,3 @@ def test_large_weights_are_not_copied_for_a_call() -> None:
     solution = direct.build(problem, target)
     assert isinstance(solution, direct.Unpacked)
     assert direct.workspace(problem, target) < 4 * 512 * 512 * 9
-    turned = np.zeros(problem.weight_shape[::-1], np.float32).T  # not dense: must be packed
-    assert solution.prepare(turned, None, 0.0, True)[0] is not turned

@@ -1,6 +1,7 @@
 """How large packed blocks are, and so how the output of a problem is cut into tasks."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +9,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from ..lattice import lattices
 
-__all__ = ["SERIAL_PRODUCTS", "Block", "Cut", "Form", "cut_of"]
+__all__ = ["SERIAL_PRODUCTS", "Block", "Cut", "Form", "cut_of", "most_scratch"]
 
 SERIAL_PRODUCTS = 1 << 18
 """Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
@@ -99,6 +100,19 @@ class Block:
             splits,
             shares,
         )
+
+
+def most_scratch(target: Target, per_thread: Callable[[int], int]) -> int:
+    """Bytes that all threads of a call borrow, however many they are; each takes `per_thread`(how many they are).
+
+    With fewer threads blocks are larger, so the most may be needed with fewer than there are cores. Asked are powers of
+    two only: from t / 2 + 1 to t threads, each takes at most what it takes among t / 2 + 1.
+    """
+    most, count = 0, target.cores
+    while count:
+        most = max(most, count * per_thread(count // 2 + 1))
+        count //= 2
+    return most
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.target import Target
-from .blocks import Block, Form
+from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
@@ -81,8 +81,10 @@ def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: one packed block per thread, and the panels of weights."""
     assert target is not None
     panels = _panels(problem, target)
-    block = Block.of(_as_one_group(problem), target, panels.blocks, target.cores, _FORM)
-    return panels.bytes + target.cores * block.bytes
+    one = _as_one_group(problem)
+    return panels.bytes + most_scratch(
+        target, lambda threads: Block.of(one, target, panels.blocks, threads, _FORM).bytes
+    )
 
 
 def error_bound(problem: Problem) -> float:

@@ -22,6 +22,7 @@ and storing weigh more than the arithmetic.
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,10 @@ from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime.jobs import Job
-from .blocks import Block, Form
+from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
-from .packing import pack_block, pack_part
+from .packing import WEIGHT_STEPS, pack_block, pack_part
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
 from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
@@ -59,6 +60,11 @@ FIELDS = Fields(
         "chunk",  # channels whose weights are used by all tiles in turn
         "sums",  # where in the scratch memory sums wait between chunks, in bytes from the block
         "packed_weights",  # likewise, the chunk of weights in use where they were not packed before
+        *WEIGHT_STEPS,  # the rest is of such weights
+        "dense",
+        "weight_depths",
+        "weight_rows",
+        "weight_columns",
     )
 )
 
@@ -103,13 +109,16 @@ def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: a packed block and the sums that wait beside it per thread, and the panels of weights, or a chunk each."""
     assert target is not None
     panels = Panels(problem, target, width(problem, target))
-    block = Block.of(problem, target, panels.blocks, target.cores, _form(problem))
     chunk = chunk_of(problem, target, panels)
-    waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk))
-    scratch = block.bytes + -(-waiting // 64) * 64
-    if _reads_weights_in_place(problem, target, panels):
-        return target.cores * (scratch + -(-_chunk_bytes(panels, chunk) // 64) * 64)
-    return panels.bytes + target.cores * scratch
+    in_place = _reads_weights_in_place(problem, target, panels)
+    extra = _chunk_bytes(panels, chunk) if in_place else 0
+
+    def per_thread(threads: int) -> int:
+        block = Block.of(problem, target, panels.blocks, threads, _form(problem))
+        waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk))
+        return block.bytes + -(-(waiting + extra) // 64) * 64
+
+    return (0 if in_place else panels.bytes) + most_scratch(target, per_thread)
 
 
 def error_bound(problem: Problem) -> float:
@@ -143,8 +152,22 @@ def _reads_weights_in_place(problem: Problem, target: Target, panels: Panels) ->
     return panels.bytes > MOST_PACKED_BYTES or (tasks <= 2 and panels.bytes > target.l2_bytes)
 
 
+class ReadsInPlace(PackedSolution):
+    """Works with weights that were not packed before."""
+
+    def _fill(
+        self, block: Any, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None
+    ) -> None:
+        super()._fill(block, first, prepared, out, residual)
+        weights, index, flat = prepared[0], self.fields.index, 3 - self.problem.spatial
+        steps = (*weights.strides[:2], *[0] * flat, *weights.strides[2:])
+        for name, step in zip(WEIGHT_STEPS, steps, strict=True):
+            block[index[name]] = step
+        block[index["dense"]] = int(weights[0].flags.c_contiguous)
+
+
 class Unpacked:
-    """Leaves dense weights where they lie for a single call; otherwise does as `packed`."""
+    """Leaves weights where they lie for a single call; otherwise does as `packed`."""
 
     def __init__(self, packed: PackedSolution, unpacked: PackedSolution) -> None:
         self.packed, self.unpacked = packed, unpacked
@@ -152,7 +175,7 @@ class Unpacked:
 
     def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[Array, Array, float]:
         """As `packed`, or `second` itself, which has more than one axis, unlike panels."""
-        if once and second.dtype == self._dtype and second.flags.c_contiguous and second.flags.aligned:
+        if once and second.dtype == self._dtype and second.flags.aligned:
             return second, self.packed.panels.bias(bias), float(fill)
         return self.packed.prepare(second, bias, fill)
 
@@ -195,9 +218,8 @@ def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: boo
 
     pixels = _waiting_pixels(problem, chunk)
     extra = _chunk_bytes(panels, chunk) if unpacked else 0
-    return PackedSolution(
-        problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels, extra_bytes=extra
-    )
+    kind = ReadsInPlace if unpacked else PackedSolution
+    return kind(problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels, extra_bytes=extra)
 
 
 def _chunk_bytes(panels: Panels, chunk: int) -> int:
@@ -229,6 +251,7 @@ def _own_fields(
     """Where taps and pixels lie in the block, as byte offsets."""
     taps, pixels = offset_tables(problem, block)
     plane = lattices(problem)[0].taps * block.packed_rows * block.pitch
+    sizes = (1,) * (3 - problem.spatial) + problem.weight_shape[2:]
     values: dict[str, int | float] = {
         **finish_values(problem),
         "kernels": panels.kernels,
@@ -238,6 +261,7 @@ def _own_fields(
         "chunk": chunk,
         "sums": block.bytes,
         "packed_weights": block.bytes + waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk)),
+        **dict(zip(("weight_depths", "weight_rows", "weight_columns"), sizes, strict=True)),
         "packed_channel": (1 if problem.channels_last else plane) * problem.itemsize,
     }
     return values, (taps, pixels)
@@ -260,7 +284,7 @@ def _module(
     tiles = tiles_function(
         "tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish, unpacked
     )
-    part = pack_part("pack_part", target, element, panel) if unpacked else None
+    part = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else None
     parts = [pack, tiles] if part is None else [pack, tiles, part]
     return module_source([*parts, _task(target, element, panel, pack, tiles, part)])
 
@@ -286,15 +310,14 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
             weights, bias = panels.at(entry * channels * taps * panel), biases.at(entry * panel)
             valid = (kernels - first).minimum(panel)
             if part is not None:
-                length = channels * taps
-                rows = panels.at((group * kernels + first) * length)
+                kernel_step, channel_step = FIELDS.integers(f, "kernel_step", "channel_step")
+                unpacked = panels.at_bytes((group * kernels + first) * kernel_step)
                 packed = where.block.at_bytes(FIELDS.integer(f, "packed_weights"))
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
                 if part is not None:
-                    itemsize = ITEMSIZES[element]
-                    f.run(part, rows.at(channel * taps), packed, length * itemsize, (stop - channel) * taps, valid)
+                    f.run(part, fields, unpacked.at_bytes(channel * channel_step), packed, stop - channel, valid)
                     weights = packed.at(channel * taps * -panel)  # where channel 0 would be
                 f.run(tiles, fields, where.block, weights, bias, out, waiting, pixels, valid, channel, stop)
     return f

@@ -9,7 +9,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 
-__all__ = ["BLOCK_FIELDS", "fill_block", "pack_block", "pack_panels", "pack_part"]
+__all__ = ["BLOCK_FIELDS", "WEIGHT_STEPS", "fill_block", "pack_block", "pack_panels", "pack_part"]
 
 BLOCK_FIELDS = (
     "depth_table",  # per packed depth: byte offset of its source in x, or -1
@@ -280,28 +280,42 @@ def pack_panels(target: Target, element: str, width: int) -> Function:
     return f
 
 
-def pack_part(name: str, target: Target, element: str, width: int) -> Function:
-    """Put `length` weights of `valid` kernels, `kernel_step` bytes apart, side by side, with zeros after them."""
-    f = Function(name, target, ["weights", "panel", "kernel_step", "length", "valid"], internal=True)
+WEIGHT_STEPS = ("kernel_step", "channel_step", "depth_step", "row_step", "column_step")
+"""Fields of a kernel that packs weights itself: the steps of their array in bytes."""
+
+
+def pack_part(name: str, target: Target, fields: Fields, element: str, width: int) -> Function:
+    """Put the weights of `valid` kernels in some `channels` side by side, [channel][tap][kernel], zeros after them.
+
+    Of `fields` it reads WEIGHT_STEPS, "dense" (a kernel's weights lie one after the other) and the sizes of a kernel.
+    """
+    f = Function(name, target, ["fields", "weights", "panel", "channels", "valid"], internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     weights, panel = f.pointer("weights", element), f.pointer("panel", element)
-    kernel_step, length, valid = f.integer("kernel_step"), f.integer("length"), f.integer("valid")
+    channels, valid = f.integer("channels"), f.integer("valid")
+    kernel_step, channel_step, *tap_steps = fields.integers(f, *WEIGHT_STEPS)
+    depths, rows, columns = fields.integers(f, "weight_depths", "weight_rows", "weight_columns")
+    length = channels * depths * rows * columns
     for start in range(0, width, lanes):
-        with f.either(valid >= start + lanes) as (whole, part):
-            with whole:
+        with f.either((valid >= start + lanes) & fields.integer(f, "dense").equals(1)) as (quick, general):
+            with quick:
                 _transpose_run(
                     f, weights.at_bytes(kernel_step * start), panel.at(start), kernel_step, length, width, lanes
                 )
-            with part:
-                for i in f.loop(length):
-                    for k in f.loop(lanes):
-                        with f.either(k + start < valid) as (there, beyond):
-                            with there:
-                                panel.at(i * width + k + start).store(
-                                    weights.at_bytes((k + start) * kernel_step).at(i).load()
-                                )
-                            with beyond:
-                                panel.at(i * width + k + start).store(f.zero(element, 1))
+            with general:
+                for c in f.loop(channels):
+                    for d in f.loop(depths):
+                        for r in f.loop(rows):
+                            for q in f.loop(columns):
+                                to = panel.at((((c * depths + d) * rows + r) * columns + q) * width + start)
+                                place = c * channel_step + d * tap_steps[0] + r * tap_steps[1] + q * tap_steps[2]
+                                origin = weights.at_bytes(place + kernel_step * start)
+                                for k in f.loop(lanes):
+                                    with f.either(k + start < valid) as (there, beyond):
+                                        with there:
+                                            to.at(k).store(origin.at_bytes(k * kernel_step).load())
+                                        with beyond:
+                                            to.at(k).store(f.zero(element, 1))
     return f
 
 

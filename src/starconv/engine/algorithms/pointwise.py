@@ -21,7 +21,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.target import Target
 from ..lattice import lattices
-from .blocks import Block, Form
+from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
@@ -80,21 +80,17 @@ def cost(problem: Problem, target: Target | None) -> float:
     cycles = tiles * (channels * KERNELS * vectors / 2 + 15 * vectors)
     packed = problem.batch * problem.in_channels * pixels
     cycles += packed * (0.35 if problem.axes[-1].stride == 1 else 1.5)
-    return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
-
-
-def preparation(problem: Problem, target: Target | None) -> float:
-    """Seconds of that for packing the weights."""
-    assert target is not None
-    return math.prod(problem.weight_shape) * 0.3 / 3e9 / min(target.cores, 2)
+    return 3e-6 + cycles / 3e9 / min(target.cores, 2)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: one packed block per thread, waiting sums, and the panels of weights."""
+    """Bytes: one packed block and waiting sums per thread, and the weights where they have to be copied."""
     assert target is not None
     panels = KernelRows(problem, target, KERNELS)
-    block = Block.of(problem, target, panels.blocks, target.cores, _FORM)
-    return panels.bytes + target.cores * (block.bytes + _extra_bytes(problem, target, panels))
+    extra = _extra_bytes(problem, target, panels)
+    return panels.bytes + most_scratch(
+        target, lambda threads: Block.of(problem, target, panels.blocks, threads, _FORM).bytes + extra
+    )
 
 
 def error_bound(problem: Problem) -> float:

@@ -25,7 +25,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
-from .blocks import Block, Form
+from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import fill_block, pack_block
@@ -148,9 +148,9 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     tile = tile_of(problem, target)
     panels = Panels(problem, target, tile.kernels)
-    return (
-        panels.bytes
-        + target.cores * Block.of(problem, target, panels.blocks, target.cores, _form(problem, target, tile)).bytes
+    form = _form(problem, target, tile)
+    return panels.bytes + most_scratch(
+        target, lambda threads: Block.of(problem, target, panels.blocks, threads, form).bytes
     )
 
 

@@ -40,6 +40,7 @@ from .blocks import SERIAL_PRODUCTS
 from .panels import ELEMENTS, Compiled, readable
 from .rounding import sum_bound
 from .weight_grad_kernels import FIELDS, Tile, compute_function, reduce_function
+from .weight_grad_pieces import InPieces, Piece, pieces
 
 NAME = "weight_grad"
 
@@ -52,6 +53,8 @@ TASK_PRODUCTS = 1 << 17
 PARTIAL_BYTES = 8 << 20
 """Of all partial sums together, at most."""
 
+MOST_SUMS_BYTES = 16 << 20
+"""A gradient whose sums take more is computed piece by piece: 32 MiB of workspace are promised."""
 MOST_COLUMNS = 32
 """Output columns from which rows are long enough for vectors of pixels."""
 
@@ -178,8 +181,11 @@ def cost(problem: Problem, target: Target | None) -> float:
 def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: the partial sums, and a block of X and one of G per thread."""
     assert target is not None
-    sizes = _Sizes(problem, target)
-    return sizes.sums_bytes + target.cores * sizes.scratch_bytes
+    largest = 0
+    for _, _, part in _pieces(problem, target):
+        sizes = _Sizes(part, target)
+        largest = max(largest, sizes.sums_bytes + target.cores * sizes.scratch_bytes)
+    return largest
 
 
 def error_bound(problem: Problem) -> float:
@@ -187,10 +193,17 @@ def error_bound(problem: Problem) -> float:
     return sum_bound(problem)
 
 
-def build(problem: Problem, target: Target | None) -> "WeightGradient":
+def build(problem: Problem, target: Target | None) -> "WeightGradient | InPieces":
     """The solution of `problem`."""
     assert target is not None
-    return WeightGradient(problem, target)
+    cut = _pieces(problem, target)
+    if len(cut) == 1:
+        return WeightGradient(problem, target)
+    return InPieces(cut, lambda part: WeightGradient(part, target))
+
+
+def _pieces(problem: Problem, target: Target) -> list[Piece]:
+    return pieces(problem, _Sizes(problem, target).sums_bytes, MOST_SUMS_BYTES)
 
 
 def _groups(problem: Problem, tile: Tile) -> tuple[int, int]:

@@ -41,7 +41,7 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import memory, threads
-from .blocks import SERIAL_PRODUCTS
+from .blocks import SERIAL_PRODUCTS, most_scratch
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Compiled, Panels, compiled
@@ -114,7 +114,11 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     chosen = cut(problem, target, target.cores)
     panels = TransformedPanels(problem, target, chosen.m)
-    return panels.bytes + panels.transformed_bytes + target.cores * Room.of(problem, panels, chosen).bytes
+    return (
+        panels.bytes
+        + panels.transformed_bytes
+        + most_scratch(target, lambda threads: Room.of(problem, panels, cut(problem, target, threads, chosen.m)).bytes)
+    )
 
 
 def error_bound(problem: Problem) -> float:
