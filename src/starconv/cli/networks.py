@@ -165,6 +165,8 @@ def filters(
         expected = f"a convolution, {choices(likely)}" + (", …" if len(likely) < len(convolutions) else "")
         raise ArgumentValueError("layer", layer, expected)
     kernels = network.layers[layer].kernels
+    if model == "hed" and kernels.shape[1] == 3:
+        kernels = kernels[:, ::-1]  # it takes blue first; the drawing has red first
     chosen = _chosen(channels, every, len(kernels))
     write_figure(draw(kernels, layer, kernels=chosen, columns=columns, scale=_scale(scale), theme=theme), output)
 

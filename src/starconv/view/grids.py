@@ -86,7 +86,7 @@ def feature_maps(
     tiles = tuple(values[channel] for channel in chosen)
     data = GridData(name, tiles, tuple(map(str, chosen)), _scales(tiles, scale), _columns(columns, tiles), len(values))
     size = "×".join(map(str, values.shape[1:]))
-    title = f"{name + ': ' if name else ''}{len(values)} feature maps of {size}"
+    title = f"{name + ': ' if name else ''}{len(values)} feature map{'s' * (len(values) > 1)} of {size}"
     return _draw(data, theme, title, "what each output channel found", scale)
 
 
