@@ -22,7 +22,7 @@ from .matrix import conv_matrix
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from . import bias, nets, nn, view
+    from . import bias, interop, nets, nn, view
     from .engine.runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -47,6 +47,7 @@ __all__ = [
     "correlate",
     "get_num_threads",
     "grad",
+    "interop",
     "nets",
     "nn",
     "output_size",
@@ -60,6 +61,7 @@ __all__ = [
 _LATER = {
     "bias": ".bias",
     "get_num_threads": ".engine.runtime.threads",
+    "interop": ".interop",
     "nets": ".nets",
     "nn": ".nn",
     "set_num_threads": ".engine.runtime.threads",

@@ -19,7 +19,7 @@ from .errors import ArgumentValueError
 from .geometry import transposed_axes
 from .problem import Problem, as_groups
 
-__all__ = ["convolve", "transpose"]
+__all__ = ["convolve", "transpose", "transposed_problem"]
 
 
 class _Call(NamedTuple):
@@ -149,36 +149,65 @@ def _transposed_problem(
 ) -> tuple[Problem, np.dtype[Any], bool, bool]:
     picture, single, last = _pictures(spatial, x, layout)
     kernels = as_array("w", w)
-    if kernels.ndim != picture.ndim or kernels.shape[0] != picture.shape[1]:
-        raise ArgumentValueError(
-            "w",
-            kernels,
-            f"shape (C, K / groups, ...) with C = {picture.shape[1]} and {spatial} kernel sizes",
-            input_shape=picture.shape,
-        )
-    shapes = {"input_shape": picture.shape, "kernel_shape": kernels.shape}
-    count = as_groups(groups)
-    if count < 1 or picture.shape[1] < 1 or picture.shape[1] % count:
-        expected = f"a divisor of {picture.shape[1]} input channels, both at least 1"
-        raise ArgumentValueError("groups", groups, expected, **shapes)
-    if kernels.shape[1] < 1:
-        raise ArgumentValueError("w", kernels, "at least one output channel, w.shape[1] >= 1", **shapes)
-    out_channels = kernels.shape[1] * count
-    bias = _bias(b, out_channels)
-    dtype, result_dtype = sum_dtype(picture, kernels, *(() if bias is None else (bias,)))
-    problem = Problem(
-        operation="input_grad",
-        batch=len(picture),
-        in_channels=out_channels,
-        out_channels=picture.shape[1],
-        axes=transposed_axes(picture.shape[2:], kernels.shape[2:], stride, padding, output_padding, dilation),
-        groups=count,
+    dtype, result_dtype = sum_dtype(picture, kernels, *(() if b is None else (as_array("b", b),)))
+    problem = transposed_problem(
+        picture.shape,
+        kernels.shape,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+        shown=kernels,
         dtype=dtype,
         channels_last=last or channels_last_in_memory(picture),
-        bias=bias is not None,
+        bias=b is not None,
         precision=precision,
     )
+    _bias(b, problem.in_channels)
     return problem, result_dtype, single, last
+
+
+def transposed_problem(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: object,
+    padding: object,
+    output_padding: object,
+    groups: int,
+    dilation: object,
+    *,
+    argument: str = "w",
+    shown: object = None,
+    **options: Any,
+) -> Problem:
+    """The problem of a transposed convolution of (N, C, ...) with (C, K / groups, ...); `options` are its attributes.
+
+    Raises:
+        ArgumentValueError, ArgumentTypeError: naming what does not fit, with both shapes. `argument` is the kernels' name
+            in an error, `shown` their value there: unless it is given, their shape.
+    """
+    shown = tuple(w_shape) if shown is None else shown
+    shapes = {"input_shape": tuple(x_shape), "kernel_shape": tuple(w_shape)}
+    if len(w_shape) != len(x_shape) or w_shape[0] != x_shape[1]:
+        expected = f"shape (C, K / groups, ...) with C = {x_shape[1]} and {len(x_shape) - 2} kernel sizes"
+        raise ArgumentValueError(argument, shown, expected, input_shape=tuple(x_shape))
+    count = as_groups(groups)
+    if count < 1 or x_shape[1] < 1 or x_shape[1] % count:
+        expected = f"a divisor of {x_shape[1]} input channels, both at least 1"
+        raise ArgumentValueError("groups", groups, expected, **shapes)
+    if w_shape[1] < 1:
+        expected = f"at least one output channel, {argument}.shape[1] >= 1"
+        raise ArgumentValueError(argument, shown, expected, **shapes)
+    return Problem(
+        operation="input_grad",
+        batch=x_shape[0],
+        in_channels=w_shape[1] * count,
+        out_channels=x_shape[1],
+        axes=transposed_axes(x_shape[2:], w_shape[2:], stride, padding, output_padding, dilation),
+        groups=count,
+        **options,
+    )
 
 
 def _pictures(spatial: int, x: ArrayLike, layout: str) -> tuple[Array, bool, bool]:
