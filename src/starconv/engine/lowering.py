@@ -85,7 +85,8 @@ class _Lowering:
             array = np.broadcast_to(np.zeros((), self.infos[inputs[0]].dtype), self.infos[inputs[0]].shape)
             self._keep(node, _run(node, [array], self.graph.opset))
         elif not self._taken_up(node, inputs):
-            operation = Interpreted.of(node, self.graph.opset, inputs, node.outputs)
+            known = [name for name in inputs if name in self.constants]
+            operation = Interpreted.of(node, self.graph.opset, inputs, node.outputs, known)
             for name, info in zip(node.outputs, self._guess(operation), strict=False):
                 if name:
                     self.infos[name] = info

@@ -4,7 +4,7 @@
 asked for `jobs` on the arrays of its names; where that is None (nothing compiled takes such arrays), `run` computes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..errors import StarconvError
 from ..geometry import Axis
 from ..nets.graph import Node
 from ..problem import Problem
+from .natives import Wanted, native_jobs
 from .planner import Plan, PreparedPlan, make_plan
 from .runtime.jobs import Job
 
@@ -67,18 +68,32 @@ class Operation:
 
 @dataclass(eq=False)
 class Interpreted(Operation):
-    """A node that is computed by NumPy and starconv's functions."""
+    """A node as it is: computed by compiled code where that can, else by NumPy and starconv's functions."""
 
     node: Node
     opset: int
+    constants: frozenset[str]
 
     @classmethod
-    def of(cls, node: Node, opset: int, inputs: Sequence[str], outputs: Sequence[str]) -> "Interpreted":
-        """The operation for a node whose values may have other names here."""
+    def of(
+        cls, node: Node, opset: int, inputs: Sequence[str], outputs: Sequence[str], constants: Iterable[str]
+    ) -> "Interpreted":
+        """The operation for a node whose values may have other names here; of its inputs, `constants` are known."""
         node = replace(node, inputs=tuple(inputs), outputs=tuple(outputs))
-        return cls(
-            node.name, node.op, [name for name in inputs if name], [name for name in outputs if name], node, opset
-        )
+        reads, writes = ([name for name in names if name] for names in (inputs, outputs))
+        return cls(node.name, node.op, reads, writes, node, opset, frozenset(constants))
+
+    def jobs(self, arrays: Arrays) -> list[Job] | None:
+        """Those of a compiled kernel, for the operators that have one."""
+        outputs = [name for name in self.node.outputs if name in arrays]
+        if outputs != [self.node.outputs[0]]:
+            return None
+        given = [arrays[name] if name else None for name in self.node.inputs]
+        return native_jobs(Wanted(self.node, given, arrays[outputs[0]], self.opset, self.constants))
+
+    def how(self) -> str:
+        """In what words."""
+        return "kernel"
 
     def results(self, arrays: Arrays) -> list[Array]:
         """What the node computes."""
