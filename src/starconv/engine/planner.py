@@ -388,18 +388,17 @@ def _asked(
     refusal = row.refuses(problem, target)
     if refusal is not None:
         return Candidate(row.NAME, refusal, math.inf, 0, math.inf)
+    saved = getattr(row, "preparation", _nothing)(problem, target) if prepared else 0.0
     if not is_compound(row):
         plain = cast("Algorithm", row)
-        seconds = plain.cost(problem, target)
-        if prepared:
-            seconds -= getattr(plain, "preparation", _nothing)(problem, target)
+        seconds = plain.cost(problem, target) - saved
         return Candidate(row.NAME, None, seconds, plain.workspace(problem, target), plain.error_bound(problem))
     parts = tuple(_plan(part, None, target, state, prepared) for part in row.parts(problem, target))
     chosen = [next(asked for asked in part.candidates if asked.name == part.algorithm) for part in parts]
     return Candidate(
         row.NAME,
         None,
-        row.cost(problem, target, [part.seconds for part in chosen]),
+        row.cost(problem, target, [part.seconds for part in chosen]) - saved,
         row.workspace(problem, target, [part.workspace for part in chosen]),
         row.error_bound(problem, [part.error_bound for part in chosen]),
         parts,

@@ -1,41 +1,46 @@
 """Large kernels: tiles of the input are Fourier transformed, multiplied by the kernels' spectra, and transformed back.
 
-Maths: over a tile of N elements, correlation with indices taken modulo N is a product of spectra,
+Maths: over a tile, correlation with wrap-around is a product of spectra. The outputs of a tile that wrap around nowhere
+are kept, and the next tile begins behind them (overlap-save). Channels add up before the transform back, strides keep
+every s-th output, a dilated kernel is one with zeros in it. How the transforms run, `fft_transforms` says; how a task
+does, `fft_kernels`; how tiles are chosen, `fft_tiling`.
 
-    O = irfft(rfft(X) conj(rfft(K))),
+The work per output hardly grows with the kernel. A tile of 128 x 128 has 16 Ki points and 13 rounds of butterflies,
+there and back. A round takes 8 lanes of complex numbers 1.2 cycles, turning rows into columns and the copies another 1
+per point: some 50,000 cycles, which for a 31x31 kernel give 98 x 98 outputs at 5 cycles each. Directly these are
+961 multiply-adds, 60 cycles at the peak of AVX2.
 
-and its first N - e + 1 elements wrap around nowhere when the kernel spans e: these are kept, and the next tile begins
-behind them (overlap-save). Channels add up before the transform back, strides keep every s-th element, a dilated
-kernel is one with zeros in it. The work per output hardly grows with the kernel: in tiles of 256 x 256 a 31x31 kernel
-costs two transforms of 1.3 points per output, some 8 ns, against 961 multiply-adds, 20 ns at the peak of AVX2.
-
-How it runs: scipy.fft transforms float32 as float32. A task is a tile of some groups; threads claim tasks (see
-`runtime.pool`). What is transformed together is fixed by the shape, so the bits do not depend on the threads.
-
-NaN, infinity and overflow would spread over their whole tile. So a tile whose result has no finite sum is computed
+NaN, infinity and overflow would spread over their whole tile. So a tile with a result that is not finite is computed
 again as the definition says, by whichever algorithm the planner plans for a tile with precision "strict": that is this
 row's one part. They reach exactly the results that they reach with `direct`.
 
-Limits: float32 and float64, never "strict": results round by some units of the largest in their tile, not their own.
+Limits: two axes; float32 and float64, never "strict": results round by some units of the largest in their tile, not
+their own.
 """
 
+import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from ...geometry import Axis
 from ...problem import Problem
+from ..descriptor import address_of
 from ..emit.target import Target
-from ..lattice import Lattice, lattices
-from ..runtime import pool
-from .finish import finish_with_numpy, lies_like
+from ..lattice import lattices
+from ..runtime import memory, threads
+from .fft_kernels import forward_module, weight_module
+from .fft_pieces import FIELDS, WEIGHT_FIELDS
+from .fft_tiling import MOST_BYTES, Tiling
+from .fft_transforms import passes_of
+from .finish import Finish, finish_values
+from .packed import SOURCES
+from .panels import ELEMENTS, Compiled, compiled, readable
 from .rounding import sum_bound
 
 NAME = "fft"
@@ -44,364 +49,316 @@ Array = NDArray[Any]
 
 FEWEST_TAPS = 25
 """Kernels of fewer are quicker without any transform, whatever their shape."""
-MOST_BYTES = 64 << 20
-"""Of the kernels' spectra, and of what one task holds, at most."""
-TASK_BYTES = 1 << 20
-"""Small groups are taken together up to this size: their transforms stay in the caches."""
-SECONDS_PER_POINT = {"float32": 6.5e-9, "float64": 9e-9}
-"""Both transforms, the product and the copies, per element of a tile."""
-SECONDS_PER_TASK = 60e-6
 ROUNDINGS = 6
 """Error of both transforms, in units of rounding per halving of their length; tested with a wide margin."""
+SERIAL_CYCLES = 100_000
+"""Less is over before another thread has joined."""
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
-    """Why not: forward convolutions in floating point, with kernels so large that it could pay."""
+    """Why not: forward convolutions of pictures in floating point, with kernels so large that it could pay."""
+    if target is None:
+        return "no compiled code on this machine"
     if problem.operation != "conv":
         return "it computes convolutions, not their gradients"
-    if problem.dtype not in SECONDS_PER_POINT:
+    if problem.dtype not in ELEMENTS:
         return f"it sums in float32 or float64, not {problem.dtype}"
     if problem.precision == "strict":
         return "its errors are relative to the largest results of a tile, which precision strict forbids"
+    if problem.spatial != 2:
+        return "its tiles have two axes"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
     taps = math.prod(problem.weight_shape[2:])
     if taps < FEWEST_TAPS:
         return f"{taps} taps are fewer than {FEWEST_TAPS}, which are always quicker directly"
+    if problem.residual:
+        return "it computes some tiles twice, which a residual in the result's place forbids"
     if any(axis.stride > axis.extent for axis in problem.axes):
         return "most of what it computes would be skipped by the stride"
-    tiling = Tiling.of(problem)
-    if max(tiling.spectra_bytes, tiling.group_bytes) > MOST_BYTES:
+    tilings = [Tiling.of(problem, target, zeros) for zeros in (False, True)]
+    if any(tiling is None for tiling in tilings):
+        return "its largest tiles are not larger than the kernel"
+    if any(max(tiling.spectra_bytes, tiling.places[-1]) > MOST_BYTES for tiling in tilings if tiling):
         return f"spectra of so many channels would take more than {MOST_BYTES >> 20} MiB"
     return None
 
 
 def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:
     """One group of one tile by the definition, for tiles with a NaN or an infinity."""
-    pairs = zip(Tiling.of(problem).outputs, lattices(problem), strict=True)
-    axes = [Axis(axis.span(outputs), axis.taps, axis.stride, dilation=axis.dilation) for outputs, axis in pairs]
-    part = replace(
+    assert target is not None
+    return tuple(_part(problem, _tiling(problem, target, zeros)) for zeros in (False, True))
+
+
+def _part(problem: Problem, tiling: Tiling) -> Problem:
+    pairs = zip((tiling.rows, tiling.columns), lattices(problem)[1:], strict=True)
+    return replace(
         problem,
         batch=1,
-        in_channels=problem.in_channels // problem.groups,
-        out_channels=problem.out_channels // problem.groups,
-        axes=tuple(axes[3 - problem.spatial :]),
+        in_channels=tiling.channels,
+        out_channels=tiling.kernels,
+        axes=tuple(Axis(axis.span(cut.outputs), axis.taps, axis.stride, dilation=axis.dilation) for cut, axis in pairs),
         groups=1,
         border="constant",
         channels_last=False,
-        bias=False,
-        residual=False,
-        activation="none",
         precision="strict",
     )
-    return (part,)
 
 
 def cost(problem: Problem, target: Target | None, parts: Sequence[float]) -> float:
-    """Seconds: the transforms of tiles and kernels, by threads, and the interpreter, which they share."""
-    return Tiling.of(problem).seconds(2 if target is None else min(target.cores, 2))
+    """Seconds: the transforms of tiles and kernels, or the memory's time."""
+    assert target is not None
+    return _tiling(problem, target, zeros=True).whole
+
+
+def preparation(problem: Problem, target: Target | None) -> float:
+    """Seconds of that for the kernels."""
+    assert target is not None
+    return _tiling(problem, target, zeros=True).preparation
 
 
 def workspace(problem: Problem, target: Target | None, parts: Sequence[int]) -> int:
     """Bytes: the kernels' spectra, and a task's tiles and spectra per thread."""
-    tiling = Tiling.of(problem)
-    cores = 1 if target is None else target.cores
-    return tiling.spectra_bytes + cores * tiling.group_bytes * tiling.groups_per_task + sum(parts)
+    assert target is not None
+    tilings = [_tiling(problem, target, zeros) for zeros in (False, True)]
+    return max(tiling.spectra_bytes + (target.cores + 1) * tiling.places[-1] for tiling in tilings) + sum(parts)
 
 
 def error_bound(problem: Problem, parts: Sequence[float]) -> float:
     """Relative to the largest sum of |x||w|: adding up as elsewhere, and the roundings of the transforms.
 
     A transform of N points is log2 N rounds of butterflies, each of which rounds by some units of what went in.
-    N. Higham, "Accuracy and Stability of Numerical Algorithms", section 24.1.
+    N. Higham, "Accuracy and Stability of Numerical Algorithms", section 24.1. The largest tile has 2^17 points.
     """
-    points = math.prod(Tiling.of(problem).lengths)
-    return sum_bound(problem) + ROUNDINGS * math.log2(points) * float(np.finfo(problem.dtype).eps)
+    return sum_bound(problem) + ROUNDINGS * 17 * float(np.finfo(problem.dtype).eps)
 
 
 def build(problem: Problem, target: Target | None, parts: Sequence[Any]) -> "Fourier":
     """The solution of `problem`, with that of a tile by the definition."""
-    return Fourier(problem, *parts)
+    assert target is not None
+    return Fourier(problem, target, *parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """How the packed input is cut into tiles that are transformed.
-
-    Attributes:
-        lengths: elements of a tile along depth, rows and columns.
-        outputs: outputs that a tile gives, along each.
-        counts: tiles along each.
-        groups_per_task: groups whose tiles are one task.
-    """
-
-    problem: Problem
-    lengths: tuple[int, ...]
-    outputs: tuple[int, ...]
-    counts: tuple[int, ...]
-    groups_per_task: int
-
-    @classmethod
-    def of(cls, problem: Problem) -> "Tiling":
-        """The quickest of many, by `seconds`."""
-        return _tiling(problem)
-
-    @property
-    def points(self) -> int:
-        """Elements of a tile."""
-        return math.prod(self.lengths)
-
-    @property
-    def frequencies(self) -> tuple[int, ...]:
-        """The shape of a tile's spectrum: half of it, for the other half is its conjugate."""
-        return (*self.lengths[:-1], self.lengths[-1] // 2 + 1)
-
-    @property
-    def spectra_bytes(self) -> int:
-        """Of all kernels' spectra."""
-        return math.prod(self.problem.weight_shape[:2]) * math.prod(self.frequencies) * 2 * self.problem.itemsize
-
-    @property
-    def group_bytes(self) -> int:
-        """What one tile of one group takes: channels and kernels, as elements and as spectra."""
-        return _group_bytes(self.problem, self.points)
-
-    @property
-    def tasks(self) -> int:
-        """Tiles of all pictures, some groups at a time."""
-        return self.problem.batch * math.prod(self.counts) * -(-self.problem.groups // self.groups_per_task)
-
-    def seconds(self, cores: int) -> float:
-        """What a call takes, weights included."""
-        return _seconds(self.problem, cores, self.points, math.prod(self.counts))
-
-
-@lru_cache(maxsize=1024)
-def _tiling(problem: Problem) -> Tiling:
-    ways = (_candidates(axis) for axis in lattices(problem))
-    best = min(product(*ways), key=lambda axes: _seconds(problem, 2, *_sizes(axes)))
-    lengths, outputs, counts = (tuple(sizes) for sizes in zip(*best, strict=True))
-    one = Tiling(problem, lengths, outputs, counts, 1)
-    return replace(one, groups_per_task=_groups_per_task(problem, one.points))
-
-
-def _sizes(axes: tuple[tuple[int, int, int], ...]) -> tuple[int, int]:
-    """Elements of a tile, and tiles of a picture."""
-    (depth, _, depths), (rows, _, bands), (columns, _, strips) = axes
-    return depth * rows * columns, depths * bands * strips
-
-
-def _groups_per_task(problem: Problem, points: int) -> int:
-    return min(max(TASK_BYTES // _group_bytes(problem, points), 1), problem.groups)
-
-
-def _group_bytes(problem: Problem, points: int) -> int:
-    channels = (problem.in_channels + 2 * problem.out_channels) // problem.groups
-    return channels * 2 * points * problem.itemsize
-
-
-def _seconds(problem: Problem, cores: int, points: int, tiles: int) -> float:
-    """Transforms of channels and kernels, a product for each pair of them, and the interpreter's share."""
-    tiles *= problem.batch
-    tasks = tiles * -(-problem.groups // _groups_per_task(problem, points))
-    pairs = problem.out_channels * (problem.in_channels // problem.groups)
-    each = SECONDS_PER_POINT[problem.dtype]
-    if 4 * points * problem.itemsize > TASK_BYTES:
-        each *= 2  # transforms beyond the second-level cache, as dear as from memory
-    transforms = (problem.in_channels + problem.out_channels) / 2 * tiles + pairs / 2
-    seconds = points * (transforms * each + (pairs - problem.groups) * tiles * 1e-9)
-    return seconds / max(min(cores, tasks), 1) + tasks * SECONDS_PER_TASK + 100e-6
-
-
-def _candidates(axis: Lattice) -> list[tuple[int, int, int]]:
-    """Ways to cut an axis, (length, outputs, tiles), from one tile on: only good lengths for transforms."""
-    extent = axis.span(1)
-    ways: dict[int, tuple[int, int, int]] = {}
-    for wanted in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 256, 1024):
-        outputs = -(-axis.outputs // wanted)
-        length = int(scipy.fft.next_fast_len(axis.span(outputs), real=True))
-        outputs = min((length - extent) // axis.stride + 1, axis.outputs)
-        ways[length] = length, outputs, -(-axis.outputs // outputs)
-        if outputs * axis.stride <= extent // 2:
-            break
-    return list(ways.values())
-
-
-class Fourier:
-    """Runs one problem; see the module's text."""
-
-    def __init__(self, problem: Problem, definition: Any) -> None:
-        self.problem, self.definition = problem, definition
-        self.tiling = tiling = Tiling.of(problem)
-        self.axes = lattices(problem)
-        self._transformed = tuple(i - 3 for i in range(3) if tiling.lengths[i] > 1 or i == 2)
-        self._sizes = tuple(tiling.lengths[i] for i in self._transformed)
-        self._segments = [
-            [_segments(axis, problem.border, tile * outputs * axis.stride, length) for tile in range(count)]
-            for axis, length, outputs, count in zip(
-                self.axes, tiling.lengths, tiling.outputs, tiling.counts, strict=True
-            )
-        ]
-
-    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> "Prepared":
-        """The conjugate spectra of the kernels (groups, kernels, channels, ...)."""
-        problem, tiling = self.problem, self.tiling
-        weights = _in_three_axes(second.astype(problem.dtype, copy=True), problem.spatial)
-        shape = (problem.groups, -1, *weights.shape[1:2])
-        spectra = np.empty((*weights.shape[:2], *tiling.frequencies), np.result_type(problem.dtype, np.complex64))
-
-        def transform(kernel: int) -> None:
-            spread = np.zeros((weights.shape[1], *tiling.lengths), problem.dtype)
-            _cut(spread, [slice(0, axis.span(1), axis.dilation) for axis in self.axes])[...] = weights[kernel]
-            with np.errstate(over="ignore", invalid="ignore"):
-                np.conjugate(scipy.fft.rfftn(spread, axes=self._transformed), out=spectra[kernel])
-
-        pool.run(transform, len(weights))
-        offsets = None if bias is None else bias.astype(problem.dtype).reshape(problem.groups, -1, 1, 1, 1)
-        return Prepared(
-            weights.reshape(*shape, *weights.shape[2:]), spectra.reshape(*shape, *tiling.frequencies), offsets, fill
-        )
-
-    def run(self, first: Array, prepared: "Prepared", out: Array, residual: Array | None = None) -> None:
-        """Compute into `out`, tile by tile."""
-        problem, tiling = self.problem, self.tiling
-        x, result = (_in_three_axes(array, problem.spatial) for array in (first, out))
-        if residual is not None and not lies_like(residual, out):
-            residual = residual.astype(problem.dtype)  # a copy: tiles must not overwrite what others add
-        added = None if residual is None else _in_three_axes(residual, problem.spatial)
-        tiles = list(product(*(range(count) for count in tiling.counts)))
-        shares = -(-problem.groups // tiling.groups_per_task)
-
-        def task(number: int) -> None:
-            number, share = divmod(number, shares)
-            picture, tile = divmod(number, len(tiles))
-            groups = slice(share * tiling.groups_per_task, min((share + 1) * tiling.groups_per_task, problem.groups))
-            with np.errstate(over="ignore", invalid="ignore"):  # of this thread
-                sums = self._tile(x[picture], tiles[tile], groups, prepared)
-            places = self._places(tiles[tile])
-            sums = _cut(sums, [slice(place.stop - place.start) for place in places])
-            kernels = problem.out_channels // problem.groups
-            channels = slice(groups.start * kernels, groups.stop * kernels)
-            sums = sums.reshape(-1, *sums.shape[2:])
-            part = None if added is None else _cut(added[picture, channels], places)
-            _cut(result[picture, channels], places)[...] = finish_with_numpy(problem, sums, part)
-
-        pool.run(task, tiling.tasks)
-
-    def _places(self, tile: tuple[int, ...]) -> list[slice]:
-        """Where the outputs of a tile lie."""
-        cut = zip(tile, self.tiling.outputs, self.axes, strict=True)
-        return [slice(i * count, min((i + 1) * count, axis.outputs)) for i, count, axis in cut]
-
-    def _tile(self, x: Array, tile: tuple[int, ...], groups: slice, prepared: "Prepared") -> Array:
-        """The outputs (groups, kernels, ...) of one tile, with the bias."""
-        block = self._block(x, tile, groups, prepared.fill)
-        spectra = scipy.fft.rfftn(block, axes=self._transformed)
-        kernels = prepared.spectra[groups]
-        sums = spectra[:, None, 0] * kernels[:, :, 0]
-        for channel in range(1, spectra.shape[1]):
-            sums += spectra[:, None, channel] * kernels[:, :, channel]
-        back = scipy.fft.irfftn(sums, self._sizes, axes=self._transformed, overwrite_x=True)
-        pairs = zip(self.tiling.outputs, self.axes, strict=True)
-        valid = _cut(back, [slice(0, (count - 1) * axis.stride + 1, axis.stride) for count, axis in pairs])
-        finite = np.isfinite(valid.sum(axis=(-3, -2, -1))).all(axis=1)
-        for group in np.flatnonzero(~finite):
-            self._redo(block[group], groups.start + int(group), prepared, valid[group])
-        if prepared.bias is not None:
-            valid += prepared.bias[groups]
-        return valid
-
-    def _block(self, x: Array, tile: tuple[int, ...], groups: slice, fill: float) -> Array:
-        """The input elements (groups, channels, ...) of a tile, with the border drawn in."""
-        problem = self.problem
-        channels = problem.in_channels // problem.groups
-        block = np.empty(((groups.stop - groups.start) * channels, *self.tiling.lengths), problem.dtype)
-        x = x[groups.start * channels : groups.stop * channels]
-        for segments in product(*(axis[i] for axis, i in zip(self._segments, tile, strict=True))):
-            target = _cut(block, [segment.target for segment in segments])
-            sources = [segment.source for segment in segments]
-            if any(segment.beyond for segment in segments):
-                target[...] = 0.0
-            elif any(source is None for source in sources):
-                target[...] = fill
-            else:
-                target[...] = _cut(x, sources)
-        return block.reshape(-1, channels, *self.tiling.lengths)
-
-    def _redo(self, block: Array, group: int, prepared: "Prepared", out: Array) -> None:
-        """One group of a tile by the definition."""
-        kernels = prepared.definition.get(group)
-        if kernels is None:
-            plain = self._without_missing(prepared.weights[group])
-            kernels = prepared.definition[group] = self.definition.prepare(plain, None, 0.0)
-        spans = zip(self.axes, self.tiling.outputs, strict=True)
-        read = _cut(block, [slice(axis.span(outputs)) for axis, outputs in spans])
-        self.definition.run(self._without_missing(read)[None], kernels, self._without_missing(out)[None])
-
-    def _without_missing(self, array: Array) -> Array:
-        """`array` (..., depth, rows, columns) with the axes only that the problem has."""
-        spatial = self.problem.spatial
-        index: tuple[Any, ...] = (..., *(0,) * (3 - spatial), *(slice(None),) * spatial)
-        part: Array = array[index]
-        return part
+def _tiling(problem: Problem, target: Target, zeros: bool) -> Tiling:
+    tiling = Tiling.of(problem, target, zeros and problem.border == "constant")
+    assert tiling is not None
+    return tiling
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Kernels (groups, kernels, channels, ...) as they are and as spectra, the bias, and what padding holds."""
+    """Kernels as they are, (K, C / groups, rows, columns), and as spectra, the bias, and what padding holds."""
 
+    tiled: "Tiled"
     weights: Array
     spectra: Array
     bias: Array | None
+    added: Array
     fill: float
     definition: dict[int, Any] = field(default_factory=dict)
     """Per group, the kernels for tiles with a NaN or an infinity: made when there is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A run of a tile's elements along one axis: they show `source`, or padding; or lie beyond all that is read."""
+class Fourier:
+    """Runs one problem; see the module's text. The tiles depend on whether padding, if any, is zeros."""
 
-    target: slice
-    source: slice | None
-    beyond: bool = False
+    def __init__(self, problem: Problem, target: Target, general: Any, zeros: Any) -> None:
+        self.problem = problem
+        self._general = Tiled(_tiling(problem, target, zeros=False), general)
+        self._zeros = Tiled(_tiling(problem, target, zeros=True), zeros)
 
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Prepared:
+        """The spectra of the kernels."""
+        return (self._zeros if fill == 0 else self._general).prepare(second, bias, fill)
 
-def _segments(axis: Lattice, border: str, start: int, length: int) -> list[Segment]:
-    """The runs of neighbours that elements start to start + length show, forwards, backwards or all the same."""
-    sources = axis.sources(border)[start : start + length]
-    steps = np.diff(sources)
-    segments, first = [], 0
-    while first < len(sources):
-        step = int(steps[first]) if first < len(steps) else 0
-        last = first
-        while last < len(steps) and steps[last] == step and (sources[last + 1] < 0) == (sources[first] < 0):
-            last += 1
-        segments.append(Segment(slice(first, last + 1), _source(int(sources[first]), int(sources[last]), step)))
-        first = last + 1
-    if len(sources) < length:
-        segments.append(Segment(slice(len(sources), length), None, beyond=True))
-    return segments
+    def run(self, first: Array, prepared: Prepared, out: Array, residual: None = None) -> None:
+        """Compute into `out`, tile by tile."""
+        prepared.tiled.run(first, prepared, out)
 
 
-def _source(first: int, last: int, step: int) -> slice | None:
-    """The slice from `first` to `last`; one element, to be repeated, for step 0; None for padding."""
-    if first < 0:
-        return None
-    if step >= 0:
-        return slice(first, last + 1, max(step, 1))
-    return slice(first, last - 1 if last else None, step)
+class Tiled:
+    """Runs one problem with tiles of one kind."""
+
+    def __init__(self, tiling: Tiling, definition: Any) -> None:
+        self.tiling, self.definition, self.problem = tiling, definition, tiling.problem
+        self._dtype = np.dtype(self.problem.dtype)
+        self.axes = lattices(self.problem)[1:]
+        self._passes = (
+            passes_of(tiling.rows.length // 2, self.problem.dtype, 0.25),
+            passes_of(tiling.columns.length, self.problem.dtype, 0.0),
+        )
+        self._bindings: dict[tuple[object, ...], tuple[Compiled, Any, tuple[Array, ...]]] = {}
+
+    def _tile_values(self) -> dict[str, int | float]:
+        tiling, (down, along) = self.tiling, self._passes
+        return {
+            "rows": tiling.rows.length,
+            "columns": tiling.columns.length,
+            "pitch": tiling.pitch,
+            "down": address_of(down.table),
+            "down_passes": down.number,
+            "along": address_of(along.table),
+            "along_passes": along.number,
+            "scratch_bytes": tiling.places[-1],
+            "buffer": tiling.places[0],
+            "spectrum": tiling.points,
+        }
+
+    def prepare(self, second: Array, bias: Array | None, fill: float) -> Prepared:
+        """The spectra of the kernels (K, C / groups, ...), which are scaled so that transforms back need not."""
+        problem, tiling, target = self.problem, self.tiling, self.tiling.target
+        weights = np.array(second, self._dtype, order="C")
+        count = math.prod(weights.shape[:2])
+        spectra = memory.lent_empty(count * tiling.points, self._dtype)
+        workers = min(threads.get_num_threads(), count)
+        rows, columns = self.axes
+        with memory.scratch(tiling.places[1] * workers) as scratch:
+            block = WEIGHT_FIELDS.block(
+                {
+                    **self._tile_values(),
+                    "scratch": scratch.address,
+                    "scratch_bytes": tiling.places[1],
+                    "spectra": address_of(spectra),
+                    "weights": address_of(weights),
+                    "taps_rows": rows.taps,
+                    "taps_columns": columns.taps,
+                    "row_dilation": rows.dilation,
+                    "column_dilation": columns.dilation,
+                    "filled_columns": columns.span(1),
+                    "scale": 2.0 / tiling.points,  # rows / 2 complex numbers down, `columns` along
+                }
+            )
+            function = _weight_function(target, ELEMENTS[problem.dtype])
+            threads.run(function.address, ctypes.addressof(block), count, workers)
+        added = np.zeros(len(weights), self._dtype) if bias is None else np.array(bias, self._dtype)
+        return Prepared(self, weights, spectra, bias, added, float(fill))
+
+    def run(self, first: Array, prepared: Prepared, out: Array, residual: None = None) -> None:
+        """Compute into `out`; tiles with something that is not finite once more, by the definition."""
+        problem, tiling = self.problem, self.tiling
+        if out.dtype != self._dtype or not out.flags.aligned:
+            result = np.empty(problem.output_shape, self._dtype)
+            self.run(first, prepared, result)
+            out[...] = result
+            return
+        first = readable(first, self._dtype, SOURCES)
+        key = first.strides, first.dtype, out.strides
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
+                self._bindings.clear()
+            binding = self._bindings[key] = self._bind(first, out)
+        function, values, _ = binding
+        failed = np.zeros((problem.batch, problem.groups, tiling.rows.count, tiling.columns.count), np.int64)
+        workers = min(threads.get_num_threads(), tiling.tasks)
+        if tiling.cycles < SERIAL_CYCLES:
+            workers = 1
+        with memory.scratch(tiling.places[-1] * workers) as scratch:
+            block = FIELDS.copy(values)
+            for name, value in (
+                ("x", address_of(first)),
+                ("out", address_of(out)),
+                ("spectra", address_of(prepared.spectra)),
+                ("bias", address_of(prepared.added)),
+                ("failed", address_of(failed)),
+                ("scratch", scratch.address),
+            ):
+                block[FIELDS.index[name]] = value
+            block[FIELDS.index["fill"]] = FIELDS.block({"fill": prepared.fill})[FIELDS.index["fill"]]
+            threads.run(function.address, ctypes.addressof(block), tiling.tasks, workers)
+        if failed.any():
+            for place in np.argwhere(failed):
+                self._redo(first, prepared, out, *(int(i) for i in place))
+
+    def _bind(self, x: Array, out: Array) -> tuple[Compiled, Any, tuple[Array, ...]]:
+        """The kernel for arrays with such strides and types: tables of where packed elements come from, all sizes."""
+        problem, tiling = self.problem, self.tiling
+        rows, columns = self.axes
+        tables, lowest = zip(
+            *(
+                _offsets(axis.sources(problem.border), step)
+                for axis, step in zip(self.axes, x.strides[2:], strict=True)
+            ),
+            strict=True,
+        )
+        left, right = columns.inside()
+        values: dict[str, int | float] = {
+            **self._tile_values(),
+            "values": tiling.places[1],
+            "x_base": sum(lowest),
+            "x_batch": x.strides[0],
+            "x_group": x.strides[1] * tiling.channels,
+            "x_channel": x.strides[1],
+            "x_column": x.strides[3] * columns.step,
+            "row_table": address_of(tables[0]),
+            "column_table": address_of(tables[1]),
+            "left": left,
+            "right": right,
+            "row_lead": tiling.rows.lead,
+            "row_stop": tiling.rows.stop,
+            "column_lead": tiling.columns.lead,
+            "column_stop": tiling.columns.stop,
+            **dict(zip(("out_batch", "out_channel", "out_row", "out_column"), out.strides, strict=True)),
+            "out_rows": rows.outputs,
+            "out_columns": columns.outputs,
+            "row_first": tiling.rows.first,
+            "row_stride": rows.stride,
+            "column_first": tiling.columns.first,
+            "column_stride": columns.stride,
+            "rows_per_tile": tiling.rows.outputs,
+            "columns_per_tile": tiling.columns.outputs,
+            "tiles_down": tiling.rows.count,
+            "tiles_across": tiling.columns.count,
+            "runs": -(-tiling.columns.count // tiling.tiles_per_run),
+            "tiles_per_run": tiling.tiles_per_run,
+            **finish_values(problem),
+            "channels": tiling.channels,
+            "kernels": tiling.kernels,
+            "groups": problem.groups,
+            "shares": -(-problem.groups // tiling.groups_per_share),
+            "groups_per_share": tiling.groups_per_share,
+            "splits": tiling.splits,
+            "kernels_per_split": -(-tiling.kernels // tiling.splits),
+        }
+        source = SOURCES.get(x.dtype) or ELEMENTS[problem.dtype]
+        function = _function(tiling.target, ELEMENTS[problem.dtype], source, tiling.single, Finish.of(problem))
+        return function, FIELDS.block(values), tables
+
+    def _redo(self, x: Array, prepared: Prepared, out: Array, picture: int, group: int, *tile: int) -> None:
+        """One group of a tile by the definition."""
+        tiling, problem = self.tiling, self.problem
+        channels = slice(group * tiling.channels, (group + 1) * tiling.channels)
+        kernels = slice(group * tiling.kernels, (group + 1) * tiling.kernels)
+        known = prepared.definition.get(group)
+        if known is None:
+            bias = None if prepared.bias is None else prepared.added[kernels]
+            known = prepared.definition[group] = self.definition.prepare(prepared.weights[kernels], bias, 0.0)
+        block, places = x[picture, channels].astype(self._dtype, copy=False), []
+        for number, axis, cut in zip(tile, self.axes, (tiling.rows, tiling.columns), strict=True):
+            sources = np.full(axis.span(cut.outputs), -1)
+            read = axis.sources(problem.border)[number * cut.outputs * axis.stride :][: len(sources)]
+            sources[: len(read)] = read
+            block = np.moveaxis(block[:, np.maximum(sources, 0)], 1, -1)
+            block[..., sources < 0] = prepared.fill
+            places.append(slice(number * cut.outputs, min((number + 1) * cut.outputs, axis.outputs)))
+        result = np.empty((1, tiling.kernels, tiling.rows.outputs, tiling.columns.outputs), self._dtype)
+        self.definition.run(block[np.newaxis], known, result)
+        place = out[picture, kernels, places[0], places[1]]
+        place[...] = result[0, :, : place.shape[1], : place.shape[2]]
 
 
-def _in_three_axes(array: Array, spatial: int) -> Array:
-    """`array` (N, C, ...) with three spatial axes."""
-    index: tuple[Any, ...] = (slice(None), slice(None), *(None,) * (3 - spatial))
-    view: Array = array[index]
-    return view
+@lru_cache(maxsize=64)
+def _function(target: Target, element: str, source: str, single: bool, finish: Finish) -> Compiled:
+    return compiled(forward_module(target, element, source, single, finish), target, "task")
 
 
-def _cut(array: Array, slices: Sequence[Any]) -> Array:
-    """The part of `array` that these slices take of its last axes."""
-    index: tuple[Any, ...] = (..., *slices)
-    part: Array = array[index]
-    return part
+@lru_cache(maxsize=16)
+def _weight_function(target: Target, element: str) -> Compiled:
+    return compiled(weight_module(target, element), target, "task")
+
+
+def _offsets(sources: Array, step: int) -> tuple[Array, int]:
+    """Byte offsets of `sources` from the lowest of them, -1 for padding; and the lowest."""
+    offsets = (sources * step).astype(np.int64)
+    lowest = int(offsets[sources >= 0].min(initial=0))
+    return np.where(sources >= 0, offsets - lowest, -1), lowest

@@ -506,9 +506,9 @@ def transposed(rows: Sequence[Vector]) -> list[Vector]:
         if size == 4:  # rows 0 and 1, 2 and 3 interleaved, then their halves
             low, high = (0, 4, 1, 5), (2, 6, 3, 7)
             halves = [[within(a, b, half) for a, b in (block[:2], block[2:])] for half in (low, high)]
-            block = [within(*pair, picked) for pair in halves for picked in ((0, 1, 4, 5), (2, 3, 6, 7))]
+            block = [within(a, b, picked) for a, b in halves for picked in ((0, 1, 4, 5), (2, 3, 6, 7))]
         elif size == 2:
-            block = [within(*block, (0, 2)), within(*block, (1, 3))]
+            block = [within(block[0], block[1], picked) for picked in ((0, 2), (1, 3))]
         columns.append(block)
     found: list[Vector] = [rows[0]] * lanes
     for j in range(size):
