@@ -11,7 +11,13 @@ from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .graph import Graph, Node, Value
 from .operators import LARGEST, SUPPORTED, run_node
 
-__all__ = ["UnsupportedOperatorError", "checked_inputs", "interpret", "refuse_unsupported"]
+__all__ = [
+    "UnsupportedOperatorError",
+    "checked_inputs",
+    "interpret",
+    "refuse_unsupported",
+    "sizes_depend_on_data",
+]
 
 
 class UnsupportedOperatorError(StarconvError, NotImplementedError):
@@ -138,6 +144,40 @@ def interpret(
         _own(graph.constants.get(name, values.get(name)), [*inputs.values(), *graph.constants.values()])
         for name in wanted
     ]
+
+
+_SIZES = {
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "MaxUnpool": (2,),
+    "OneHot": (1,),
+    "Pad": (1, 3),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+    "Upsample": (1,),
+}
+"""Inputs, by their places, whose numbers decide the shape of the result; of all reductions it is the second."""
+
+
+def sizes_depend_on_data(graph: Graph) -> bool:
+    """Whether a shape inside is decided by more than the shapes of the inputs, so that it differs from call to call."""
+    known = set(graph.constants)
+    for node in graph.nodes:
+        if node.op in ("Shape", "Size") or all(name in known for name in node.inputs if name):
+            known.update(node.outputs)
+            continue
+        places = (1,) if node.op.startswith("Reduce") else _SIZES.get(node.op, ())
+        deciding = [node.inputs[place] for place in places if place < len(node.inputs)]
+        if node.op in ("NonZero", "Compress") or any(name and name not in known for name in deciding):
+            return True
+    return False
 
 
 def _own(result: Array | None, others: Sequence[Array]) -> Array:

@@ -1,22 +1,32 @@
 """A network that is called like a function and can be looked into."""
 
 import os
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array
-from ..errors import ArgumentTypeError, ArgumentValueError
+from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .description import Layer, NetworkSummary, Row, layers_of, multiply_adds, trained
 from .fields import Span, input_spans
 from .graph import Graph, Node, Value
-from .interpret import checked_inputs, interpret, refuse_unsupported
+from .interpret import checked_inputs, interpret, refuse_unsupported, sizes_depend_on_data
 from .operators import LARGEST
 
+if TYPE_CHECKING:
+    from ..engine.program import Program
+
 __all__ = ["Network"]
+
+_MOST_PROGRAMS = 8
+"""Compiled programs kept, each for other shapes of the inputs. Each has memory of its own."""
+_UNSUITABLE = (StarconvError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, NotImplementedError)
+"""What keeps a graph from being compiled: something in it does not fit. The interpreter then says what, or runs it."""
 
 
 class Network:
@@ -55,6 +65,9 @@ class Network:
         self.graph = graph
         self.largest = largest
         self.layers: Mapping[str, Layer] = MappingProxyType(layers_of(graph))
+        self._fixed = not sizes_depend_on_data(graph)
+        self._programs: OrderedDict[tuple[tuple[int, ...], ...], Program | None] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -80,12 +93,37 @@ class Network:
             ArgumentTypeError: too few or too many inputs, wrong names, an array of another dtype.
             ArgumentValueError: an array of another shape.
             NodeError: a layer that cannot work with what came in, which is named.
+
+        The first call for inputs of other shapes compiles the network for them, which takes as long as some calls.
         """
-        return self.interpreted(*arrays, **named)
+        inputs = checked_inputs(self.graph, arrays, named)
+        shapes = tuple(array.shape for array in inputs.values())
+        if self.largest < LARGEST and shapes not in self._programs:
+            # The compiler keeps to the operators' own limit. A tighter one is kept by interpreting the first call.
+            values = self._values(inputs, _names(self.graph.outputs))
+            self._compiled(shapes)
+            return _one_or_all(values)
+        program = self._compiled(shapes)
+        if program is None:
+            return _one_or_all(self._values(inputs, _names(self.graph.outputs)))
+        return _one_or_all(list(program(*inputs.values())))
 
     def interpreted(self, *arrays: ArrayLike, **named: ArrayLike) -> Any:
         """The same, node by node as :func:`~starconv.nets.operators.run_node` defines each: slower, for comparison."""
         return _one_or_all(self._values(checked_inputs(self.graph, arrays, named), _names(self.graph.outputs)))
+
+    def program(self, *input_shapes: Sequence[int]) -> "Program":
+        """The network compiled for inputs of these shapes, as calls use it.
+
+        Raises:
+            ArgumentValueError: sizes inside that depend on the numbers in the inputs; such a network is interpreted.
+                Others, where something in it does not fit.
+        """
+        from ..engine.program import compile_graph
+
+        if not self._fixed:
+            raise ArgumentValueError("network", self.graph.name, "sizes that the shapes of the inputs decide alone")
+        return compile_graph(self.graph, [tuple(shape) for shape in input_shapes])
 
     def run(self, *arrays: ArrayLike, upto: str | None = None, **named: ArrayLike) -> Any:
         """What layer `upto` gives (the whole network's outputs without it); later layers do not run.
@@ -167,10 +205,29 @@ class Network:
         return self._summary(self._zeros(*input_shapes), timed=False)
 
     def profile(self, *arrays: ArrayLike, **named: ArrayLike) -> NetworkSummary:
-        """:meth:`summary` with the seconds that each layer takes, when run for these inputs one after the other."""
+        """The seconds that each step of a call takes, the least of several calls.
+
+        A step is what the compiled network does at once, as "Conv + Add + Relu (direct)"; of a network that is
+        interpreted, a layer.
+        """
         inputs = checked_inputs(self.graph, arrays, named)
-        self._values(inputs, _names(self.graph.outputs))  # plans are made and kernels compiled the first time
-        return self._summary(inputs, timed=True)
+        program = self._compiled(tuple(array.shape for array in inputs.values()))
+        if program is None:
+            self._values(inputs, _names(self.graph.outputs))  # plans are made and kernels compiled the first time
+            return self._summary(inputs, timed=True)
+        rows = [
+            Row(
+                timing.name,
+                f"{timing.does} ({timing.by})",
+                program.lowered.infos[operation.writes[0]].shape,
+                self.layers[timing.name].parameters if timing.name in self.layers else 0,
+                timing.multiply_adds,
+                timing.seconds,
+            )
+            for operation, timing in zip(program.operations, program.profile(*inputs.values()), strict=True)
+        ]
+        given = tuple((name, array.shape) for name, array in inputs.items())
+        return NetworkSummary(self.graph.name, given, tuple(rows), self.parameters)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the network to `path` as an ONNX file, completely or not at all.
@@ -182,6 +239,10 @@ class Network:
 
         save(self.graph, path)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Programs stay behind: they are addresses of this process.
+        return _restored, (self.graph, self.largest)
+
     def __repr__(self) -> str:
         ends = [", ".join(map(str, values)) for values in (self.graph.inputs, self.graph.outputs)]
         return (
@@ -190,6 +251,20 @@ class Network:
         )
 
     # Inside
+
+    def _compiled(self, shapes: tuple[tuple[int, ...], ...]) -> "Program | None":
+        """The program for inputs of `shapes`, made the first time; None where there can be none."""
+        programs = self._programs
+        with self._lock:
+            if shapes not in programs:
+                try:
+                    programs[shapes] = self.program(*shapes) if self._fixed else None
+                except _UNSUITABLE:
+                    programs[shapes] = None
+                while len(programs) > _MOST_PROGRAMS:
+                    programs.popitem(last=False)
+            programs.move_to_end(shapes)
+            return programs[shapes]
 
     def _values(self, inputs: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
         return interpret(self.graph, inputs, wanted, largest=self.largest)
@@ -259,6 +334,10 @@ class Network:
         interpret(self.graph, inputs, _names(self.graph.outputs), largest=self.largest, observe=observe)
         given = tuple((name, array.shape) for name, array in inputs.items())
         return NetworkSummary(self.graph.name, given, tuple(rows), sum(row.parameters for row in rows))
+
+
+def _restored(graph: Graph, largest: int) -> Network:
+    return Network(graph, largest=largest)
 
 
 def _names(values: Sequence[Value]) -> list[str]:
