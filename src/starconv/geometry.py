@@ -10,6 +10,7 @@ arXiv:1603.07285 (relationships 1-14), extended by a padding per side.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd
 from typing import Literal, SupportsIndex
 
@@ -31,6 +32,7 @@ __all__ = [
     "receptive_field",
     "stretched_axis",
     "transposed_axes",
+    "window_counts",
 ]
 
 PerAxis = int | Sequence[int]
@@ -97,6 +99,23 @@ class Axis:
             output, rest = divmod(position + self.before - tap * self.dilation, self.stride)
             if rest == 0 and 0 <= output < self.output:
                 yield tap, output
+
+
+@lru_cache(maxsize=1024)
+def window_counts(axes: tuple[Axis, ...], pads: tuple[tuple[int, int], ...]) -> tuple[tuple[int, ...], ...]:
+    """Per axis and output, how many elements the mean of a window divides by: the input's, and padding as it counts.
+
+    `pads` are (before, after) per axis: (0, 0) where padding does not count. What hangs over behind the padding, as a
+    last window may with ceil_mode, never does.
+
+    >>> window_counts((Axis(5, 3, 2, 1, 1),), ((0, 0),))
+    ((2, 3, 2),)
+    """
+    found = []
+    for axis, (before, after) in zip(axes, pads, strict=True):
+        reads = (axis.reads(output) for output in range(axis.output))
+        found.append(tuple(sum(-before <= place < axis.input + after for place in places) for places in reads))
+    return tuple(found)
 
 
 def per_axis(argument: str, value: object, axes: int, *, minimum: int) -> tuple[int, ...]:
@@ -447,5 +466,7 @@ def _is_integer(value: object) -> bool:
 
 
 def _integer(value: object) -> int:
+    if type(value) is int:
+        return value
     assert isinstance(value, SupportsIndex)
     return value.__index__()

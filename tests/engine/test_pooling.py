@@ -13,7 +13,7 @@ from strategies import axes as any_axis
 
 import starconv as sc
 from starconv.engine import pooling
-from starconv.geometry import Axis
+from starconv.geometry import Axis, window_counts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -94,7 +94,7 @@ def test_pooling(
     view = VIEWS[name]
     x = operand(seed, (batch, channels, *(axis.input for axis in axes)), dtype)
     pads = tuple((axis.before, axis.after) if seed % 2 else (0, 0) for axis in axes)
-    divisors = pooling.counts(axes, pads) if average else None
+    divisors = window_counts(axes, pads) if average else None
     if average and not all(map(all, divisors)):  # a window outside: 0 / 0
         return
     with np.errstate(invalid="ignore"):
@@ -139,7 +139,7 @@ def test_nothing_beside_the_arrays_is_touched(axes: tuple[Axis, ...], last: bool
         shape = np.array((2, channels, *(axis.output for axis in axes)))[list(order)]
         for end in (True, False):
             given = guarded(x.transpose(order), end=end, read_only=True).transpose(back)
-            for divisors in (None, pooling.counts(axes, ((0, 0), (0, 0)))):
+            for divisors in (None, window_counts(axes, ((0, 0), (0, 0)))):
                 answer, _ = reference(x, axes, divisors)
                 out = guarded_empty(tuple(shape), end=end).transpose(back)
                 winner = None if divisors else guarded_empty(tuple(shape), end=end).transpose(back)
@@ -155,7 +155,7 @@ def test_threads_change_no_bit() -> None:
     for axes in COMMON:
         x = generator.standard_normal((3, 20, *(axis.input for axis in axes))).astype("float32")
         for view in (VIEWS["contiguous"], VIEWS["channels_last"]):
-            for divisors in (None, pooling.counts(axes, ((0, 0), (0, 0)))):
+            for divisors in (None, window_counts(axes, ((0, 0), (0, 0)))):
                 results = []
                 for count in (1, 3):
                     sc.set_num_threads(count)

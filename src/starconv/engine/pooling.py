@@ -2,7 +2,7 @@
 
 A window reads what of its taps lies inside the input. Maxima: a NaN is the largest, of equals the first counts, and a
 window that lies outside altogether gives minus infinity, as in PyTorch. Means: the sum in the order of the taps,
-divided by the number of elements that `counts` says.
+divided by the number of elements that `geometry.window_counts` says.
 
 How it runs: vectors along the channels of channels-last arrays; else along the columns, where they have stride 1 or 2.
 Any other strides, of arrays or windows, are taken element by element. `jobs` writes a call down, `run` makes it; both
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Axis
+from ..geometry import window_counts as counts
 from .algorithms.finish import lies_like
 from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import address_of
@@ -26,7 +27,7 @@ from .pooling_kernels import FIELDS, Kernel, gradient_module, module
 from .runtime import threads
 from .runtime.jobs import Job
 
-__all__ = ["counts", "gradient", "jobs", "run"]
+__all__ = ["Counts", "counts", "gradient", "jobs", "run"]
 
 Array = NDArray[Any]
 Counts = tuple[tuple[int, ...], ...]
@@ -37,23 +38,6 @@ TASK_ELEMENTS = 32768
 """Outputs times taps of a task: some microseconds."""
 WRITTEN_OUT = 7
 """Taps of a row that are written out one after the other, at most."""
-
-
-@lru_cache(maxsize=1024)
-def counts(axes: tuple[Axis, ...], pads: tuple[tuple[int, int], ...]) -> Counts:
-    """Per axis and output, how many elements a mean divides by: those inside the input and as much padding as counts.
-
-    `pads` are (before, after) per axis: (0, 0) where padding does not count. What hangs over behind the padding, as a
-    last window may with ceil_mode, never does.
-
-    >>> counts((Axis(5, 3, 2, 1, 1),), ((0, 0),))
-    ((2, 3, 2),)
-    """
-    found = []
-    for axis, (before, after) in zip(axes, pads, strict=True):
-        reads = (axis.reads(output) for output in range(axis.output))
-        found.append(tuple(sum(-before <= place < axis.input + after for place in places) for places in reads))
-    return tuple(found)
 
 
 def jobs(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..arguments import Array
+from .compiled import elementwise
 from .initial import Seed, generator_of
 from .module import Module, Shape, checked_number
 
@@ -18,14 +19,19 @@ class ReLU(Module):
 
     def forward(self, x: Array) -> Array:
         """max(x, 0); NaN stays."""
-        output: Array = np.maximum(x, 0)
+        output = elementwise("relu", x)
+        if output is None:
+            output = np.maximum(x, 0)
         self.keep(output)
         return output
 
     def pull_back(self, grad: Array, needed: bool) -> Array | None:
         """grad where the output is above 0."""
         (output,) = self.kept()
-        return np.where(output > 0, grad, grad.dtype.type(0)) if needed else None
+        if not needed:
+            return None
+        result = elementwise("relu_gradient", grad, output)
+        return np.where(output > 0, grad, grad.dtype.type(0)) if result is None else result
 
     def output_shape(self, shape: Shape) -> Shape:
         """The same."""

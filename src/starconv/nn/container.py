@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
+from .compiled import elementwise
 from .module import Module, Shape
 
 __all__ = ["Residual", "Sequential"]
@@ -125,13 +126,13 @@ class Residual(Module):
         around = x if self.shortcut is None else self.shortcut(x)
         if through.shape != around.shape:
             raise ArgumentValueError("body", through.shape, f"the shape of the shortcut, {around.shape}")
-        return through + around
+        return _sum(through, around)
 
     def pull_back(self, grad: Array, needed: bool) -> Array | None:
         """The sum of the gradients of both ways."""
         through = self.body._backward(grad, needed)
         around = grad if self.shortcut is None else self.shortcut._backward(grad, needed)
-        return through + around if through is not None and around is not None and needed else None
+        return _sum(through, around) if through is not None and around is not None and needed else None
 
     def output_shape(self, shape: Shape) -> Shape:
         """That of both ways."""
@@ -144,6 +145,11 @@ class Residual(Module):
     def multiply_adds(self, shape: Shape) -> int:
         """Of both ways."""
         return sum(child.multiply_adds(shape) for child in self.own_children.values())
+
+
+def _sum(a: Array, b: Array) -> Array:
+    compiled = elementwise("add", a, b)
+    return a + b if compiled is None else compiled
 
 
 def _check_layer(argument: str, layer: object) -> None:

@@ -10,6 +10,7 @@ from ..engine.planner import make_plan
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, convolution_axes, per_axis
 from ..problem import Problem
+from .compiled import sums
 from .initial import Seed, generator_of, kaiming_uniform, uniform_bias
 from .module import Module, Shape, checked_count
 from .parameter import Parameter, Weight, layer_dtype
@@ -76,8 +77,10 @@ class ConvBase(Module):
     def add_bias_grad(self, gradient: Array) -> None:
         """Every output channel has its bias in all of its elements."""
         if "bias" in self.own_parameters:
-            axes = (0, *range(2, gradient.ndim))
-            self.own_parameters["bias"].add_grad(gradient.sum(axis=axes, dtype=self.own_parameters["bias"].value.dtype))
+            kind = self.own_parameters["bias"].value.dtype
+            found = sums("plain", [gradient]) if gradient.dtype == kind else None
+            total = gradient.sum(axis=(0, *range(2, gradient.ndim)), dtype=kind) if found is None else found[0]
+            self.own_parameters["bias"].add_grad(total)
 
     def extra_repr(self) -> str:
         """torch's words: what differs from the default after the sizes."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..arguments import Array
 from ..errors import ArgumentValueError
+from .compiled import elementwise, sums
 from .module import Module, Shape, checked_count, checked_number
 from .parameter import Parameter, Weight, frozen_copy, layer_dtype
 
@@ -76,11 +77,15 @@ class BatchNorm2d(Module):
         else:
             mean, variance = self.own_buffers["running_mean"], self.own_buffers["running_var"]
         scale = 1 / np.sqrt(variance + variance.dtype.type(self.eps))
+        output = self._normalized(x, mean, scale)
+        if output is not None:
+            self.keep(x, mean, scale, batch)
+            return output
         normal = (x - _channels(mean)) * _channels(scale)
-        self.keep(normal, scale, batch)
+        self.keep(normal, None, scale, batch)
         if not self.affine:
             return normal
-        output: Array = normal * _channels(self.weight)
+        output = normal * _channels(self.weight)
         if self.bias is not None:
             output += _channels(self.bias)
         return output
@@ -90,9 +95,27 @@ class BatchNorm2d(Module):
         count = x.size // self.num_features
         if count < 2 and self.training:
             raise ArgumentValueError("x", x, "more than one value per channel, which a variance needs in training")
-        mean = _per_channel(x) / x.dtype.type(count)
+        total = sums("plain", [x])
+        mean = (_per_channel(x) if total is None else total[0]) / x.dtype.type(count)
+        squares = sums("squares", [x], [mean])
+        if squares is not None:
+            return mean, squares[0] / x.dtype.type(count)
         centred = x - _channels(mean)
         return mean, _per_channel(centred * centred) / x.dtype.type(count)
+
+    def _normalized(self, x: Array, mean: Array, scale: Array) -> Array | None:
+        """The result in one pass of compiled code; None where NumPy must do it, as where dtypes differ."""
+        kinds = {
+            x.dtype,
+            mean.dtype,
+            scale.dtype,
+            *(parameter.value.dtype for parameter in self.own_parameters.values()),
+        }
+        if len(kinds) > 1:
+            return None
+        factor = scale * self.weight if self.affine else scale
+        bias = np.zeros_like(factor) if self.bias is None else self.bias
+        return elementwise("normalize", x, _channels(mean), _channels(factor), _channels(bias))
 
     def _track(self, mean: Array, variance: Array, count: int) -> None:
         buffers = self.own_buffers
@@ -105,8 +128,15 @@ class BatchNorm2d(Module):
 
     def pull_back(self, grad: Array, needed: bool) -> Array | None:
         """With the batch's statistics the gradient loses its mean and its part along the normalised x."""
-        normal, scale, batch = self.kept()
-        along, total = _per_channel(grad * normal), _per_channel(grad)
+        normal, mean, scale, batch = self.kept()
+        if mean is not None:
+            found = sums("gradient", [grad, normal], [mean, scale]) if grad.dtype == normal.dtype else None
+            if found is None:
+                normal, mean = (normal - _channels(mean)) * _channels(scale), None
+            else:
+                total, along = found
+        if mean is None:
+            along, total = _per_channel(grad * normal), _per_channel(grad)
         if self.affine:
             self.own_parameters["weight"].add_grad(along)
         if self.bias is not None:
@@ -117,6 +147,12 @@ class BatchNorm2d(Module):
         if not batch:
             return grad * _channels(factor)
         count = grad.dtype.type(max(grad.size // self.num_features, 1))
+        if mean is not None:
+            shares = (factor, -factor * scale * (along / count), -factor * (total / count))
+            compiled = elementwise("normalize_gradient", grad, normal, _channels(mean), *map(_channels, shares))
+            if compiled is not None:
+                return compiled
+            normal = (normal - _channels(mean)) * _channels(scale)
         result: Array = grad - _channels(total / count)
         result -= normal * _channels(along / count)
         result *= _channels(factor)

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
-from ..geometry import Axis, PerAxis, convolution_axes, per_axis
+from ..geometry import Axis, PerAxis, convolution_axes, per_axis, window_counts
+from .compiled import Counts, pooled, pooling_gradient
 from .module import Module, Shape, checked_count
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
@@ -103,6 +104,10 @@ class MaxPool2d(_Pool):
     def forward(self, x: Array) -> Array:
         """The maxima; which tap each one is at is kept for the gradient."""
         axes = self.window(x.shape)
+        compiled = pooled(x, axes, winners=True)
+        if compiled is not None:
+            self.keep(compiled[1], axes)
+            return compiled[0]
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         taps = _taps(_padded(x, axes, lowest), axes)
         largest = next(taps).copy()
@@ -122,6 +127,10 @@ class MaxPool2d(_Pool):
         winner, axes = self.kept()
         if not needed:
             return None
+        if winner.dtype == grad.dtype:  # those of compiled code are of the numbers' own type
+            result = pooling_gradient(grad, axes, winner=winner)
+            if result is not None:
+                return result
         padded = np.zeros((*grad.shape[:-2], *(axis.padded for axis in axes)), grad.dtype)
         apart = all(axis.stride >= axis.extent for axis in axes)  # no element has two windows
         for number, view in enumerate(_taps(padded, axes)):
@@ -171,41 +180,51 @@ class AvgPool2d(_Pool):
     def forward(self, x: Array) -> Array:
         """The means."""
         axes = self.window(x.shape)
+        counts = self._counts(axes)
+        compiled = pooled(x, axes, counts)
+        if compiled is not None:
+            self.keep(axes, counts)
+            return compiled[0]
         taps = _taps(_padded(x, axes, 0), axes)
         dtype = np.result_type(x, np.float16)
         total = next(taps).astype(dtype)
         for candidate in taps:
             total += candidate
-        divisor = self._divisor(axes).astype(dtype)
-        self.keep(axes, divisor)
-        total /= divisor
+        self.keep(axes, counts)
+        total /= _divisor(counts).astype(dtype)
         return total
 
     def pull_back(self, grad: Array, needed: bool) -> Array | None:
         """Every element of grad, divided, at all places of its window."""
-        axes, divisor = self.kept()
+        axes, counts = self.kept()
         if not needed:
             return None
-        share = grad / divisor
+        result = pooling_gradient(grad, axes, counts)
+        if result is not None:
+            return result
+        share = grad / _divisor(counts).astype(grad.dtype)
         padded = np.zeros((*grad.shape[:-2], *(axis.padded for axis in axes)), share.dtype)
         for view in _taps(padded, axes):
             view += share
         return _cropped(padded, axes)
 
-    def _divisor(self, axes: tuple[Axis, ...]) -> Array:
-        """(H', W') numbers of elements."""
+    def _counts(self, axes: tuple[Axis, ...]) -> Counts:
+        """Per axis and output a number; their products are what sums are divided by."""
         if self.divisor_override is not None:
-            return np.full((1, 1), self.divisor_override)
+            rows, columns = axes
+            return (self.divisor_override,) * rows.output, (1,) * columns.output
         pads = per_axis("padding", self.padding, 2, minimum=0) if self.count_include_pad else (0, 0)
-        rows, columns = (
-            np.array([sum(-pad <= place < axis.input + pad for place in axis.reads(i)) for i in range(axis.output)])
-            for axis, pad in zip(axes, pads, strict=True)
-        )
-        return np.outer(rows, columns)
+        return window_counts(axes, tuple((pad, pad) for pad in pads))
 
     def extra_repr(self) -> str:
         """torch's words."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+def _divisor(counts: Counts) -> Array:
+    """(H', W') numbers of elements."""
+    rows, columns = (np.array(count) for count in counts)
+    return np.outer(rows, columns)
 
 
 class AdaptiveAvgPool2d(Module):
@@ -233,7 +252,15 @@ class AdaptiveAvgPool2d(Module):
         """The means: x between two matrices of shares, one per axis."""
         if x.dtype.kind != "f":
             raise ArgumentTypeError("x", x, "floating-point numbers")
-        rows, columns = (_shares(*sizes).astype(x.dtype) for sizes in self._pairs(x.shape))
+        pairs = self._pairs(x.shape)
+        if all(size % out == 0 for size, out in pairs):
+            axes = tuple(Axis(size, size // out, size // out) for size, out in pairs)
+            counts = window_counts(axes, ((0, 0), (0, 0)))
+            compiled = pooled(x, axes, counts)
+            if compiled is not None:
+                self.keep(axes, counts)
+                return compiled[0]
+        rows, columns = (_shares(*sizes).astype(x.dtype) for sizes in pairs)
         self.keep(rows, columns)
         output: Array = rows @ x @ columns.T
         return output
@@ -241,7 +268,15 @@ class AdaptiveAvgPool2d(Module):
     def pull_back(self, grad: Array, needed: bool) -> Array | None:
         """grad between the transposed matrices."""
         rows, columns = self.kept()
-        return rows.T @ grad @ columns if needed else None
+        if not needed:
+            return None
+        if isinstance(rows, tuple):  # windows and counts of compiled code
+            result = pooling_gradient(grad, rows, columns)
+            if result is not None:
+                return result
+            rows, columns = (_shares(axis.input, axis.output).astype(grad.dtype) for axis in rows)
+        gradient: Array = rows.T @ grad @ columns
+        return gradient
 
     def _pairs(self, shape: Shape) -> list[tuple[int, int]]:
         if len(shape) < 2 or min(shape[-2:]) < 1:

@@ -1,0 +1,80 @@
+"""What layers have compiled code for, where there is any: every function gives None where NumPy must do it instead."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..arguments import Array, channels_last_in_memory
+from ..geometry import Axis
+
+__all__ = ["Counts", "elementwise", "pooled", "pooling_gradient", "sums"]
+
+Counts = tuple[tuple[int, ...], ...]
+
+WORTHWHILE = 4096
+"""Elements below which NumPy is done before a call has found its kernel, some 10 µs."""
+
+
+def elementwise(operation: str, *inputs: Array, numbers: Sequence[float] = ()) -> Array | None:
+    """`engine.elementwise.apply`: the result of an operation, which lies like the first input."""
+    if inputs[0].size < WORTHWHILE or inputs[0].dtype.kind != "f":
+        return None
+    from ..engine.elementwise import apply
+
+    return apply(operation, *inputs, numbers=numbers)
+
+
+def sums(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Array | None:
+    """`engine.sums.run`: sums (outputs, C) over everything but the channel of (N, C, ...) arrays."""
+    if arrays[0].size < WORTHWHILE or arrays[0].dtype.kind != "f":
+        return None
+    from ..engine.sums import run
+
+    return run(name, arrays, numbers)
+
+
+def pooled(
+    x: Array, axes: tuple[Axis, ...], divisors: Counts | None = None, *, winners: bool = False
+) -> tuple[Array, Array | None] | None:
+    """Maxima of (..., H, W), or means by `divisors`; and with `winners` the numbers of the taps that had the maxima."""
+    if x.dtype.kind != "f" or not 2 <= x.ndim <= 4:
+        return None
+    from ..engine.pooling import run
+
+    shape = (*x.shape[:-2], *(axis.output for axis in axes))
+    out = empty_like_in_memory(x, shape)
+    winner = empty_like_in_memory(x, shape) if winners else None
+    given, result, numbers = (None if array is None else _in_four_axes(array) for array in (x, out, winner))
+    assert given is not None
+    assert result is not None
+    return (out, winner) if run(given, axes, result, divisors=divisors, winner=numbers) else None
+
+
+def pooling_gradient(
+    grad: Array, axes: tuple[Axis, ...], divisors: Counts | None = None, winner: Array | None = None
+) -> Array | None:
+    """The gradient of the input, for that of what `pooled` gave."""
+    if grad.dtype.kind != "f" or not 2 <= grad.ndim <= 4:
+        return None
+    from ..engine.pooling import gradient
+
+    result = empty_like_in_memory(grad, (*grad.shape[:-2], *(axis.input for axis in axes)))
+    result[...] = 0
+    given = _in_four_axes(grad)
+    if winner is not None:
+        winner = _in_four_axes(winner)
+        if winner.strides != given.strides:
+            given, copied = np.empty_like(winner), given
+            given[...] = copied
+    return result if gradient(given, axes, _in_four_axes(result), divisors=divisors, winner=winner) else None
+
+
+def empty_like_in_memory(array: Array, shape: tuple[int, ...]) -> Array:
+    """A new array of `shape` (N, C, ...), with its channels last in memory where `array` has them so."""
+    if array.ndim > 2 and channels_last_in_memory(array):
+        return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), array.dtype), -1, 1)
+    return np.empty(shape, array.dtype)
+
+
+def _in_four_axes(array: Array) -> Array:
+    return array[(np.newaxis,) * (4 - array.ndim)]
