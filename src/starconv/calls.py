@@ -184,8 +184,8 @@ def transposed_problem(
     """The problem of a transposed convolution of (N, C, ...) with (C, K / groups, ...); `options` are its attributes.
 
     Raises:
-        ArgumentValueError, ArgumentTypeError: naming what does not fit, with both shapes. `argument` is the kernels' name
-            in an error, `shown` their value there: unless it is given, their shape.
+        ArgumentValueError, ArgumentTypeError: naming what does not fit, with the shapes. `argument` is the name of the
+            kernels in an error, `shown` their value there: unless it is given, their shape.
     """
     shown = tuple(w_shape) if shown is None else shown
     shapes = {"input_shape": tuple(x_shape), "kernel_shape": tuple(w_shape)}

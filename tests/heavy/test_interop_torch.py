@@ -467,3 +467,26 @@ def test_without_gradients_and_in_inference_mode():
         assert not output.requires_grad
     frozen = layer.requires_grad_(False)
     assert not frozen(x).requires_grad
+
+
+def test_jobs_run_on_torchs_threads():
+    """OpenMP's, so that two pools do not take the cores from each other; as many as torch may use."""
+    from starconv.engine.runtime import threads
+    from starconv.interop.torch import teams
+
+    lender = teams.torchs_threads()
+    if not torch.backends.openmp.is_available():
+        pytest.skip("this torch has no OpenMP")
+    assert isinstance(lender, threads.Lender)
+    x, w = torch.randn(4, 16, 32, 32), torch.randn(16, 16, 3, 3)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            results.append(ours.conv2d(x, w, padding=1))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+    np.testing.assert_array_equal(sc.conv2d(x.numpy(), w.numpy(), padding=1), results[0].numpy())

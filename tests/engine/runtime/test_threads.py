@@ -320,3 +320,66 @@ def test_without_more_threads_from_the_system_the_job_is_done_by_fewer():
         job(6)
         job(6)
         """)
+
+
+def openmp_of_python():
+    """A GOMP_parallel: calls function(argument) on as many threads as are asked for, the caller among them."""
+    teams = []
+    member = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    def parallel(function, argument, team, flags):
+        teams.append(team)
+        others = [threading.Thread(target=member(function), args=(argument,)) for _ in range(team - 1)]
+        for other in others:
+            other.start()
+        member(function)(argument)
+        for other in others:
+            other.join()
+
+    return parallel, ctypes.cast(parallel, ctypes.c_void_p).value, teams
+
+
+def test_jobs_on_the_threads_of_another_library(module):
+    keep, address, teams = openmp_of_python()
+    for team, tasks in ((2, 1), (2, 2), (2, 1000), (5, 3), (8, 1000)):
+        counts, crew = np.zeros(tasks + 1, np.int64), np.zeros(team + 1, np.int64)
+        teams.clear()
+        with threads.Lender(address, 4):
+            threads.run(module.address("count"), counts.ctypes.data, tasks, team)
+            threads.run(module.address("crew"), crew.ctypes.data, tasks, team)
+        assert counts.tolist() == [1] * tasks + [0]
+        assert crew.sum() == tasks
+        assert not crew[min(team, 4, tasks) :].any()  # nobody works under a number that scratch memory has no room for
+        assert teams == ([] if tasks == 1 else [min(team, 4, tasks)] * 2)
+    assert keep
+
+
+def test_a_lender_of_one_thread_lends_nothing_and_ends_with_its_block(module):
+    keep, address, teams = openmp_of_python()
+    counts = np.zeros(100, np.int64)
+    with threads.Lender(address, 2):
+        with threads.Lender(address, 1):
+            threads.run(module.address("count"), counts.ctypes.data, 100, 2)
+        assert not teams
+        threads.run(module.address("count"), counts.ctypes.data, 100, 2)
+        assert teams == [2]
+        with pytest.raises(ZeroDivisionError), threads.Lender(address, 1):
+            raise ZeroDivisionError
+        threads.run(module.address("count"), counts.ctypes.data, 100, 2)
+    threads.run(module.address("count"), counts.ctypes.data, 100, 2)
+    assert teams == [2, 2]
+    assert (counts == 4).all()
+    assert keep
+
+
+def test_lending_is_a_matter_of_one_thread(module):
+    keep, address, teams = openmp_of_python()
+    counts = np.zeros(100, np.int64)
+    with threads.Lender(address, 2):
+        other = threading.Thread(target=threads.run, args=(module.address("count"), counts.ctypes.data, 100, 2))
+        other.start()
+        other.join()
+    assert not teams
+    assert (counts == 1).all()
+    assert keep

@@ -8,6 +8,9 @@ and written, in `scheduler`.
 One job has the pool at a time. A second caller, or a job started from within a job, simply computes on its
 own thread: no waiting, so no deadlock. A job cannot be interrupted half-way: a signal handler runs when the
 call has returned, and then no helper is inside any more.
+
+A caller whose other work is done by the OpenMP threads of another library can have its jobs done by them too, with
+`Lender`: two pools of busy threads would take the cores from each other.
 """
 
 import ctypes
@@ -23,7 +26,7 @@ from starconv.engine.runtime import jit, machine
 from starconv.engine.runtime.scheduler import MAX_THREADS, source
 from starconv.errors import ArgumentTypeError, ArgumentValueError, StarconvError
 
-__all__ = ["MAX_THREADS", "get_num_threads", "run", "run_list", "set_num_threads"]
+__all__ = ["MAX_THREADS", "Lender", "get_num_threads", "run", "run_list", "set_num_threads"]
 
 # Long enough to bridge the Python between two layers called one by one, short enough to be out of the way of
 # another library's threads before these have woken up.
@@ -33,11 +36,14 @@ _SPIN_SECONDS = 70e-6
 def run(task_address: int, descriptor_address: int, tasks: int, threads: int) -> None:
     """Call ``void task(ptr descriptor, i64 task, i64 worker)`` once per task in range(tasks); return when all are done.
 
-    Up to `threads` threads take part, this one included. `worker` is in range(threads), 0 is the caller, and no two
-    threads have the same number at a time, so it may select scratch memory. Inside, denormals count as zero
+    Up to `threads` threads take part, this one included. `worker` is in range(threads), and no two threads have the
+    same number at a time, so it may select scratch memory. Inside, denormals count as zero
     (x86, AArch64). The caller keeps everything that the descriptor points to alive during the call.
     """
     if threads > 1 and tasks > 1:
+        if (lender := _lent.by) is not None:
+            lender.run(task_address, descriptor_address, tasks, threads)
+            return
         if threads > _recruited:
             _recruit(threads)
         _run_shared(task_address, descriptor_address, tasks, threads)
@@ -54,6 +60,45 @@ def run_list(address: int, count: int, threads: int) -> None:
     if threads > _recruited:
         _recruit(threads)
     _run_list(address, count, threads)
+
+
+class Lender:
+    """While entered, the jobs that this thread starts by `run` are shared among the threads of an OpenMP library.
+
+    Args:
+        parallel: address of its ``GOMP_parallel``.
+        threads: how many threads may take part in a job; with one nothing is lent.
+    """
+
+    __slots__ = ("_before", "_parallel", "_run", "_run_alone", "_threads")
+
+    def __init__(self, parallel: int, threads: int) -> None:
+        self._parallel, self._threads = parallel, threads
+        self._run, self._run_alone = _compiled().run_lent, _compiled().run_alone
+        self._before: Lender | None = None
+
+    def run(self, task_address: int, descriptor_address: int, tasks: int, threads: int) -> None:
+        """As the function `run`."""
+        if self._threads > 1:
+            threads = min(threads, self._threads)
+            self._run(self._parallel, task_address, descriptor_address, tasks, threads)
+        else:
+            self._run_alone(task_address, descriptor_address, tasks)
+
+    def __enter__(self) -> None:
+        self._before, _lent.by = _lent.by, self
+
+    def __exit__(self, *_: object) -> None:
+        _lent.by = self._before
+
+
+class _Lent(threading.local):
+    """Per thread: whose threads do its jobs, if not our own."""
+
+    by: Lender | None = None
+
+
+_lent = _Lent()
 
 
 def get_num_threads() -> int:
@@ -99,6 +144,7 @@ class _Scheduler:
         self.work = self._function("work", 1)
         self.set_stop = self._function("set_stop", 1)
         self.run_alone = self._function("run_alone", 3)
+        self.run_lent = self._function("run_lent", 5)
         self.run_shared = self._function("run_shared", 4)
         self.run_list = self._function("run_list", 3)
         self._semaphore_room = self._function("semaphore_room", 1, ctypes.c_size_t)

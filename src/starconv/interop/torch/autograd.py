@@ -14,6 +14,7 @@ import torch
 
 from ...engine.planner import Plan, make_plan, wisdom_state
 from ...problem import Problem
+from .teams import torchs_threads
 
 __all__ = ["apply"]
 
@@ -97,7 +98,9 @@ def _computed(problem: Problem, first: torch.Tensor, second: torch.Tensor, bias:
     shape = plan.shapes.result
     memory_format = _MEMORY_FORMATS[len(shape)] if last and not is_weight else torch.contiguous_format
     result = torch.empty(shape, dtype=first.dtype, memory_format=memory_format)
-    plan(_array(first), _array(second), None if bias is None else _array(bias), out=result.numpy())
+    operands = _array(first), _array(second), None if bias is None else _array(bias)
+    with torchs_threads():
+        plan(*operands, out=result.numpy())
     return result
 
 
