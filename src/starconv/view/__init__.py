@@ -3,10 +3,12 @@
 # Most functions have the name of their module, so they are bound here at once: a later import of the module keeps
 # them. That costs little, because matplotlib is imported when the first figure is drawn.
 from .channels import channels
+from .confusion import confusion
 from .equivariance import equivariance
 from .field import receptive_field
 from .gradient import gradient
 from .grids import feature_maps, filters
+from .history import history
 from .layers import Layer, Skip
 from .matrix import matrix
 from .save import Animation, Still
@@ -28,10 +30,12 @@ __all__ = [
     "Theme",
     "Trace",
     "channels",
+    "confusion",
     "equivariance",
     "feature_maps",
     "filters",
     "gradient",
+    "history",
     "matrix",
     "receptive_field",
     "shapes",
