@@ -289,24 +289,20 @@ def _per_channel(operation: Convolution, constant: Array, shape: tuple[int, ...]
 
 
 def _scale(operation: Convolution, factor: Array) -> None:
-    """Multiply each channel of the result: its kernels and its bias."""
-    problem, weights = operation.problem, operation.weights
-    if problem.operation == "input_grad":  # (C, K / groups, ...): the kernels of a group lie along the second axis
-        groups = weights.reshape(problem.groups, -1, *weights.shape[1:])
-        shaped = factor.reshape(problem.groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
-        operation.weights = (groups * shaped).reshape(weights.shape)
-    else:
-        operation.weights = weights * factor.reshape(-1, *[1] * (weights.ndim - 1))
+    """Multiply each channel of the result: its kernels, later, and its bias."""
+    factor = factor.astype(np.float64)
+    operation.factor = factor if operation.factor is None else operation.factor * factor
     if operation.bias is not None:
-        operation.bias = operation.bias * factor
+        operation.bias = operation.bias.astype(np.float64) * factor
 
 
 def _shift(operation: Convolution, term: Array) -> None:
-    operation.bias = np.array(term) if operation.bias is None else operation.bias + term
+    term = term.astype(np.float64)
+    operation.bias = term if operation.bias is None else operation.bias + term
 
 
 def _batch_norm(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
-    """Scale and shift per channel, in float64 and rounded once."""
+    """Scale and shift per channel, in float64 until the weights are prepared."""
     operation = lowering.open(inputs[0])
     numbers = [lowering.constant(inputs, index) for index in range(1, 5)]
     if operation is None or isinstance(operation, Product) or any(number is None for number in numbers):
@@ -315,12 +311,9 @@ def _batch_norm(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
         return False
     scale, shift, mean, variance = (np.asarray(number, np.float64) for number in numbers)
     factor = scale / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))  # type: ignore[arg-type]
-    dtype = operation.weights.dtype
-    operation.weights = operation.weights.astype(np.float64)
-    bias = np.zeros(len(factor)) if operation.bias is None else operation.bias.astype(np.float64)
-    operation.bias = bias - mean
+    _shift(operation, -mean)
     _scale(operation, factor)
-    operation.weights, operation.bias = operation.weights.astype(dtype), (operation.bias + shift).astype(dtype)
+    _shift(operation, shift)
     return lowering.extend(operation, node)
 
 

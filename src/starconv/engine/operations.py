@@ -122,12 +122,14 @@ class Convolution(Operation):
     Attributes:
         problem: which, but for the layout.
         weights, bias: constants; (K, C / groups, ...) and (K,).
+        factor: by which the kernels are to be multiplied, (K,).
         residual: the name of what is added, or None.
     """
 
     problem: Problem
     weights: Array
     bias: Array | None = None
+    factor: Array | None = None
     residual: str | None = None
     prepared: PreparedPlan | None = field(default=None, repr=False)
 
@@ -150,7 +152,15 @@ class Convolution(Operation):
 
     def prepare(self, plan: Plan) -> None:
         """Put the weights in place, once."""
-        self.prepared = plan.prepare(self.weights, self.bias)
+        weights, problem = self.weights, self.problem
+        if self.factor is not None:
+            factor = self.factor.astype(weights.dtype)
+            if problem.operation == "conv":
+                weights = weights * factor.reshape(-1, *[1] * (weights.ndim - 1))
+            else:  # (C, K / groups, ...): the kernels of a group lie along the second axis
+                shaped = factor.reshape(problem.groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
+                weights = (weights.reshape(problem.groups, -1, *weights.shape[1:]) * shaped).reshape(weights.shape)
+        self.prepared = plan.prepare(weights, None if self.bias is None else self.bias.astype(weights.dtype))
 
     def _operands(self, arrays: Arrays) -> tuple[Array, Array, Array | None]:
         residual = None if self.residual is None else arrays[self.residual]
