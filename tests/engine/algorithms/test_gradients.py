@@ -132,14 +132,14 @@ def test_whole_numbers(text: str) -> None:
 
 
 def test_a_plan_shows_its_parts() -> None:
-    text = plan("input_grad2d x=1x64x56x56 w=128x64x3x3 stride=2 padding=1").explain()
+    text = plan("input_grad2d x=1x64x56x56 w=128x64x3x3 stride=2 padding=1", algorithm="adjoint").explain()
     assert text.count("part: conv2d") == 4
     assert "w=64x128x2x2" in text
 
 
 def test_phases_that_read_alike_are_one_part() -> None:
     """A transposed convolution that doubles its picture (2x2, stride 2) is one 1x1 convolution, 4 times the kernels."""
-    text = plan("input_grad2d x=1x64x56x56 w=128x64x2x2 stride=2").explain()
+    text = plan("input_grad2d x=1x64x56x56 w=128x64x2x2 stride=2", algorithm="adjoint").explain()
     assert text.count("part:") == 1
     assert "w=256x128x1x1" in text
 

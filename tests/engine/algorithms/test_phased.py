@@ -1,0 +1,109 @@
+"""Input gradients with a stride: what the definition says, in any layout, next to guard pages."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from guarded import guarded
+from strategies import contiguous, expected, operands, outputs, targets
+
+import starconv as sc
+from starconv import Problem, plan
+from starconv.engine.algorithms import phased
+from starconv.engine.emit.target import Target, host_target
+
+pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
+
+PROBLEMS = [
+    "input_grad2d x=2x20x28x27 w=24x20x3x3 stride=2 padding=1 bias relu",
+    "input_grad2d x=1x40x14x14 w=300x40x3x3 stride=2 padding=1 residual relu6",
+    "input_grad2d x=2x16x12x13 w=12x16x1x1 stride=2 bias",
+    "input_grad2d x=1x9x16x16 w=8x9x4x4 stride=2 padding=1",
+    "input_grad2d x=1x12x16x20 w=8x6x2x2 stride=2 groups=2 bias",
+    "input_grad2d x=2x3x31x33 w=16x3x7x7 stride=2 padding=3",
+    "input_grad2d x=1x10x15x14 w=24x5x3x5 stride=3 dilation=2 padding=1 groups=2 dtype=float64",
+    "input_grad2d x=1x8x20x21 w=5x8x3x2 stride=1x3 padding=2",
+    "input_grad2d x=1x17x90x40 w=33x17x3x3 stride=2 padding=0:1x1:0",
+    "input_grad1d x=2x24x51 w=20x24x6 stride=4 padding=3 bias",
+]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = sc.get_num_threads()
+    yield
+    sc.set_num_threads(before)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_exact_on_whole_numbers_between_guard_pages(text: str, last: bool) -> None:
+    problem = replace(Problem.parse(text), channels_last=last)
+    given = operands(problem, 3)
+    answer = expected(problem, given)
+    for target in targets():
+        if target is None or phased.refuses(problem, target) is not None:
+            continue
+        chosen = plan(problem, algorithm="phased", target=target)
+        for end in (True, False):
+            x, w = guarded(contiguous(given.first), end=end), guarded(contiguous(given.second), end=end)
+            if last:
+                x = np.moveaxis(guarded(np.ascontiguousarray(np.moveaxis(x, 1, -1)), end=end), -1, 1)
+            out = guarded(np.full(problem.result_shape, np.nan, problem.dtype), end=end)
+            chosen(x, w, given.bias, residual=given.residual, out=out)
+            np.testing.assert_array_equal(out, answer)
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_any_layout_of_the_result(text: str) -> None:
+    problem = Problem.parse(text)
+    given = operands(problem, 5)
+    answer = expected(problem, given)
+    if phased.refuses(problem, host_target()) is not None:
+        pytest.skip("not on this target")
+    chosen = plan(problem, algorithm="phased")
+    for name, out, whole in outputs(problem.result_shape, problem.dtype):
+        chosen(given.first, given.second, given.bias, residual=given.residual, out=out)
+        np.testing.assert_array_equal(out, answer, err_msg=name)
+        out[...] = np.nan
+        assert np.isnan(whole).all(), f"something else was written: {name}"
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+@pytest.mark.usefixtures("threads")
+def test_the_same_bits_for_any_number_of_threads(text: str) -> None:
+    problem = Problem.parse(text)
+    if phased.refuses(problem, host_target()) is not None:
+        pytest.skip("not on this target")
+    given = operands(problem, 11, integers=False)
+    results = set()
+    for count in (1, 2, 3):
+        sc.set_num_threads(count)
+        chosen = plan(problem, algorithm="phased")
+        results.add(chosen(given.first, given.second, given.bias, residual=given.residual).tobytes())
+    assert len(results) == 1
+
+
+def test_nan_stays_where_it_is_read() -> None:
+    """Phases take no taps but their own: an infinite or missing gradient reaches only the pixels that fed it."""
+    problem = Problem.parse("input_grad2d x=1x16x13x13 w=5x16x3x3 stride=2 padding=1")
+    g = np.ones(problem.output_shape, np.float32)
+    g[0, :, 3, 3] = np.nan
+    result = plan(problem, algorithm="phased")(g, np.ones(problem.weight_shape, np.float32))
+    reached = np.zeros((13, 13), bool)
+    reached[5:8, 5:8] = True
+    assert all((np.isnan(plane) == reached).all() for plane in result[0])
+
+
+def test_refusals() -> None:
+    target: Target | None = host_target()
+
+    def why(text: str) -> str:
+        return phased.refuses(Problem.parse(text), target) or ""
+
+    assert "several phases" in why("input_grad2d x=1x16x9x9 w=32x16x3x3 padding=1")
+    assert "16 that are written out" in why("input_grad2d x=1x16x19x19 w=32x16x9x9 stride=2")
+    assert "spatial axes" in why("input_grad3d x=1x2x9x9x9 w=3x2x3x3x3 stride=2")
+    assert "computes input gradients" in why("conv2d x=1x16x9x9 w=16x16x3x3 stride=2")
+    assert phased.refuses(Problem.parse("input_grad2d x=1x16x9x9 w=16x16x3x3 stride=2"), None) is not None
