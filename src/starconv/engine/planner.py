@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..problem import Problem
+from .runtime.recycling import recycled_empty
 
 if TYPE_CHECKING:
     from .algorithms import Algorithm, Compound, Conditional, Solution
@@ -181,7 +182,7 @@ class PreparedPlan:
             out = (
                 empty_channels_last(shapes.result, shapes.dtype)
                 if self._last
-                else np.empty(shapes.result, shapes.dtype)
+                else recycled_empty(shapes.result, shapes.dtype)
             )
         else:
             checked("out", out, shapes.result)
@@ -411,7 +412,7 @@ def _nothing(problem: Problem, target: "Target | None") -> float:
 
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array (N, C, ...) that lies in memory as (N, ..., C)."""
-    return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
+    return np.moveaxis(recycled_empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
 
 
 def checked(argument: str, array: object, shape: tuple[int, ...]) -> None:

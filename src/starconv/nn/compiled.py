@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..arguments import Array, channels_last_in_memory
+from ..engine.runtime.recycling import recycled_empty
 from ..geometry import Axis
 
 __all__ = ["Counts", "elementwise", "pooled", "pooling_gradient", "sums"]
@@ -16,12 +17,13 @@ WORTHWHILE = 4096
 
 
 def elementwise(operation: str, *inputs: Array, numbers: Sequence[float] = ()) -> Array | None:
-    """`engine.elementwise.apply`: the result of an operation, which lies like the first input."""
+    """`engine.elementwise.run`: the result of an operation, with its channels where the first input has them."""
     if inputs[0].size < WORTHWHILE or inputs[0].dtype.kind != "f":
         return None
-    from ..engine.elementwise import apply
+    from ..engine.elementwise import run
 
-    return apply(operation, *inputs, numbers=numbers)
+    out = empty_like_in_memory(inputs[0], inputs[0].shape)
+    return out if run(operation, inputs, [out], numbers) else None
 
 
 def sums(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Array | None:
@@ -72,8 +74,8 @@ def pooling_gradient(
 def empty_like_in_memory(array: Array, shape: tuple[int, ...]) -> Array:
     """A new array of `shape` (N, C, ...), with its channels last in memory where `array` has them so."""
     if array.ndim > 2 and channels_last_in_memory(array):
-        return np.moveaxis(np.empty((shape[0], *shape[2:], shape[1]), array.dtype), -1, 1)
-    return np.empty(shape, array.dtype)
+        return np.moveaxis(recycled_empty((shape[0], *shape[2:], shape[1]), array.dtype), -1, 1)
+    return recycled_empty(shape, array.dtype)
 
 
 def _in_four_axes(array: Array) -> Array:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "KEPT_BYTES", "Scratch", "aligned_empty", "lent_empty", "scratch"]
+__all__ = ["ALIGNMENT", "KEPT_BYTES", "Scratch", "aligned_empty", "lent_empty", "rounded_size", "scratch"]
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 
@@ -56,7 +56,7 @@ class Scratch:
 def scratch(size: int) -> Scratch:
     """Borrow at least `size` bytes, for a ``with``. A loan that is never given back is merely collected as garbage."""
     global _kept
-    rounded = _rounded(size)
+    rounded = rounded_size(size)
     with _lock:
         shelf = _shelves.get(rounded)
         if shelf:
@@ -78,7 +78,7 @@ def lent_empty(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]
     return array
 
 
-def _rounded(size: int) -> int:
+def rounded_size(size: int) -> int:
     """Up to the next of 4 KiB, 5, 6, 7, 8, 10, 12, 14, 16, ...: at most a quarter unused, and few different sizes."""
     if size <= 4096:
         return 4096
