@@ -13,10 +13,12 @@ import pytest
 import starconv as sc
 from starconv.data.files import FileContentError
 from starconv.data.images import astronaut, write_image
+from starconv.nn.storage import save_state
 from starconv.tour import SECTIONS, opening, write_tour
 from starconv.tour.html import code, digits
 from starconv.tour.mathml import number
 from starconv.tour.section import Names, run
+from starconv.tour.sections import inside
 
 ALL = (opening(), *SECTIONS)
 
@@ -135,7 +137,20 @@ def test_shown_code_runs_from_the_page_in_a_fresh_namespace(page, names):
     fresh: dict[str, object] = {"__name__": "__main__"}
     for slug in page.sections:
         exec(compile(page.programs[slug], slug, "exec"), fresh)
-    for name in ("grey", "rgb", "O", "match", "lines", "found", "layer", "stamped", "gradient", "learnt"):
+    for name in (
+        "grey",
+        "rgb",
+        "O",
+        "match",
+        "lines",
+        "found",
+        "layer",
+        "stamped",
+        "gradient",
+        "learnt",
+        "seen",
+        "scores",
+    ):
         np.testing.assert_array_equal(fresh[name], names[name])
 
 
@@ -237,6 +252,39 @@ def test_gradient_three_ways(page, names):
         np.testing.assert_allclose(numbers, expected, rtol=0, atol=5.1e-5)
     assert names["error"] < 1e-9
     assert names["after"] < names["before"]
+
+
+def test_inside_shows_what_the_layers_of_the_digits_network_give(names):
+    learned = names["learned"]
+    x = names["digit"][np.newaxis]
+    np.testing.assert_array_equal(names["digit"], learned.data.test.images[7])
+    for place, module in enumerate(learned.network):
+        x = module(x)
+        if str(place) in names["maps"]:
+            np.testing.assert_allclose(names["maps"][str(place)], x[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(names["scores"], x[0], rtol=1e-4, atol=1e-4)
+    assert names["answer"] == names["label"]
+    drawn = [stage.output_shape for stage in names["boxes"][0].data.stages]
+    table = [row.output for row in learned.network.summary((1, 8, 8)).rows if row.kind in ("Conv2d", "MaxPool2d")]
+    assert drawn == [*table, (10, 1, 1)]
+
+
+def test_inside_takes_the_digits_kernels_where_no_others_are(names):
+    assert names["pretrained"] is None or names["seen"].shape == (64, 112, 112)
+    if names["pretrained"] is None:
+        expected = sc.conv2d(names["grey"][np.newaxis], names["learned"].network[0].weight, stride=2, padding=1)
+        np.testing.assert_array_equal(names["seen"], expected)
+
+
+def test_inside_takes_resnet18_where_its_weights_are(tmp_path, monkeypatch):
+    weights = tmp_path / "model.npz"
+    network = sc.nets.resnet18(seed=0)
+    save_state(network.graph.constants, weights)
+    monkeypatch.setattr(sc.nets, "at_hand", lambda *_: weights)
+    found = names_after((ALL[0], inside.SECTION))
+    x = sc.nets.preprocess(astronaut() / 255)
+    np.testing.assert_array_equal(found["seen"], network.feature_maps(x, "conv1"))
+    assert "16 of 64 feature maps" in inside.SECTION.show(found)
 
 
 def test_progress_counts_up_to_the_page(tmp_path):

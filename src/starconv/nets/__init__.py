@@ -17,6 +17,7 @@ from .network import Network
 from .onnx import load
 from .operators import NodeError
 from .preprocess import imagenet_classes, preprocess
+from .pretrained import at_hand
 from .resnet import resnet18, resnet34, resnet50
 from .weights import load_weights
 
@@ -32,6 +33,7 @@ __all__ = [
     "NodeError",
     "UnsupportedOperatorError",
     "Value",
+    "at_hand",
     "export",
     "from_nn",
     "hed",

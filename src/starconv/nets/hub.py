@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from ..data.files import optional_import
+from ..data.files import MissingPackageError, optional_import
 from ..errors import StarconvError
 
-__all__ = ["DownloadError", "fetch"]
-
+__all__ = ["DownloadError", "fetch", "on_disk"]
 
 SECONDS = 10
 """How long the hub may take to say that it is there."""
@@ -27,10 +26,9 @@ def fetch(repository: str, name: str) -> Path:
         DownloadError: it is not on disk, and there is no network, no such file, or no room.
     """
     hub = optional_import("huggingface_hub", "huggingface_hub", "Weights from the hub", "nets")
-    try:
-        return Path(hub.hf_hub_download(repository, name, local_files_only=True))
-    except (OSError, ValueError):  # not there yet: its errors are subclasses of these
-        pass
+    found = on_disk(repository, name)
+    if found is not None:
+        return found
     try:
         # Asked once: fetching it would try for half a minute before it said that there is no network.
         hub.get_hf_file_metadata(hub.hf_hub_url(repository, name), timeout=SECONDS)
@@ -41,3 +39,12 @@ def fetch(repository: str, name: str) -> Path:
             f"{name} of https://huggingface.co/{repository} is not on this machine, and it could not be fetched "
             f"({reason}). Where there is a network, fetch it and give its path as weights."
         ) from error
+
+
+def on_disk(repository: str, name: str) -> Path | None:
+    """The file as it was fetched before, or None; the network is not asked."""
+    try:
+        hub = optional_import("huggingface_hub", "huggingface_hub", "Weights from the hub", "nets")
+        return Path(hub.hf_hub_download(repository, name, local_files_only=True))
+    except (MissingPackageError, OSError, ValueError):  # its own errors are subclasses of the last two
+        return None

@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..nn.initial import Seed
 from .blueprint import Weights
-from .hub import fetch
+from .hub import fetch, on_disk
 from .weights import load_weights
 
-__all__ = ["HUB", "Given", "found_weights"]
+__all__ = ["HUB", "Given", "at_hand", "found_weights"]
 
 Given = str | os.PathLike[str] | Mapping[str, ArrayLike] | None
 """A file, arrays by name, a name of :data:`HUB`, or None for random weights."""
@@ -23,6 +23,16 @@ HUB = {
     ("resnet50", "tv_in1k"): "timm/resnet50.tv_in1k",
 }
 """Repositories of the hub by network and name of the weights: torchvision's first ones, under torchvision's names."""
+
+
+def at_hand(network: str, weights: str) -> Path | None:
+    """The file of `network`'s `weights` of that name, if it was fetched from the hub before; None otherwise.
+
+    >>> at_hand("resnet18", "of somebody") is None
+    True
+    """
+    repository = HUB.get((network, weights))
+    return None if repository is None else on_disk(repository, "model.safetensors")
 
 
 def found_weights(network: str, weights: Given, seed: Seed) -> Weights:

@@ -71,6 +71,10 @@ class Still:
         """A self-contained HTML page with the drawing as SVG."""
         return page(_svg(self.figure), title=self.description, background=self.figure.get_facecolor())
 
+    def to_svg(self) -> str:
+        """The drawing as SVG."""
+        return _svg(self.figure)
+
     def _repr_png_(self) -> bytes:
         return _png(self.figure)
 

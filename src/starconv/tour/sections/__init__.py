@@ -4,7 +4,7 @@ A new section is a file with a ``SECTION`` (title, code, what is drawn of its re
 """
 
 from ..section import Section
-from . import definition, edges, gradient, layer, matrix, photograph, sizes, template
+from . import definition, edges, gradient, inside, layer, matrix, photograph, sizes, template
 
 __all__ = ["SECTIONS"]
 
@@ -17,5 +17,6 @@ SECTIONS: tuple[Section, ...] = (
     layer.SECTION,
     matrix.SECTION,
     gradient.SECTION,
+    inside.SECTION,
 )
 """In the order of the page, after the picture; a section may use what those before it computed."""
