@@ -22,7 +22,7 @@ from .matrix import conv_matrix
 from .problem import Problem
 
 if TYPE_CHECKING:
-    from . import bias, interop, nets, nn, view
+    from . import bias, data, interop, nets, nn, view
     from .engine.runtime.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ __all__ = [
     "conv_transpose3d",
     "convolve",
     "correlate",
+    "data",
     "get_num_threads",
     "grad",
     "interop",
@@ -60,6 +61,7 @@ __all__ = [
 
 _LATER = {
     "bias": ".bias",
+    "data": ".data",
     "get_num_threads": ".engine.runtime.threads",
     "interop": ".interop",
     "nets": ".nets",

@@ -8,7 +8,7 @@ with and without.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +20,11 @@ from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import PerAxis, per_axis
 from .matrix import conv_matrix
 from .nn.initial import Seed
-from .nn.module import checked_count
+from .nn.module import checked_count, checked_number
+
+if TYPE_CHECKING:
+    from .view.save import Still
+    from .view.theme import Theme
 
 __all__ = ["Comparison", "Score", "as_dense", "compare", "equivariance_error"]
 
@@ -172,6 +176,7 @@ class Score(NamedTuple):
         network: its name.
         parameters: how many numbers it learned.
         pictures: how many it learned from.
+        lr: the learning rate that suited it.
         accuracy, accuracy_spread: of test pictures as they are: mean and standard deviation.
         shifted, shifted_spread: of test pictures shifted in eight directions.
     """
@@ -179,6 +184,7 @@ class Score(NamedTuple):
     network: str
     parameters: int
     pictures: int
+    lr: float
     accuracy: float
     accuracy_spread: float
     shifted: float
@@ -187,26 +193,34 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What :func:`compare` measured; ``str`` makes a table of it.
+    """What :func:`compare` measured; ``str`` makes a table of it, :meth:`figure` a drawing.
 
     Attributes:
         scores: one per number of pictures and network.
-        shift, steps, seeds: of the experiment.
+        shift, seeds: of the experiment.
+        budget: how long each network learned, in words.
     """
 
     scores: tuple[Score, ...]
     shift: int
-    steps: int
     seeds: tuple[int, ...]
+    budget: str
+
+    def figure(self, *, theme: "str | Theme" = "light") -> "Still":
+        """The table as a drawing: :func:`starconv.view.bias_comparison`."""
+        from .view import bias_comparison
+
+        return bias_comparison(self, theme=theme)
 
     def __str__(self) -> str:
-        table = [("pictures", "network", "parameters", "accuracy", f"shifted by {self.shift}")]
+        table = [("pictures", "network", "parameters", "rate", "accuracy", f"shifted by {self.shift}")]
         for score in self.scores:
             plain, shifted = (
-                f"{100 * mean:.1f} ± {100 * spread:.1f} %"
+                f"{100 * mean:.1f} %" if math.isnan(spread) else f"{100 * mean:.1f} ± {100 * spread:.1f} %"
                 for mean, spread in ((score.accuracy, score.accuracy_spread), (score.shifted, score.shifted_spread))
             )
-            table.append((str(score.pictures), score.network, str(score.parameters), plain, shifted))
+            numbers = (str(score.pictures), score.network, str(score.parameters), f"{score.lr:g}")
+            table.append((*numbers, plain, shifted))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
 
@@ -245,6 +259,10 @@ NETWORKS: dict[str, Maker] = {"convolution": _convolutional, "dense": _dense}
 few more numbers."""
 
 
+RATES = (0.02, 0.05, 0.1)
+"""Learning rates that every network may choose from."""
+
+
 def compare(
     sizes: Sequence[int] = (50, 200, 1000),
     *,
@@ -252,15 +270,21 @@ def compare(
     networks: Mapping[str, Maker] | None = None,
     shift: int = 1,
     steps: int = 200,
+    epochs: int | None = None,
     batch_size: int = 32,
-    lr: float = 0.05,
+    lr: float | Sequence[float] = RATES,
     seeds: Sequence[int] = (0, 1, 2),
+    on_training: Callable[[int, int, str], None] = lambda done, total, words: None,
 ) -> Comparison:
-    """Convolution against dense: the same pictures, steps, batches and learning rate, at several numbers of pictures.
+    """Convolution against dense: the same pictures, steps and batches, at several numbers of pictures.
 
     Every picture gets a frame of `shift` zeros, so that it can be shifted without losing a pixel. Networks learn from
     unshifted pictures only. They are asked about the test pictures as they are, and shifted by `shift` in eight
     directions. Seeds decide which pictures are learned from, their order and the initial weights.
+
+    The comparison is fair in what each network may spend: as many pictures and steps, and its own learning rate. Where
+    `lr` names several, each network tries them at each number of pictures, with the first seed, on four fifths of the
+    pictures it may learn from, and takes the one with the smallest loss on the last fifth. Test pictures play no part.
 
     Args:
         sizes: numbers of pictures to learn from.
@@ -268,47 +292,87 @@ def compare(
         networks: by name, functions of channels, (height, width), classes and a seed.
         shift: in pixels.
         steps: of SGD with momentum 0.9, at least; whole epochs.
-        batch_size, lr: of these steps.
+        epochs: instead of steps, how often every picture is learned from, however few they are.
+        batch_size: of these steps.
+        lr: learning rate, or several to choose from.
         seeds: one training each.
+        on_training: called before each training with the number of those done, of all, and what comes next.
+
+    Returns:
+        The scores; the same call gives the same ones.
 
     Raises:
         ArgumentValueError, ArgumentTypeError: naming the argument, its value and what was expected.
+        TrainingError: a network did not learn at any rate.
     """
     split = digits() if data is None else data
     makers = NETWORKS if networks is None else networks
     shift, steps = checked_count("shift", shift), checked_count("steps", steps)
     batch_size = checked_count("batch_size", batch_size)
-    if not seeds or not makers:
-        raise ArgumentValueError("seeds" if makers else "networks", seeds if makers else makers, "at least one")
+    rates = tuple(checked_number("lr", rate) for rate in (lr if isinstance(lr, Sequence) else (lr,)))
+    for argument, values in (("sizes", sizes), ("seeds", seeds), ("networks", makers), ("lr", rates)):
+        if not len(values):
+            raise ArgumentValueError(argument, values, "at least one")
     for size in sizes:
         if checked_count("sizes", size) > len(split.train.images):
             raise ArgumentValueError("sizes", size, f"at most the {len(split.train.images)} pictures there are")
     frame = [(0, 0), (0, 0), (shift, shift), (shift, shift)]
     images, test = np.pad(split.train.images, frame), np.pad(split.test.images, frame)
-    classes = int(max(split.train.labels.max(), split.test.labels.max())) + 1
+    labels = split.train.labels
+    classes = int(max(labels.max(), split.test.labels.max())) + 1
     moves = [(dy, dx) for dy in (-shift, 0, shift) for dx in (-shift, 0, shift) if dy or dx]
+    trials = len(rates) if len(rates) > 1 else 0
+    total, done = len(sizes) * len(makers) * (trials + len(seeds)), 0
+
+    def learned(make: Maker, chosen: Array, seed: int, rate: float, words: str) -> nn.Module:
+        """A network after its training on the chosen pictures."""
+        nonlocal done
+        on_training(done, total, words)
+        done += 1
+        network = make(images.shape[1], images.shape[2:], classes, seed)
+        passes = -(-steps // -(-len(chosen) // batch_size)) if epochs is None else checked_count("epochs", epochs)
+        optimizer = nn.SGD(network.parameters(), lr=rate, momentum=0.9)
+        nn.fit(
+            network,
+            (images[chosen], labels[chosen]),
+            epochs=passes,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            seed=seed,
+            progress=False,
+        )
+        return network
+
+    def best_rate(make: Maker, chosen: Array, words: str) -> float:
+        """The learning rate after which pictures that were held back are told best."""
+        held = chosen[: max(len(chosen) // 5, 1)]
+        rest = chosen[len(held) :] if len(chosen) > 1 else chosen
+        losses = []
+        for rate in rates:
+            try:
+                network = learned(make, rest, seeds[0], rate, f"{words}, rate {rate:g}")
+                losses.append(nn.evaluate(network, images[held], labels[held])[0])
+            except nn.TrainingError:  # too large a rate, which is an answer
+                losses.append(math.inf)
+        return rates[int(np.argmin(losses))]
+
     scores = []
     for size in sizes:
+        pictures = [np.random.default_rng([seed, size]).permutation(len(images))[:size] for seed in seeds]
         for name, make in makers.items():
+            words = f"{size} picture{'s' * (size > 1)}, {name}"
+            rate = best_rate(make, pictures[0], words) if trials else rates[0]
             plain, shifted = [], []
-            for seed in seeds:
-                chosen = np.random.default_rng([seed, size]).permutation(len(images))[:size]
-                network = make(images.shape[1], images.shape[2:], classes, seed)
-                nn.fit(
-                    network,
-                    (images[chosen], split.train.labels[chosen]),
-                    epochs=-(-steps // -(-size // batch_size)),
-                    batch_size=batch_size,
-                    optimizer=nn.SGD(network.parameters(), lr=lr, momentum=0.9),
-                    seed=seed,
-                    progress=False,
-                )
+            for seed, chosen in zip(seeds, pictures, strict=True):
+                network = learned(make, chosen, seed, rate, f"{words}, seed {seed}")
                 plain.append(nn.evaluate(network, test, split.test.labels)[1])
                 moved = [nn.evaluate(network, np.roll(test, by, (2, 3)), split.test.labels)[1] for by in moves]
                 shifted.append(float(np.mean(moved)))
             count = sum(parameter.value.size for parameter in network.parameters())
-            scores.append(Score(name, count, size, *_mean_spread(plain), *_mean_spread(shifted)))
-    return Comparison(tuple(scores), shift, steps, tuple(seeds))
+            scores.append(Score(name, count, size, rate, *_mean_spread(plain), *_mean_spread(shifted)))
+    on_training(total, total, "the table")
+    budget = f"at least {steps} steps" if epochs is None else f"{epochs} epoch{'s' * (epochs > 1)}"
+    return Comparison(tuple(scores), shift, tuple(seeds), f"{budget} of {batch_size} pictures each")
 
 
 def _mean_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -24,7 +24,8 @@ def test_the_gradient_of_an_edge_has_the_orientation_of_its_class(classes):
 
 def test_shapes_are_what_they_are_called():
     train, _ = shapes(400, size=64, noise=0)
-    light = (train.images[:, 0] - train.images.min((2, 3))) / np.ptp(train.images[:, 0], axis=(1, 2))[:, None, None]
+    images = train.images[:, 0]
+    light = (images - images.min((1, 2), keepdims=True)) / np.ptp(images, axis=(1, 2), keepdims=True)
     holes, corners, areas = [], [], []
     for picture in light:
         inside = picture > 0.5

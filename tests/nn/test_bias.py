@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import starconv as sc
 from starconv import bias, nn
+from starconv.cli import app
+from starconv.data.digits import Digits, Split, digits
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 3, 12, 14))
@@ -83,7 +86,12 @@ def test_only_affine_layers_are_dense_layers():
 
 
 def test_compare_measures_what_it_says():
-    found = bias.compare([100], steps=50, seeds=[0, 1])
+    told = []
+    found = bias.compare([100], steps=50, seeds=[0, 1], on_training=lambda *what: told.append(what))
+    # Of each network three trials of rates, then two seeds; at last, that all is done.
+    assert [done for done, _, _ in told] == list(range(11))
+    assert {total for _, total, _ in told} == {10}
+    assert told[0][2] == "100 pictures, convolution, rate 0.02"
     convolution, dense = found.scores
     assert [score.network for score in found.scores] == ["convolution", "dense"]
     assert convolution.parameters == 144 + 32 + 4608 + 64 + 32 * 4 * 10 + 10
@@ -91,8 +99,75 @@ def test_compare_measures_what_it_says():
     assert convolution.accuracy > 0.7
     assert convolution.shifted > dense.shifted + 0.1  # what the bias is worth
     assert bias.compare([20], steps=3, seeds=[4, 5]) == bias.compare([20], steps=3, seeds=[4, 5])
-    assert str(found).splitlines()[0].split() == ["pictures", "network", "parameters", "accuracy", "shifted", "by", "1"]
+    head = ["pictures", "network", "parameters", "rate", "accuracy", "shifted", "by", "1"]
+    assert str(found).splitlines()[0].split() == head
     with pytest.raises(sc.ArgumentValueError, match="sizes = 5000"):
         bias.compare([5000])
     with pytest.raises(sc.ArgumentValueError, match="seeds"):
         bias.compare([10], seeds=[])
+
+
+def test_the_rate_is_chosen_without_test_pictures():
+    """A network that is the better the nearer its rate is to 0.05 gets that; test pictures of noise change nothing."""
+    train, test = digits()
+    noise = np.random.default_rng(0).random(test.images.shape, "float32")
+    options = {"sizes": [40], "steps": 20, "seeds": [0], "lr": (1e-6, 0.05)}
+    plain = bias.compare(data=Split(train, test), **options)
+    disturbed = bias.compare(data=Split(train, Digits(noise, test.labels)), **options)
+    assert [score.lr for score in plain.scores] == [score.lr for score in disturbed.scores] == [0.05, 0.05]
+    assert plain.scores[0].accuracy > disturbed.scores[0].accuracy + 0.2
+
+
+def test_a_rate_that_is_too_large_is_not_chosen():
+    with np.errstate(all="ignore"):
+        found = bias.compare([40], steps=20, seeds=[0], lr=(1e6, 0.05), networks={"dense": bias.NETWORKS["dense"]})
+    assert found.scores[0].lr == 0.05
+
+
+def test_epochs_instead_of_steps():
+    found = bias.compare([1, 30], epochs=2, lr=0.05, seeds=[1], networks={"dense": bias.NETWORKS["dense"]})
+    assert found.budget == "2 epochs of 32 pictures each"
+    assert "nan" not in str(found)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_figure_shows_the_scores(theme):
+    found = bias.compare([20, 60], steps=3, seeds=[0, 1], lr=0.05)
+    drawn = found.figure(theme=theme)
+    assert drawn.data is found
+    for axes, (mean, spread) in ((1, ("accuracy", "accuracy_spread")), (2, ("shifted", "shifted_spread"))):
+        containers = drawn.figure.axes[axes].containers
+        lines = [line for line in drawn.figure.axes[axes].get_lines() if line.get_label()[0] != "_"]
+        for name, line, container in zip(("convolution", "dense"), lines, containers, strict=True):
+            scores = [score for score in found.scores if score.network == name]
+            assert line.get_label() == f"{name}, {scores[0].parameters} parameters"
+            np.testing.assert_array_equal(line.get_xdata(), [20, 60])
+            np.testing.assert_array_equal(line.get_ydata(), [getattr(score, mean) for score in scores])
+            for segment, score in zip(container[2][0].get_segments(), scores, strict=True):
+                np.testing.assert_allclose(np.ptp(segment[:, 1]) / 2, getattr(score, spread), atol=1e-12)
+    with pytest.raises(sc.ArgumentTypeError, match="comparison"):
+        sc.view.bias_comparison(found.scores)
+
+
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments, code=0):
+        result = CliRunner().invoke(app, ["bias", *map(str, arguments)])
+        assert result.exit_code == code, result.output
+        return result
+
+    options = ["--sizes", "20,40", "--seeds", 2, "--steps", 4]
+    first = run(*options, "-o", tmp_path / "bias.png").stdout
+    assert first.splitlines()[:5] == run("digits", *options).stdout.splitlines()[:5]
+    assert first.splitlines()[:5] == str(bias.compare([20, 40], seeds=[0, 1], steps=4)).splitlines()
+    assert (tmp_path / "bias.png").read_bytes().startswith(b"\x89PNG")
+    assert "2 epochs" in run("shapes", "--sizes", 20, "--seeds", 1, "--epochs", 2, "--shift", 2).stdout
+    for wrong, message in (
+        (["--sizes", "many"], "sizes = 'many'"),
+        (["--sizes", "5000"], "sizes = 5000"),
+        (["--theme", "grey"], "theme = 'grey'"),
+        (["-o", tmp_path / "bias.txt"], "ends with"),
+        (["nothing"], "data = 'nothing'"),
+    ):
+        assert message in " ".join(run(*wrong, code=2).output.split())

@@ -11,12 +11,12 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..errors import StarconvError
-from . import doctor, explain, filter, kernels, networks, size, slide, tour, train, tune, views
+from . import bias, doctor, explain, filter, kernels, networks, size, slide, tour, train, tune, views
 from .console import print_error
 
 __all__ = ["COMMANDS", "app", "main"]
 
-COMMANDS = (filter, kernels, size, slide, views, networks, tour, train, explain, tune, doctor)
+COMMANDS = (filter, kernels, size, slide, views, networks, tour, train, bias, explain, tune, doctor)
 """The modules with the commands, in the order in which ``starconv --help`` lists them."""
 
 

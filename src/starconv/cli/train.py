@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..data.digits import Split
     from ..nn import History
 
-__all__ = ["register"]
+__all__ = ["learning_data", "register"]
 
 _EXAMPLES = """[bold]Examples[/bold]
 
@@ -94,7 +94,7 @@ def train(
         raise ArgumentValueError("network", network, choices(NETWORKS))
     recipe = RECIPES[network]
     epochs, batch_size = epochs or recipe.epochs, batch_size or recipe.batch_size
-    split, classes = _data(data, files, fetch)
+    split, classes = learning_data(data, files, fetch)
     channels, height, width = split.train.images.shape[1:]
     layers = NETWORKS[network](channels, (height, width), len(classes), seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def train(
     console.print(f"weights, history and confusion matrix are in {shown(out)}", markup=False)
 
 
-def _data(data: str, files: Path | None, fetch: bool) -> "tuple[Split, list[str]]":
+def learning_data(data: str, files: Path | None = None, fetch: bool = False) -> "tuple[Split, list[str]]":
     """What to learn from, and the names of the classes."""
     if data in ("mnist", "fashion"):
         from ..data.fetch import FASHION_CLASSES, fashion_mnist, mnist

@@ -3,6 +3,7 @@
 # Most functions have the name of their module, so they are bound here at once: a later import of the module keeps
 # them. That costs little, because matplotlib is imported when the first figure is drawn.
 from .channels import channels
+from .comparison import bias_comparison
 from .confusion import confusion
 from .equivariance import equivariance
 from .field import receptive_field
@@ -29,6 +30,7 @@ __all__ = [
     "Still",
     "Theme",
     "Trace",
+    "bias_comparison",
     "channels",
     "confusion",
     "equivariance",
