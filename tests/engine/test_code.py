@@ -20,6 +20,7 @@ PROBLEMS = [
     "conv2d x=1x64x56x56 w=64x64x3x3 padding=1 bias",
     "conv2d x=1x512x7x7 w=512x512x3x3 padding=1 relu channels_last",
     "conv2d x=1x64x56x56 w=256x64x1x1",
+    "conv2d x=1x40x9x16 w=24x40x1x1 channels_last bias relu",
     "conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3 bias relu",
     "conv2d x=1x32x56x56 w=32x1x3x3 padding=1 groups=32",
     "conv2d x=1x48x14x14 w=48x1x3x3 stride=2 padding=1 groups=48 channels_last relu",
@@ -28,6 +29,7 @@ PROBLEMS = [
     "conv2d x=1x5x9x9 w=3x5x3x3 dtype=float64",
     "conv1d x=1x1x1000 w=1x1x31",
     "conv3d x=1x4x8x8x17 w=8x4x3x3x3",
+    "input_grad2d x=1x4x17x33 w=8x4x4x4 stride=2 padding=1",
     "weight_grad2d x=1x16x14x14 w=16x16x3x3 padding=1",
 ]
 
@@ -45,9 +47,9 @@ def modules(name: str, algorithm: str, text: str, source: str = "same") -> tuple
         return ()
     texts: list[str] = []
 
-    def collected(ir_text: str, *, features: str, triple: str | None = None) -> object:
+    def collected(ir: object, *, features: str, triple: str | None = None) -> object:
         assert features == target.features
-        texts.append(ir_text)
+        texts.append(str(ir))
         return Addresses()
 
     solution = row.build(problem, target)

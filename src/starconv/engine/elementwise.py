@@ -20,6 +20,7 @@ from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import Fields, address_of
 from .emit import maths
 from .emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, module_source
+from .emit.source import emitted
 from .emit.target import Target, host_target
 from .loops import OUTER, loops_over
 from .runtime import threads
@@ -73,14 +74,13 @@ def _normal(x: Vector, mean: Vector, factor: Vector, bias: Vector) -> Vector:
     return (x - mean).times_plus(factor, bias)
 
 
-def _descent(v: Vectors, n: Vectors) -> Vectors:
-    """w, v and the gradient; rate, momentum, 1 - dampening, decay, how much of g and of v the step takes."""
+def _descent(v: Vectors, n: Vectors, *, nesterov: bool) -> Vectors:
+    """One step of nn.SGD."""
     weight, velocity, gradient = v
-    rate, momentum, fresh, decay, of_gradient, of_velocity = n
+    rate, momentum, fresh, decay = n
     gradient = weight.times_plus(decay, gradient)
     velocity = gradient.times_plus(fresh, velocity * momentum)
-    step = gradient.times_plus(of_gradient, velocity * of_velocity)
-    return weight - rate * step, velocity
+    return weight - rate * (velocity.times_plus(momentum, gradient) if nesterov else velocity), velocity
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -107,14 +107,15 @@ OPERATIONS: dict[str, Operation] = {
     "normalize": Operation(4, lambda v, n: (_normal(*v),)),
     "relu_gradient": Operation(2, lambda v, n: (v[1].where("ogt", _number(v[1], 0.0), v[0], _number(v[0], 0.0)),)),
     "normalize_gradient": Operation(6, lambda v, n: (v[0].times_plus(v[3], (v[1] - v[2]).times_plus(v[4], v[5])),)),
-    "descend": Operation(3, _descent, numbers=6, outputs=2),
+    "descend": Operation(3, lambda v, n: _descent(v, n, nesterov=False), numbers=4, outputs=2),
+    "descend_nesterov": Operation(3, lambda v, n: _descent(v, n, nesterov=True), numbers=4, outputs=2),
 }
 """By name.
 
 clip(x; low, high), affine(x; a, b) = a x + b, leaky_relu(x; slope), prelu(x, slope), hard_sigmoid(x; slope, offset),
 scale_shift(x, scale, shift), normalize(x, mean, factor, bias) = (x - mean) factor + bias,
 relu_gradient(gradient, output), normalize_gradient(gradient, x, mean, a, b, c) = a gradient + b (x - mean) + c,
-descend(w, v, g; rate, momentum, 1 - dampening, decay, share of g, share of v): one step of nn.SGD, to w and v.
+descend and descend_nesterov(w, v, g; rate, momentum, 1 - dampening, decay): one step of nn.SGD, new w and v.
 A NaN stays a NaN everywhere, and relu_gradient is 0 where the output is one.
 """
 
@@ -251,7 +252,12 @@ def _fields(arrays: int, numbers: int) -> Fields:
 
 @lru_cache(maxsize=512)
 def _function(operation: str, element: str, repeats: tuple[bool, ...] | None, target: Target) -> Compiled:
-    return compiled(module_source([_task(operation, element, repeats, target)]), target, "task")
+    return compiled(_module(operation, element, repeats, target), target, "task")
+
+
+@emitted("task")
+def _module(operation: str, element: str, repeats: tuple[bool, ...] | None, target: Target) -> str:
+    return module_source([_task(operation, element, repeats, target)])
 
 
 def _task(operation: str, element: str, repeats: tuple[bool, ...] | None, target: Target) -> Function:

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from .descriptor import Fields
 from .emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from .emit.source import emitted
 from .emit.target import Target
 
 __all__ = ["FIELDS", "Kernel", "gradient_module", "module"]
@@ -75,7 +76,7 @@ class _Reach:
     divisor: Vector | None
 
 
-@lru_cache(maxsize=128)
+@emitted("task")
 def module(target: Target, kernel: Kernel) -> str:
     """The IR of the pooling whose function is called "task"."""
     return module_source([_last(target, kernel) if kernel.last else _first(target, kernel)])

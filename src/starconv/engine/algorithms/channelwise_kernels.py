@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
+from ..emit.source import emitted
 from ..emit.target import Target
 from .finish import FINISH_FIELDS, Finish, Finisher
 from .panels import Compiled, compiled
@@ -89,12 +90,17 @@ class Form:
 @lru_cache(maxsize=128)
 def compute_function(target: Target, element: str, form: Form, finish: Finish) -> Compiled:
     """Task: some units, one after the other."""
+    return compiled(_module(target, element, form, finish), target, "task")
+
+
+@emitted("task")
+def _module(target: Target, element: str, form: Form, finish: Finish) -> str:
     pack = emit_pack("pack", target, element, FIELDS, form.vectors, last=form.source_last)
     tiles = _tiles("tiles", target, element, form, finish)
     functions = [pack, tiles]
     if not form.result_last:
         functions.append(_turn_round("turn_round", target, element, form, finish))
-    return compiled(module_source([*functions, _task(target, element, form, functions)]), target, "task")
+    return module_source([*functions, _task(target, element, form, functions)])
 
 
 def _task(target: Target, element: str, form: Form, functions: list[Function]) -> Function:

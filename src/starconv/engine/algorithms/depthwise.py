@@ -12,11 +12,11 @@ Limits: float32 and float64, channels last, one kernel per channel. Channels-fir
 
 import math
 from dataclasses import replace
-from functools import lru_cache
 
 from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, module_source
+from ..emit.source import Source, emitted
 from ..emit.target import Target
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
@@ -107,13 +107,13 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         }
         return values, (taps, pixels)
 
-    def source(of_x: str) -> str:
+    def source(of_x: str) -> Source:
         return _module(target, element, of_x, Finish.of(problem, floor=True))
 
     return PackedSolution(_as_one_group(problem), target, FIELDS, _panels(problem, target), source, own, form=_FORM)
 
 
-@lru_cache(maxsize=64)
+@emitted("task")
 def _module(target: Target, element: str, source: str, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=True)

@@ -21,7 +21,6 @@ and storing weigh more than the arithmetic.
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
+from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime.jobs import Job
@@ -200,7 +200,7 @@ def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: boo
     channels = problem.in_channels // problem.groups
     chunk = chunk_of(problem, target, panels)
 
-    def source(of_x: str) -> str:
+    def source(of_x: str) -> Source:
         return _module(
             target,
             element,
@@ -267,7 +267,7 @@ def _own_fields(
     return values, (taps, pixels)
 
 
-@lru_cache(maxsize=256)
+@emitted("task")
 def _module(
     target: Target,
     element: str,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...problem import Problem
 from ..descriptor import Fields, address_of, bits_of
 from ..emit.ir import Function, Int, Pointer
+from ..emit.source import Source
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import memory, threads
@@ -261,7 +262,7 @@ class PackedSolution(CompiledSolution):
         target: Target,
         fields: Fields,
         panels: Panels,
-        source: Callable[[str], str],
+        source: Callable[[str], Source],
         own: Callable[["Block"], tuple[dict[str, int | float], tuple[Array, ...]]],
         *,
         form: "Form",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.ir import module_source
+from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..runtime import jit, memory, threads
 from .packing import PANEL_FIELDS, pack_panels
@@ -114,11 +115,16 @@ class Compiled:
 
 @lru_cache(maxsize=64)
 def _panel_function(target: Target, element: str, width: int) -> Compiled:
-    return compiled(module_source([pack_panels(target, element, width)]), target, "pack_panels")
+    return compiled(_panel_module(target, element, width), target, "pack_panels")
+
+
+@emitted("pack_panels")
+def _panel_module(target: Target, element: str, width: int) -> str:
+    return module_source([pack_panels(target, element, width)])
 
 
 @lru_cache(maxsize=512)
-def compiled(source: str, target: Target, name: str) -> Compiled:
+def compiled(source: str | Source, target: Target, name: str) -> Compiled:
     """The function `name` of a module's IR."""
     module = jit.compile_module(source, features=target.features)
     return Compiled(module.address(name), module)

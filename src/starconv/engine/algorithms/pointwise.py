@@ -14,11 +14,11 @@ Limits: float32 and float64, kernels of one tap, channels first.
 """
 
 import math
-from functools import lru_cache
 
 from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, module_source
+from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, Form, most_scratch
@@ -134,7 +134,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         }
         return values, ()
 
-    def source(of_x: str) -> str:
+    def source(of_x: str) -> Source:
         return _module(target, element, of_x, sums > 0, Finish.of(problem, floor=True))
 
     return PackedSolution(
@@ -149,7 +149,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     )
 
 
-@lru_cache(maxsize=64)
+@emitted("task")
 def _module(target: Target, element: str, source: str, chunked: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element)

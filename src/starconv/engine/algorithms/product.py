@@ -19,6 +19,7 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, module_source
+from ..emit.source import emitted
 from ..emit.target import Target
 from ..lattice import lattices
 from . import direct
@@ -202,7 +203,7 @@ class ProductSolution(CompiledSolution):
         return Binding(function, self.fields.block(values), tasks, workers, waiting * workers, (pixels, taps), [])
 
 
-@lru_cache(maxsize=64)
+@emitted("task")
 def _module(target: Target, element: str, panel: int, chunked: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])

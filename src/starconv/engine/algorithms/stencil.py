@@ -23,6 +23,7 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from .blocks import Block, Form, most_scratch
@@ -171,7 +172,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     panels = Panels(problem, target, tile.kernels)
     element, phases = ELEMENTS[problem.dtype], lattices(problem)[2].stride
 
-    def source(of_x: str) -> str:
+    def source(of_x: str) -> Source:
         finishes = problem.bias or problem.residual or problem.activation != "none"
         finish = Finish.of(problem, floor=True) if finishes else None
         return _module(target, element, tile, of_x, phases, problem.border == "constant", finish)
@@ -191,7 +192,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     return PackedSolution(problem, target, FIELDS, panels, source, own, form=_form(problem, target, tile))
 
 
-@lru_cache(maxsize=256)
+@emitted("task")
 def _module(
     target: Target, element: str, tile: Tile, source: str, phases: int, constant: bool, finish: Finish | None
 ) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, module_source
+from ..emit.source import emitted
 from ..emit.target import Target
 from ..runtime import threads
 from .panels import ELEMENTS, Compiled, compiled
@@ -86,8 +87,12 @@ def weave(sources: list[Array], phases: tuple[int, int, int], out: Array, target
 
 @lru_cache(maxsize=32)
 def _function(target: Target, element: str, last: bool, column_phases: int) -> Compiled:
-    f = _pixels(target, element) if last else _planes(target, element, column_phases)
-    return compiled(module_source([f]), target, "task")
+    return compiled(_module(target, element, last, column_phases), target, "task")
+
+
+@emitted("task")
+def _module(target: Target, element: str, last: bool, column_phases: int) -> str:
+    return module_source([_pixels(target, element) if last else _planes(target, element, column_phases)])
 
 
 class _Sources:

@@ -1,8 +1,7 @@
 """What `winograd` compiles for a block of tiles: the task function, and the products, which take most of the time."""
 
-from functools import lru_cache
-
 from ..emit.ir import Function, Int, Pointer, Registers, module_source
+from ..emit.source import emitted
 from ..emit.target import Target
 from .finish import Finish
 from .winograd_tiles import (
@@ -22,7 +21,7 @@ TILES = 6
 """Tiles of a product: 6 x 2 vectors of sums, as in direct convolution."""
 
 
-@lru_cache(maxsize=64)
+@emitted("task")
 def kernel_module(target: Target, m: int, panel: int, source: str, finish: Finish) -> str:
     """The IR whose "task" computes a block of tiles of x, of element type `source`, with panels of `panel` kernels."""
     packing = pack("pack", target, source)
@@ -34,7 +33,7 @@ def kernel_module(target: Target, m: int, panel: int, source: str, finish: Finis
     )
 
 
-@lru_cache(maxsize=64)
+@emitted("task")
 def weight_module(target: Target, m: int, panel: int) -> str:
     """The IR whose "task" transforms a panel of weights."""
     return module_source([transform_weights(target, transform(m), panel)])

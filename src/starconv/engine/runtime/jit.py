@@ -9,15 +9,19 @@ is remembered on disk (`cache`). llvmlite is imported on first use, so importing
 
 import ctypes
 import functools
+import hashlib
 import itertools
 import os
 import platform
 import re
 import sys
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from starconv.engine.runtime import cache, machine
 from starconv.errors import StarconvError
@@ -111,15 +115,41 @@ class Module:
         return found
 
 
-def compile_module(ir_text: str, *, features: str, triple: str | None = None) -> Module:
-    """Compile (or find) `ir_text` for this process. Errors in the text are a :class:`CompileError`."""
+class Named(Protocol):
+    """IR that has a name which decides its text, as `emit.source` makes it, and the functions that it defines."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def functions(self) -> tuple[str, ...]: ...
+    @property
+    def text(self) -> str: ...
+
+
+def compile_module(ir: str | Named, *, features: str, triple: str | None = None) -> Module:
+    """Compile (or find) IR for this process: a text, or one that is only written where it is not found by its name.
+
+    Errors in the text are a :class:`CompileError`.
+    """
     triple = host().triple if triple is None else triple
-    key = cache.key(ir_text, features, triple, _version())
+    sources = None if isinstance(ir, str) else _sources()
+    if sources is None or isinstance(ir, str):
+        text = ir if isinstance(ir, str) else ir.text
+        key = cache.key(text, features, triple, _version())
+        return _found_or_compiled(key, lambda: text, _functions_of(text), features, triple)
+    key = cache.key("named", sources, ir.name, features, triple, _version())
+    return _found_or_compiled(key, lambda: ir.text, list(ir.functions), features, triple)
+
+
+def _functions_of(text: str) -> list[str]:
+    return [quoted or plain for quoted, plain in _DEFINED.findall(text)]
+
+
+def _found_or_compiled(key: bytes, text: Callable[[], str], names: list[str], features: str, triple: str) -> Module:
     with _lock:
         module = _modules.get(key)
         if module is not None:
             return module
-        names = [quoted or plain for quoted, plain in _DEFINED.findall(ir_text)]
         code = cache.load(key)
         if code is not None:
             try:
@@ -127,7 +157,7 @@ def compile_module(ir_text: str, *, features: str, triple: str | None = None) ->
             except CompileError:
                 code = None  # an object that LLVM of the same version does not take: make it anew
         if module is None:
-            code = compile_object(ir_text, triple, features)
+            code = compile_object(text(), triple, features)
             module = _link(code, names)
             cache.store(key, code)
         _modules[key] = module
@@ -153,6 +183,24 @@ def assembly(ir_text: str, triple: str, features: str) -> str:
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+_BEGAN = time.time_ns()
+
+
+@functools.cache
+def _sources() -> str | None:
+    """The digest of all source files of the engine, by which kernels are found without writing their text.
+
+    None where they cannot be read, or one was changed since this process began: then they may not say what it runs.
+    """
+    try:
+        files = sorted(Path(__file__).resolve().parent.parent.rglob("*.py"))
+        if not files or any(file.stat().st_mtime_ns >= _BEGAN for file in files):
+            return None
+        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    except OSError:
+        return None
+
 
 _modules: weakref.WeakValueDictionary[bytes, Module] = weakref.WeakValueDictionary()
 _library_numbers = itertools.count(1)
