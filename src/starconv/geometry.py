@@ -462,6 +462,8 @@ def _sizes(input_size: object) -> tuple[int, ...]:
 def _is_integer(value: object) -> bool:
     if type(value) is int:
         return True  # the usual case; the question below takes microseconds
+    if isinstance(value, (tuple, list, str)):
+        return False
     return isinstance(value, SupportsIndex) and not isinstance(value, (bool, np.bool_, np.ndarray))
 
 

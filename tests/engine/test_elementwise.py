@@ -22,7 +22,8 @@ NUMBERS = {
     "affine": (1.5, -2.0),
     "leaky_relu": (0.01,),
     "hard_sigmoid": (0.2, 0.5),
-    "descend": (0.1, 0.9, 0.75, 1e-2, 0.0, 1.0),
+    "descend": (0.1, 0.9, 0.75, 1e-2),
+    "descend_nesterov": (0.1, 0.9, 1.0, 1e-2),
 }
 
 
@@ -30,10 +31,10 @@ def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def descend(w: Array, v: Array, g: Array, n: tuple[float, ...]) -> tuple[Array, Array]:
+def descend(w: Array, v: Array, g: Array, n: tuple[float, ...], *, nesterov: bool = False) -> tuple[Array, Array]:
     g = g + n[3] * w
     v = n[1] * v + n[2] * g
-    return w - n[0] * (n[4] * g + n[5] * v), v
+    return w - n[0] * (g + n[1] * v if nesterov else v), v
 
 
 MEANINGS: dict[str, Callable[..., Any]] = {
@@ -61,6 +62,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "relu_gradient": lambda grad, output: np.where(output > 0, grad, 0),
     "normalize_gradient": lambda grad, x, mean, a, b, c: a * grad + b * (x - mean) + c,
     "descend": lambda w, v, g: descend(w, v, g, NUMBERS["descend"]),
+    "descend_nesterov": lambda w, v, g: descend(w, v, g, NUMBERS["descend_nesterov"], nesterov=True),
 }
 EXACT = ("copy", "add", "subtract", "multiply", "divide", "maximum", "minimum", "add_relu", "relu", "relu_gradient")
 

@@ -8,7 +8,7 @@ from ..arguments import Array, channels_last_in_memory
 from ..engine.runtime.recycling import recycled_empty
 from ..geometry import Axis
 
-__all__ = ["Counts", "elementwise", "pooled", "pooling_gradient", "sums"]
+__all__ = ["Counts", "descended", "elementwise", "pooled", "pooling_gradient", "sums"]
 
 Counts = tuple[tuple[int, ...], ...]
 
@@ -24,6 +24,22 @@ def elementwise(operation: str, *inputs: Array, numbers: Sequence[float] = ()) -
 
     out = empty_like_in_memory(inputs[0], inputs[0].shape)
     return out if run(operation, inputs, [out], numbers) else None
+
+
+def descended(
+    value: Array, velocity: Array, gradient: Array, numbers: tuple[float, ...], *, nesterov: bool
+) -> tuple[Array, Array] | None:
+    """`engine.elementwise`'s "descend": new weights and velocities, in arrays of their own."""
+    if value.size < WORTHWHILE or not value.dtype == velocity.dtype == gradient.dtype:
+        return None
+    from ..engine.elementwise import run
+
+    results = np.empty(value.shape, value.dtype), np.empty(value.shape, value.dtype)
+    return (
+        results
+        if run("descend_nesterov" if nesterov else "descend", (value, velocity, gradient), results, numbers)
+        else None
+    )
 
 
 def sums(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Array | None:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from ..arguments import Array, as_array
 from ..errors import ArgumentTypeError, ArgumentValueError
+from .compiled import descended
 from .module import checked_count, checked_number
 from .parameter import Parameter
 
@@ -71,10 +72,16 @@ class SGD:
             if parameter.grad is None:
                 continue
             gradient = -parameter.grad if self.maximize else parameter.grad
+            if self.momentum:
+                before = self._velocity[number]
+                moved = None if before is None else self._moved(parameter.value, before, gradient)
+                if moved is not None:
+                    value, self._velocity[number] = moved
+                    parameter.take(value)
+                    continue
             if self.weight_decay:
                 gradient = gradient + self.weight_decay * parameter.value
             if self.momentum:
-                before = self._velocity[number]
                 if before is None:
                     velocity = gradient.copy()
                 else:
@@ -83,6 +90,11 @@ class SGD:
                 self._velocity[number] = velocity
                 gradient = gradient + self.momentum * velocity if self.nesterov else velocity
             parameter.take(parameter.value - rate * gradient)
+
+    def _moved(self, value: Array, velocity: Array, gradient: Array) -> tuple[Array, Array] | None:
+        """New value and velocity in one pass of compiled code, for large parameters; else None."""
+        numbers = (float(self.lr), self.momentum, 1 - self.dampening, self.weight_decay)
+        return descended(value, velocity, gradient, numbers, nesterov=self.nesterov)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
