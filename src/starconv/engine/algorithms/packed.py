@@ -64,6 +64,10 @@ BLOCK = (
     "out_columns",
     "row_stride",
     "row_rest",  # packed rows = rows * row_stride + row_rest
+    "top",  # packed rows before the first, and before the last of those that lie inside the input
+    "bottom",
+    "x_pitch",  # elements of x from one packed row to the next, and from channel to channel
+    "x_plane",
 )
 
 
@@ -328,6 +332,9 @@ class PackedSolution(CompiledSolution):
             "out_columns": columns.outputs,
             "row_stride": rows.stride,
             "row_rest": rows.span(1) - rows.stride,
+            **dict(zip(("top", "bottom"), rows.inside(), strict=True)),
+            "x_pitch": x_steps[1] * rows.step // x.itemsize,
+            "x_plane": x.strides[1] // x.itemsize,
             **own,
         }
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits

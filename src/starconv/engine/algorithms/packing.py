@@ -41,6 +41,7 @@ def pack_block(
     last: bool = False,
     phases: int = 1,
     constant: bool = False,
+    edges: bool = False,
 ) -> Function:
     """A function that packs (source, block, first depth, first row, rows): all channels of some rows.
 
@@ -49,15 +50,19 @@ def pack_block(
 
     The block is [channel][depth][row][column], or with `last` [depth][row][column][channel]. With `phases` s, a row
     holds first its columns 0, s, 2s, ..., then 1, s + 1, ...: what a kernel with stride s reads is then side by side.
-    `source` is the element type of x ("float", "i8", "u8", ...), `element` that of the block.
+    `source` is the element type of x ("float", "i8", "u8", ...), `element` that of the block. With `edges` there is one
+    more argument: how many of the columns inside the input are packed at both ends, for a kernel that reads those
+    between them in place.
     """
-    f = Function(name, target, ["fields", "source", "block", "depth", "row", "rows"], internal=True)
+    arguments = ["fields", "source", "block", "depth", "row", "rows", *(["edge"] if edges else [])]
+    f = Function(name, target, arguments, internal=True)
     x, block = f.pointer("source", "i8"), f.pointer("block", element)
     depth, row, rows = f.integer("depth"), f.integer("row"), f.integer("rows")
     depths, spread, room = fields.integers(f, "taps_depth", "depth_dilation", "block_rows")
     channels, x_channel, pitch = fields.integers(f, "channels", "x_channel", "pitch")
     depth_table, row_table = fields.pointer(f, "depth_table", "i64"), fields.pointer(f, "row_table", "i64")
     copy = _Copy(f, target, fields, source, element, phases, constant)
+    copy.edge = f.integer("edge") if edges else None
     for channel in f.loop(1 if last else channels):
         for d in f.loop(depths):
             depth_offset = depth_table.at(depth + d * spread).load_int()
@@ -104,6 +109,7 @@ class _Copy:
         self.channels, self.x_channel, self.x_column = fields.integers(f, "channels", "x_channel", "x_column")
         self.phase_pitch = fields.integer(f, "phase_pitch")
         self.filler = fields.real(f, "fill", element)
+        self.edge: Int | None = None
 
     def columns(self, origin: Pointer, to: Pointer) -> None:
         """A row of one channel: the table says where the border's columns come from, the middle is one run."""
@@ -114,7 +120,14 @@ class _Copy:
             middle = origin.at_bytes(self.table.at(left).load_int())
             with f.either(self.x_column.equals(self.itemsize)) as (dense, strided):
                 with dense:
-                    if self.phases == 1:
+                    if self.edge is not None:
+                        count = (right - left).minimum(self.edge)
+                        self._run(middle, to.at(left), count)
+                        with f.when(right - left > count):
+                            first = (right - left - count).maximum(count)
+                            end = right - left - first
+                            self._run(middle.at_bytes(first * self.itemsize), to.at(left + first), end)
+                    elif self.phases == 1:
                         self._run(middle, to.at(left), right - left)
                     elif self.phases == 2:
                         self._run_in_two_phases(middle, to, right - left)

@@ -28,7 +28,7 @@ from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
-from .packed import BLOCK, Array, PackedSolution, place
+from .packed import BLOCK, Array, PackedSolution, Place, place
 from .packing import fill_block, pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
@@ -41,6 +41,8 @@ UNROLLED_COLUMNS = 8
 """Taps in a row that are written out one after the other; longer rows are a loop."""
 PLANE = 5
 """Cycles to go on from one channel to the next."""
+LEAST_IN_PLACE = 8
+"""Tiles across, below which what is packed at both ends would be most of a row."""
 UNROLLED_ROWS = 12
 """Kernel rows above which the rows that all output rows of a tile read alike are a loop."""
 
@@ -52,6 +54,8 @@ FIELDS = Fields(
         *FINISH_FIELDS,
         "kernels",  # kernels per group
         "plane",  # elements between depths in the block
+        "reach",  # packed columns that an output reads beside its first
+        "least_in_place",  # columns, below which a row is packed as a whole
         "column_offsets",  # elements from a row's start to what tap q reads for output column 0
     )
 )
@@ -68,6 +72,8 @@ class Tile:
     taps_columns: int
     row_stride: int
     row_dilation: int
+    dense: bool
+    """Whether tap q of a row is read q columns further on: then no table needs to be asked."""
 
     @property
     def input_rows(self) -> int:
@@ -101,7 +107,7 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     kernels = problem.out_channels // problem.groups
     budget = 12 if target.registers == 16 else 24
     lanes = target.lanes(problem.itemsize)
-    shape = (rows.taps, columns.taps, rows.stride, rows.dilation)
+    shape = (rows.taps, columns.taps, rows.stride, rows.dilation, columns.stride == columns.dilation == 1)
     candidates = [
         Tile(k, r, v, *shape)
         for k in range(1, min(kernels, 8) + 1)
@@ -185,6 +191,8 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
             **finish_values(problem),
             "kernels": panels.kernels,
             "plane": block.packed_rows * block.pitch,
+            "reach": columns.span(1) - 1,
+            "least_in_place": LEAST_IN_PLACE * tile.vectors * target.lanes(problem.itemsize),
             "column_offsets": offsets.ctypes.data,
         }
         return values, (offsets,)
@@ -197,34 +205,49 @@ def _module(
     target: Target, element: str, tile: Tile, source: str, phases: int, constant: bool, finish: Finish | None
 ) -> str:
     """The module's IR: the kernel's height, width, vertical stride and dilation are written out, sizes are fields."""
-    pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases, constant=constant)
+    in_place = source == element and phases == 1
+    pack = pack_block("pack_block", target, FIELDS, source, element, phases=phases, constant=constant, edges=in_place)
     passes = [
         _pass(f"pass_{vectors}", target, element, tile, vectors, finish)
         for vectors in sorted({tile.vectors, 1}, reverse=True)
     ]
     filled = [fill_block("fill_block", target, FIELDS, element)] if constant else []
-    return module_source([*filled, pack, *passes, _task(target, element, tile, filled, pack, passes)])
+    return module_source([*filled, pack, *passes, _task(target, element, tile, filled, pack, passes, in_place)])
 
 
 def _task(
-    target: Target, element: str, tile: Tile, filled: list[Function], pack: Function, passes: list[Function]
+    target: Target,
+    element: str,
+    tile: Tile,
+    filled: list[Function],
+    pack: Function,
+    passes: list[Function],
+    in_place: bool,
 ) -> Function:
-    """Task: per group, pack the band's rows; then tile after tile, the last ones moved back to end with the band."""
+    """Task: per group, pack the band's rows; then tile after tile, the last ones moved back to end with the band.
+
+    Where all rows of the band lie inside the input, only the ends of the rows are packed, and tiles between them read
+    the input where it is.
+    """
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
     where = place(f, FIELDS, element)
     lanes = target.lanes(ITEMSIZES[element])
     blocks, kernels, channels, x_group = FIELDS.integers(f, "blocks", "kernels", "channels", "x_group")
     depths, columns, out_channel = FIELDS.integers(f, "taps_depth", "out_columns", "out_channel")
+    pitch, plane = FIELDS.integers(f, "pitch", "plane")
     panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
     size = channels * depths * (tile.taps_rows * tile.taps_columns * tile.kernels)
     wide = tile.vectors * lanes
-    whole = columns // wide * wide
+    begin, end, origins = f.number(0), f.number(0), (pitch, plane)
+    packed: list[Int] = []
+    if in_place:
+        begin, end, packed, origins = _inside(f, where, element, tile, wide)
     for fill in filled:
         f.run(fill, fields, where.block)
     for group in f.loop(where.first_group, where.last_group):
         source = where.source.at(group * x_group)
-        f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows)
+        f.run(pack, fields, source, where.block, where.depth_start, where.row_start, where.packed_rows, *packed)
         for number in f.loop(where.first_block, where.last_block):
             first, entry = number * tile.kernels, group * blocks + number
             weights, bias = panels.at(entry * size), biases.at(entry * tile.kernels)
@@ -233,10 +256,45 @@ def _task(
             for tile_row in f.loop(0, where.rows, tile.rows):
                 row = tile_row.minimum((where.rows - tile.rows).maximum(0))
                 count = (where.rows - row).minimum(tile.rows)
-                arguments = (fields, where.block, weights, bias, out, row, count, tile_row - row)
-                f.run(passes[0], *arguments, 0, whole, valid)
-                f.run(passes[-1], *arguments, whole, columns, valid)
+                rest = (weights, bias, out, row, count, tile_row - row)
+                block = (fields, where.block, pitch, plane)
+                whole = end + (columns - end) // wide * wide
+                if in_place:
+                    f.run(passes[0], *block, *rest, 0, begin, valid)
+                    rows = _first_row(f, source, where, element)
+                    f.run(passes[0], fields, rows, *origins, *rest, begin, end, valid)
+                f.run(passes[0], *block, *rest, end, whole, valid)
+                f.run(passes[-1], *block, *rest, whole, columns, valid)
     return f
+
+
+def _inside(
+    f: Function, where: Place, element: str, tile: Tile, wide: int
+) -> tuple[Int, Int, list[Int], tuple[Int, Int]]:
+    """The output columns [begin, end) of a band that are computed in place, if any; and what then must be packed.
+
+    Rows a multiple of 4 KiB apart are packed all the same: the many rows of a tile would share one set of the cache.
+    """
+    left, right, top, bottom, x_column = FIELDS.integers(f, "left", "right", "top", "bottom", "x_column")
+    depths, reach, packed_columns, least = FIELDS.integers(f, "taps_depth", "reach", "columns", "least_in_place")
+    x_pitch, x_plane = FIELDS.integers(f, "x_pitch", "x_plane")
+    first = (left + (wide - 1)) // wide * wide
+    room = (right - reach - first).maximum(0) // wide * wide
+    spread = x_pitch % (4096 // ITEMSIZES[element])
+    fits = depths.equals(1) & x_column.equals(ITEMSIZES[element]) & (spread > 0) & (room >= least)
+    fits = fits & (where.row_start >= top) & (where.row_start + where.packed_rows <= bottom)
+    fits = fits & (where.rows >= tile.rows)
+    begin = fits.integer(first, 0)
+    edge = fits.integer(reach + 3 * wide, packed_columns)
+    return begin, begin + fits.integer(room, 0), [edge], (x_pitch, x_plane)
+
+
+def _first_row(f: Function, source: Pointer, where: Place, element: str) -> Pointer:
+    """Where in the input the band's packed column 0 would be."""
+    row, left = FIELDS.pointer(f, "row_table", "i64").at(where.row_start), FIELDS.integer(f, "left")
+    depth, column = FIELDS.pointer(f, "depth_table", "i64"), FIELDS.pointer(f, "column_table", "i64").at(left)
+    offset = row.load_int() + column.load_int() + depth.at(where.depth_start).load_int()
+    return source.at(offset - left * ITEMSIZES[element]).viewed(element)
 
 
 def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, finish: Finish | None) -> Function:
@@ -245,13 +303,14 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, fin
     What a tile that was moved back computes again (`known` rows, and some columns) is stored again, except where a
     residual is added: that may be where the results go. Without `finish` there is not even a bias.
     """
-    arguments = ["fields", "block", "panel", "bias", "out", "row", "count", "known", "first", "stop", "valid"]
-    f = Function(name, target, arguments, internal=True)
+    arguments = ["fields", "block", "pitch", "plane", "panel", "bias", "out", "row", "count", "known"]
+    f = Function(name, target, [*arguments, "first", "stop", "valid"], internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
     row, count, first, stop, valid = (f.integer(part) for part in ("row", "count", "first", "stop", "valid"))
     known = f.integer("known") if finish is not None and finish.residual else f.number(0)
-    channels, depths, plane, pitch = FIELDS.integers(f, "channels", "taps_depth", "plane", "pitch")
+    channels, depths = FIELDS.integers(f, "channels", "taps_depth")
+    plane, pitch = f.integer("plane"), f.integer("pitch")
     offsets = FIELDS.pointer(f, "column_offsets", "i64")
     finisher = Finisher(f, FIELDS, element, finish or Finish(floor=False, ceiling=False, residual=False))
     out_channel, out_row, out_column = FIELDS.integers(f, "out_channel", "out_row", "out_column")
@@ -298,7 +357,7 @@ def _slice(
         """One row of input with every output row that reads it; `weights` are those of tap row 0."""
         for q in _columns(f, tile.taps_columns, sums):
             f.hold_loads()
-            here = input_row.at(offsets.at(q).load_int())
+            here = input_row.at(q if tile.dense else offsets.at(q).load_int())
             x = [here.at(v * lanes).load(lanes) for v in range(vectors)]
             for k in range(tile.kernels):
                 for r, tap in readers:
