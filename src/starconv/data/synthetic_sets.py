@@ -89,8 +89,8 @@ def shapes(count: int = 2000, *, size: int = 16, noise: float = 0.1, seed: int =
 
     def draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[Any]:
         radius = rng.uniform(0.18, 0.3, len(labels)) * size
-        # A cross reaches 1.2 radii from its middle, a triangle 1.5: farther from the border than that.
-        y, x = _pixels(len(labels), size, rng, reach=0.5, inside=1.5 * radius)
+        # A triangle reaches farthest from its middle, 1.56 radii: it stays that far from the border.
+        y, x = _pixels(len(labels), size, rng, reach=0.5, inside=1.56 * radius)
         y, x = y / _column(radius), x / _column(radius)
         inside = np.stack([shape(y, x) for shape in (_circle, _square, _triangle, _cross)])
         chosen = np.take_along_axis(inside, labels[np.newaxis, :, np.newaxis, np.newaxis], axis=0)[0]
