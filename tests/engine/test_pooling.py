@@ -1,6 +1,7 @@
 """Compiled pooling against the definition, tap by tap, for arrays of all kinds; gradients too."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def test_pooling(
     assert pooling.run(view(x), axes, out, divisors=divisors)
     np.testing.assert_array_equal(out, answer.astype(dtype))
     grad = operand(seed + 1 - seed % 4, shape, dtype)
-    into = view(np.zeros(x.shape, dtype))
+    into = view(np.full(x.shape, np.nan, dtype))
     if average:
         assert pooling.gradient(view(grad), axes, into, divisors=divisors)
         expected = gradient_reference(grad, axes, winner, divisors)
@@ -117,6 +118,25 @@ def test_pooling(
     np.testing.assert_array_equal(found[inside], winner[inside])
     grad = np.where(inside, grad, 0).astype(dtype)
     assert pooling.gradient(view(grad), axes, into, winner=found)
+    np.testing.assert_array_equal(into, gradient_reference(grad, axes, winner, None))
+
+
+@examples(4)
+@given(windows(), seeds, st.sampled_from([1, 3, 16, 21]), st.integers(0, 2), st.booleans(), st.booleans())
+def test_gradients_of_disjoint_windows(
+    axes: tuple[Axis, ...], seed: int, channels: int, batch: int, last: bool, pairs: bool
+) -> None:
+    view = VIEWS["channels_last" if last else "contiguous"]
+    if pairs:  # those that vectors run along the columns of
+        axes = (*axes[:-1], replace(axes[-1], kernel=2, stride=2, before=0, after=seed % 3, dilation=1))
+    axes = tuple(replace(axis, stride=max(axis.stride, axis.extent)) for axis in axes)
+    if any(axis.output < 1 for axis in axes):
+        return
+    x = operand(seed - seed % 4 + 1, (batch, channels, *(axis.input for axis in axes)), "float32")
+    answer, winner = reference(x, axes, None)
+    grad = np.where(np.isfinite(answer), operand(seed - seed % 4 + 2, answer.shape, "float32"), 0).astype("float32")
+    into = view(np.full(x.shape, np.nan, "float32"))
+    assert pooling.gradient(view(grad), axes, into, winner=view(winner.astype("float32")))
     np.testing.assert_array_equal(into, gradient_reference(grad, axes, winner, None))
 
 
@@ -146,8 +166,9 @@ def test_nothing_beside_the_arrays_is_touched(axes: tuple[Axis, ...], last: bool
                 assert pooling.run(given, axes, out, divisors=divisors, winner=winner)
                 np.testing.assert_array_equal(out, answer.astype("float32"))
                 grad = guarded(np.ones(shape, "float32"), end=end, read_only=True).transpose(back)
-                into = guarded(np.zeros_like(x.transpose(order)), end=end).transpose(back)
+                into = guarded(np.full_like(x.transpose(order), np.nan), end=end).transpose(back)
                 assert pooling.gradient(grad, axes, into, divisors=divisors, winner=winner)
+                assert not np.isnan(into).any()
 
 
 def test_threads_change_no_bit() -> None:

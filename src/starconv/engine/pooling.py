@@ -9,6 +9,7 @@ Any other strides, of arrays or windows, are taken element by element. `jobs` wr
 decline what compiled code cannot do.
 """
 
+import ctypes
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Axis
 from ..geometry import window_counts as counts
+from . import pooling_disjoint
 from .algorithms.finish import lies_like
 from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import address_of
@@ -86,16 +88,25 @@ def gradient(
     divisors: Counts | None = None,
     winner: Array | None = None,
 ) -> bool:
-    """Add the gradient of the outputs to `result`, that of the input; False where compiled code cannot.
+    """Write the input's gradient to `result`, given that of the outputs; False where compiled code cannot.
 
     A maximum's goes to the tap that `winner` names, a mean's in equal shares to all taps inside the input.
     """
     target = host_target()
     if target is None or not _fits(result, grad) or (winner is not None and not lies_like(winner, grad)):
         return False
-    form = _gradient_form(
-        axes, result.shape, result.strides, grad.strides, grad.dtype, divisors, threads.get_num_threads(), target
-    )
+    steps = axes, result.shape, result.strides, grad.strides, grad.dtype
+    alone = None if winner is None else pooling_disjoint.form(*steps, target)
+    if alone is not None and winner is not None:
+        function, block, tasks, _ = alone
+        own = pooling_disjoint.FIELDS.copy(block)
+        for slot, array in enumerate((result, grad, winner)):
+            own[slot] = address_of(array)
+        limit = threads.get_num_threads() if result.size >= SERIAL_ELEMENTS else 1
+        threads.run(function.address, ctypes.addressof(own), tasks, max(min(limit, tasks), 1))
+        return True
+    result[...] = 0
+    form = _gradient_form(*steps, divisors, threads.get_num_threads(), target)
     for job in _written(form, result, grad, winner):
         job.run()
     return True

@@ -77,7 +77,6 @@ def pooling_gradient(
     from ..engine.pooling import gradient
 
     result = empty_like_in_memory(grad, (*grad.shape[:-2], *(axis.input for axis in axes)))
-    result[...] = 0
     given = _in_four_axes(grad)
     if winner is not None:
         winner = _in_four_axes(winner)
