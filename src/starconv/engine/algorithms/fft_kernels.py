@@ -9,6 +9,7 @@ places again. So a tile passes three times through the second-level cache each w
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, module_source
+from ..emit.source import emitted
 from ..emit.target import Target
 from .fft_pieces import FIELDS, WEIGHT_FIELDS, fetch, pack, product, store, turn_back, turn_in
 from .fft_transforms import PASS_FIELDS, ahead, back, meet
@@ -17,6 +18,7 @@ from .finish import Finish
 __all__ = ["forward_module", "weight_module"]
 
 
+@emitted("task")
 def forward_module(target: Target, element: str, source: str, single: bool, finish: Finish) -> str:
     """The IR of `task`; `single` where a group has one channel and one kernel, whose product needs no other memory."""
     lanes = target.lanes(ITEMSIZES[element])
@@ -110,6 +112,7 @@ def forward_module(target: Target, element: str, source: str, single: bool, fini
     return module_source([pack_, fetch_, into, out_of, *forwards, *backwards, store_, middle, f])
 
 
+@emitted("task")
 def weight_module(target: Target, element: str) -> str:
     """The IR of `task`: the spectrum of one kernel and channel, in the order in which the tiles' come.
 
