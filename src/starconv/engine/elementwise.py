@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .algorithms.panels import ELEMENTS, Compiled, compiled
-from .descriptor import Fields, address_of
+from .descriptor import Fields, address_of, bits_of
 from .emit import maths
 from .emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, module_source
 from .emit.source import emitted
@@ -137,38 +137,24 @@ def jobs(
         numbers: what the operation takes besides.
         target: the processor to generate code for, this one unless told otherwise.
     """
-    target = host_target() if target is None else target
-    rule = OPERATIONS[operation]
-    assert (len(inputs), len(outputs), len(numbers)) == (rule.inputs, rule.outputs, rule.numbers)
-    arrays = (*outputs, *inputs)
-    dtype = outputs[0].dtype
-    if target is None or dtype.name not in ELEMENTS or not dtype.isnative:
+    found = _found(operation, inputs, outputs, numbers, target)
+    if found is None:
         return None
-    if any(not isinstance(array, np.ndarray) or array.dtype != dtype or not array.flags.aligned for array in arrays):
-        return None
-    form = _form(operation, outputs[0].shape, tuple((array.shape, array.strides) for array in arrays), dtype, target)
-    if form is None:
-        return None
-    block = form.fields.copy(form.block)
-    for slot, array in enumerate(arrays):
-        block[slot] = address_of(array)
-    reals = ctypes.cast(block, ctypes.POINTER(ctypes.c_double))
-    for slot, number in enumerate(numbers, len(arrays)):
-        reals[slot] = number
-    limit = threads.get_num_threads() if form.elements >= SERIAL_ELEMENTS else 1
+    form, block, workers = found
     if not form.tasks:
         return []
-    slots = tuple(range(len(arrays)))
-    return [Job(form.function.address, block, form.tasks, min(limit, form.tasks), slots, keeps=(form, arrays))]
+    arrays = (*outputs, *inputs)
+    return [Job(form.function.address, block, form.tasks, workers, tuple(range(len(arrays))), keeps=(form, arrays))]
 
 
 def run(operation: str, inputs: Sequence[Array], outputs: Sequence[Array], numbers: Sequence[float] = ()) -> bool:
     """Compute now; False, with nothing done, where compiled code cannot."""
-    written = jobs(operation, inputs, outputs, numbers)
-    if written is None:
+    found = _found(operation, inputs, outputs, numbers, None)
+    if found is None:
         return False
-    for job in written:
-        job.run()
+    form, block, workers = found
+    if form.tasks:
+        threads.run(form.function.address, ctypes.addressof(block), form.tasks, workers)
     return True
 
 
@@ -180,6 +166,38 @@ def apply(operation: str, *inputs: Array, numbers: Sequence[float] = ()) -> Arra
     """
     out = np.empty_like(inputs[0])
     return out if run(operation, inputs, [out], numbers) else None
+
+
+def _found(
+    operation: str, inputs: Sequence[Array], outputs: Sequence[Array], numbers: Sequence[float], target: Target | None
+) -> tuple["_Form", Any, int] | None:
+    """The kernel, its fields filled in, and how many threads; None where compiled code cannot."""
+    target = host_target() if target is None else target
+    rule = OPERATIONS[operation]
+    assert (len(inputs), len(outputs), len(numbers)) == (rule.inputs, rule.outputs, rule.numbers)
+    arrays = (*outputs, *inputs)
+    dtype = outputs[0].dtype
+    if target is None or dtype not in _ELEMENTS:
+        return None
+    lying = []
+    for array in arrays:
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or not array.flags.aligned:
+            return None
+        lying.append((array.shape, array.strides))
+    form = _form(operation, outputs[0].shape, tuple(lying), dtype, target)
+    if form is None:
+        return None
+    block = form.fields.copy(form.block)
+    for slot, array in enumerate(arrays):
+        block[slot] = address_of(array)
+    for slot, number in enumerate(numbers, len(arrays)):
+        block[slot] = bits_of(number)
+    limit = threads.get_num_threads() if form.elements >= SERIAL_ELEMENTS else 1
+    return form, block, max(min(limit, form.tasks), 1)
+
+
+_ELEMENTS = {np.dtype(name): element for name, element in ELEMENTS.items()}
+"""By dtype: its name is put together anew each time it is asked for, which takes microseconds."""
 
 
 # -- kernels --------------------------------------------------------------------------------------------------
@@ -218,7 +236,7 @@ def _form(
     for number, steps in enumerate(loops.steps):
         values |= {f"{name}_{number}": step for name, step in zip(_STEPS, steps, strict=True)}
     tasks = -(-cut["outers"] // cut["outers_per_task"]) * cut["row_parts"] * cut["column_parts"]
-    function = _function(operation, ELEMENTS[dtype.name], repeats, target)
+    function = _function(operation, _ELEMENTS[dtype], repeats, target)
     return _Form(function, fields, fields.block(values), tasks if loops.elements else 0, loops.elements)
 
 

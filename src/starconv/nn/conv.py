@@ -1,12 +1,13 @@
 """Convolutional layers, with torch.nn's arguments, names and initial distribution."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from .. import functional, grad
-from ..arguments import Array, border_of, sum_dtype
-from ..engine.planner import make_plan
+from .. import functional
+from ..arguments import Array, border_of, channels_last_in_memory, sum_dtype
+from ..engine.planner import Plan, make_plan, wisdom_state
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, convolution_axes, per_axis
 from ..problem import Problem
@@ -18,8 +19,6 @@ from .parameter import Parameter, Weight, layer_dtype
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
 _FORWARD: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_INPUT: dict[int, Any] = {1: grad.conv1d_input, 2: grad.conv2d_input, 3: grad.conv3d_input}
-_WEIGHT: dict[int, Any] = {1: grad.conv1d_weight, 2: grad.conv2d_weight, 3: grad.conv3d_weight}
 
 
 class ConvBase(Module):
@@ -156,17 +155,19 @@ class _Conv(ConvBase):
         return self.stride, self.padding, self.dilation, self.groups
 
     def _gradient(self, operation: str, x_shape: Shape, first: Array, second: Array) -> Array:
-        """One of the two gradients. torch.nn.grad's functions know zeros only; plans know every border."""
-        if self.padding_mode == "zeros":
-            if operation == "input_grad":
-                return _INPUT[self.spatial](x_shape, second, first, *self._arguments)  # type: ignore[no-any-return]
-            return _WEIGHT[self.spatial](first, self.weight.shape, second, *self._arguments)  # type: ignore[no-any-return]
-        dtype, _ = sum_dtype(first, second)
-        border = border_of(self.padding_mode)
-        problem = Problem.of_shapes(
-            x_shape, self.weight.shape, *self._arguments, operation=operation, dtype=dtype, border=border
+        """One of the two gradients. starconv.grad's functions know zeros only; plans know every border."""
+        dtype, result_dtype = sum_dtype(first, second)
+        plan = _gradient_plan(
+            operation,
+            x_shape,
+            self.weight.shape,
+            self._arguments,
+            border_of(self.padding_mode),
+            dtype,
+            channels_last_in_memory(first),
+            wisdom_state(),
         )
-        return make_plan(problem)(first, second)
+        return plan(first, second).astype(result_dtype, copy=False)
 
     def window(self, shape: Shape) -> tuple[Axis, ...]:
         """The geometry of this layer for an input of `shape`."""
@@ -187,6 +188,25 @@ class _Conv(ConvBase):
         """torch's words."""
         mode = "" if self.padding_mode == "zeros" else f", padding_mode={self.padding_mode}"
         return super().extra_repr() + mode
+
+
+@lru_cache(maxsize=1024)
+def _gradient_plan(
+    operation: str,
+    x_shape: Shape,
+    w_shape: Shape,
+    arguments: tuple[Any, ...],
+    border: str,
+    dtype: str,
+    last: bool,
+    state: int,
+) -> Plan:
+    """The plan for a gradient, kept, for it takes 0.1 ms to make; `state` is the planner's: plans change with it."""
+    return make_plan(
+        Problem.of_shapes(
+            x_shape, w_shape, *arguments, operation=operation, dtype=dtype, border=border, channels_last=last
+        )
+    )
 
 
 class Conv1d(_Conv):
