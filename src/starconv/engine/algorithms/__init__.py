@@ -30,6 +30,7 @@ from ..emit.target import Target
 from . import (
     adjoint,
     channelwise,
+    channelwise_grad,
     depthwise,
     direct,
     fft,
@@ -112,6 +113,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     stretches,
     phased,
     adjoint,
+    channelwise_grad,
     weight_grad,
     vectorized,
 )

@@ -42,6 +42,8 @@ Array = NDArray[Any]
 
 LINE = 64
 """Bytes of a cache line, which a block of channels fills."""
+MANY_BYTES = 12 << 10
+"""Of a plane from which on the memory is asked early for what comes next."""
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
@@ -52,7 +54,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     assert target is not None
     if problem.operation == "weight_grad":
         return "it computes convolutions and their input gradients"
-    if problem.residual and problem.in_channels % _vectors(problem, target):
+    if problem.residual and problem.in_channels % block_vectors(problem, target):
         return "its last block of channels would add the residual twice"
     return None
 
@@ -205,7 +207,7 @@ def packable(x: Array, dtype: "np.dtype[Any]") -> tuple[Array, bool]:
     return x.copy(), False
 
 
-def _vectors(problem: Problem, target: Target) -> int:
+def block_vectors(problem: Problem, target: Target) -> int:
     """Vectors of channels in a block: a cache line; channels last up to four, so that memory is read in longer runs."""
     there = problem.in_channels // target.lanes(problem.itemsize)
     line = max(LINE // target.vector_bytes, 1)
@@ -215,7 +217,7 @@ def _vectors(problem: Problem, target: Target) -> int:
 
 
 def _width(problem: Problem, target: Target) -> int:
-    return _vectors(problem, target) * target.lanes(problem.itemsize)
+    return block_vectors(problem, target) * target.lanes(problem.itemsize)
 
 
 def _waiting_bytes(problem: Problem, width: int) -> int:
@@ -282,8 +284,8 @@ def cost(problem: Problem, target: Target | None) -> float:
             cycles += tiles * (len(down.taps) * len(across.taps) * (pixels + 2) / 2 + pixels * 1.5 + 8)
     cycles += rows.size * columns.size * (1.5 if last else 5)
     cycles += 0 if last else rows.results * columns.results * 3.5
-    # Half as much again as the operations take: the phases of a unit do not overlap.
-    cycles *= 1.5 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize))
+    # A quarter more than the operations take: packing, summing and turning round do not overlap.
+    cycles *= 1.25 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize))
     rate = 60e9 if problem.bytes_moved <= target.l3_bytes // 2 else 20e9
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / rate)
 
@@ -372,6 +374,13 @@ class Channelwise(CompiledSolution):
             return False
         return residual is None or lies_like(residual, out)
 
+    def _ahead(self, x: Array, cut: Cut) -> int:
+        """Bytes to the source of the next unit. For planes of less than 56 x 56 asking early took longer."""
+        rows, columns = frames(self.problem)
+        if rows.results * columns.results * self.problem.itemsize < MANY_BYTES:
+            return 0
+        return self.width * x.strides[1] if cut.bands == 1 else cut.per_band * rows.stride * x.strides[-2]
+
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """All sizes and steps for arrays that lie like these."""
         problem, itemsize = self.problem, self.problem.itemsize
@@ -406,9 +415,12 @@ class Channelwise(CompiledSolution):
             "out_columns": columns.results,
             "phases": address_of(self.tables[-1]),
             "phase_count": len(self.tables) - 1,
+            "ahead": self._ahead(x, cut),
         }
         source_last = x.strides[1] == itemsize
-        form = Form(_pixels(problem, self.target), _vectors(problem, self.target), columns.stride, source_last, last)
+        form = Form(
+            _pixels(problem, self.target), block_vectors(problem, self.target), columns.stride, source_last, last
+        )
         function = compute_function(self.target, ELEMENTS[problem.dtype], form, Finish.of(problem))
         tasks = -(-cut.units // cut.per_task)
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1

@@ -11,6 +11,9 @@ from ..emit.target import Target
 from .finish import FINISH_FIELDS, Finish, Finisher
 from .panels import Compiled, compiled
 
+LINE = 64
+"""Bytes of a cache line."""
+
 __all__ = ["FIELDS", "FRAME", "PHASE", "Form", "compute_function", "emit_pack", "loaded_transposed"]
 
 FRAME = (
@@ -62,6 +65,7 @@ FIELDS = Fields(
         "out_columns",
         "phases",
         "phase_count",
+        "ahead",  # bytes from the source of a unit to that of the next one, where memory is asked for it early; else 0
     )
 )
 
@@ -135,10 +139,11 @@ def _task(target: Target, element: str, form: Form, functions: list[Function]) -
         bias = FIELDS.pointer(f, "bias", element).at(channel)
         corner = FIELDS.pointer(f, "out", element).at_bytes(picture * out_batch + channel * out_channel)
         corner = corner.at_bytes(first * spread * out_row)
+        after = source.at_bytes(FIELDS.integer(f, "ahead") + first * stride * FIELDS.integer(f, "source_row"))
         if form.result_last:
-            f.run(functions[1], fields, block, weights, bias, corner, first, last)
+            f.run(functions[1], fields, block, weights, bias, corner, first, last, after, corner)
             continue
-        f.run(functions[1], fields, block, weights, bias, waiting, first, last)
+        f.run(functions[1], fields, block, weights, bias, waiting, first, last, after, corner)
         rows = (last * spread).minimum(out_rows) - first * spread
         f.run(functions[2], fields, waiting, corner, rows * columns)
     return f
@@ -146,7 +151,8 @@ def _task(target: Target, element: str, form: Form, functions: list[Function]) -
 
 def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) -> Function:
     """All phases of the positions [first, last) of rows: tile after tile of a row's pixels for a vector of channels."""
-    f = Function(name, target, ["fields", "block", "weights", "bias", "out", "first", "last"], internal=True)
+    arguments = ["fields", "block", "weights", "bias", "out", "first", "last", "after", "corner"]
+    f = Function(name, target, arguments, internal=True)
     itemsize = ITEMSIZES[element]
     lanes = target.lanes(itemsize)
     width = form.vectors * lanes
@@ -160,7 +166,7 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
         out_row = FIELDS.integer(f, "out_columns") * out_column
     finisher = Finisher(f, FIELDS, element, finish)
     down, step = spread * out_row, across * out_column
-    phases = FIELDS.pointer(f, "phases", "i64")
+    phases, ahead = FIELDS.pointer(f, "phases", "i64"), FIELDS.integer(f, "ahead")
     for number in f.loop(FIELDS.integer(f, "phase_count")):
         record = [phases.at(number * len(PHASE) + i).load_int() for i in range(len(PHASE))]
         rows, columns, first_row, first_column, taps, address = record
@@ -170,6 +176,8 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
             added = bias.at(v * lanes).load(lanes)
             own = weights.at(v * lanes)
             for row in f.loop((last.minimum(rows) - first).maximum(0)):
+                with f.when(number.equals(0) & (ahead > 0)):
+                    _fetch_ahead(f, element, form, lanes, v, row)
                 line = block.at(v * lanes).at_bytes(row * stride * pitch)
                 to = place.at(v * lanes).at_bytes(row * down)
                 for column in f.loop(0, columns, form.pixels):
@@ -201,6 +209,29 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
                                 with f.when(left > i):
                                     store(i, results[i])
     return f
+
+
+def _fetch_ahead(f: Function, element: str, form: Form, lanes: int, v: Int, row: Int) -> None:
+    """Ask for a row's part of what the next unit reads, and of where this one's results go.
+
+    The processor fetches ahead by itself, but not along 16 planes at once.
+    """
+    itemsize = ITEMSIZES[element]
+    line = LINE // itemsize
+    after, corner = f.pointer("after", element), f.pointer("corner", element)
+    stride, spread = FIELDS.integers(f, "row_stride", "spread")
+    if not form.source_last:
+        step, channel, columns = FIELDS.integers(f, "source_row", "source_channel", "source_columns")
+        begin = after.at_bytes(row * stride * step + v * lanes * channel)
+        for k in range(lanes):
+            for column in f.loop(0, stride * columns, line):
+                begin.at_bytes(channel * k).at(column).prefetch()
+    if not form.result_last:
+        step, channel, columns = FIELDS.integers(f, "out_row", "out_channel", "out_columns")
+        begin = corner.at_bytes(row * spread * step + v * lanes * channel)
+        for k in range(lanes):
+            for column in f.loop(0, spread * columns, line):
+                begin.at_bytes(channel * k).at(column).prefetch()
 
 
 def _turn_round(name: str, target: Target, element: str, form: Form, finish: Finish) -> Function:

@@ -1,11 +1,11 @@
 """Compiled functions of `phased`: pack rows of the gradient, sum phase by phase, put all pixels in their places."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import product
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.source import emitted
 from ..emit.target import Target
 from .channelwise_kernels import loaded_transposed
 from .finish import FINISH_FIELDS, Finish, Finisher
@@ -70,14 +70,18 @@ class Form:
     result_last: bool
 
 
-@lru_cache(maxsize=128)
 def compute_function(target: Target, element: str, form: Form, finish: Finish) -> Compiled:
     """Task: a band of a group of a picture, and some of its panels."""
+    return compiled(_module(target, element, form, finish), target, "task")
+
+
+@emitted("task")
+def _module(target: Target, element: str, form: Form, finish: Finish) -> str:
     pack = pack_block("pack_block", target, FIELDS, element, element, last=form.source_last)
     tiles = {taps: _tiles(target, element, form, taps) for taps in dict.fromkeys(form.taps)}
     put = (_put_last if form.result_last else _put_planes)("put", target, element, form.vectors, finish)
     task = _task(target, element, form, pack, tiles, put)
-    return compiled(module_source([pack, *tiles.values(), put, task]), target, "task")
+    return module_source([pack, *tiles.values(), put, task])
 
 
 def _task(

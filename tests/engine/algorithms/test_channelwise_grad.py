@@ -1,0 +1,104 @@
+"""Weight gradients of depthwise layers: what the definition says, in any layout, next to guard pages."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from guarded import guarded
+from strategies import contiguous, expected, operands, outputs, targets
+
+import starconv as sc
+from starconv import Problem, plan
+from starconv.engine.algorithms import channelwise_grad
+from starconv.engine.emit.target import Target, host_target
+
+pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
+
+PROBLEMS = [
+    "weight_grad2d x=3x32x14x14 w=32x1x3x3 padding=1 groups=32",
+    "weight_grad2d x=2x37x55x43 w=37x1x5x3 stride=2 padding=1 groups=37",
+    "weight_grad2d x=5x48x7x7 w=48x1x3x3 padding=1 groups=48",
+    "weight_grad2d x=2x24x9x8 w=24x1x7x7 padding=3 groups=24",
+    "weight_grad2d x=1x16x70x130 w=16x1x3x3 stride=2 padding=1:0x0:1 groups=16",
+    "weight_grad2d x=2x17x12x11 w=17x1x3x2 stride=3x1 dilation=2x3 padding=2 groups=17 dtype=float64",
+    "weight_grad2d x=3x16x3x3 w=16x1x3x3 groups=16",
+    "weight_grad1d x=2x24x51 w=24x1x6 stride=4 padding=3 groups=24",
+]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = sc.get_num_threads()
+    yield
+    sc.set_num_threads(before)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_exact_on_whole_numbers_between_guard_pages(text: str, last: bool) -> None:
+    problem = replace(Problem.parse(text), channels_last=last)
+    given = operands(problem, 3)
+    answer = expected(problem, given)
+    for target in targets():
+        if target is None or channelwise_grad.refuses(problem, target) is not None:
+            continue
+        chosen = plan(problem, algorithm="channelwise_grad", target=target)
+        for end in (True, False):
+            x, w = guarded(contiguous(given.first), end=end), guarded(contiguous(given.second), end=end)
+            if last:  # G stays as it is: each operand may lie in its own way
+                x = np.moveaxis(guarded(np.ascontiguousarray(np.moveaxis(x, 1, -1)), end=end), -1, 1)
+            out = guarded(np.full(problem.result_shape, np.nan, problem.dtype), end=end)
+            chosen(x, w, out=out)
+            np.testing.assert_array_equal(out, answer)
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_any_layout_of_the_result(text: str) -> None:
+    problem = Problem.parse(text)
+    given = operands(problem, 5)
+    answer = expected(problem, given)
+    if channelwise_grad.refuses(problem, host_target()) is not None:
+        pytest.skip("not on this target")
+    chosen = plan(problem, algorithm="channelwise_grad")
+    for name, out, whole in outputs(problem.result_shape, problem.dtype):
+        chosen(given.first, given.second, out=out)
+        np.testing.assert_array_equal(out, answer, err_msg=name)
+        out[...] = np.nan
+        assert np.isnan(whole).all(), f"something else was written: {name}"
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+@pytest.mark.usefixtures("threads")
+def test_the_same_bits_for_any_number_of_threads(text: str) -> None:
+    problem = Problem.parse(text)
+    if channelwise_grad.refuses(problem, host_target()) is not None:
+        pytest.skip("not on this target")
+    given = operands(problem, 11, integers=False)
+    results = set()
+    for count in (1, 2, 3):
+        sc.set_num_threads(count)
+        chosen = plan(problem, algorithm="channelwise_grad")
+        results.add(chosen(given.first, given.second).tobytes())
+    assert len(results) == 1
+
+
+def test_columns_that_no_window_reaches_play_no_part() -> None:
+    problem = Problem.parse("weight_grad2d x=1x16x10x10 w=16x1x3x3 stride=2 groups=16")
+    x = np.ones(problem.input_shape, np.float32)
+    x[..., 9] = np.nan
+    x[:, :, 9] = np.nan
+    result = plan(problem, algorithm="channelwise_grad")(x, np.ones(problem.output_shape, np.float32))
+    np.testing.assert_array_equal(result, 16)
+
+
+def test_refusals() -> None:
+    target: Target | None = host_target()
+
+    def why(text: str) -> str:
+        return channelwise_grad.refuses(Problem.parse(text), target) or ""
+
+    assert "one kernel per channel" in why("weight_grad2d x=1x16x9x9 w=32x1x3x3 groups=16")
+    assert "13 columns" in why("weight_grad2d x=1x16x20x20 w=16x1x3x13 groups=16")
+    assert "computes weight gradients" in why("conv2d x=1x16x9x9 w=16x1x3x3 groups=16")
+    assert channelwise_grad.refuses(Problem.parse("weight_grad2d x=1x16x9x9 w=16x1x3x3 groups=16"), None) is not None
