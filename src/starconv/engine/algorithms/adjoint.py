@@ -30,6 +30,7 @@ from ...geometry import Axis, Phase, adjoint_phases
 from ...problem import Problem
 from ..emit.target import Target
 from ..runtime import memory
+from ..runtime.jobs import Job
 from .finish import finish_with_numpy
 from .panels import ELEMENTS
 from .weave import weave
@@ -141,6 +142,15 @@ class Adjoint:
             out[...] = finish_with_numpy(self.problem, sums, residual)
             return
         self._run_phases(first, kernels, constants, out)
+
+    def jobs(
+        self, first: Array, prepared: tuple[list[Any], Array], out: Array, residual: Array | None = None
+    ) -> list[Job] | None:
+        """Those of the one phase that there is without a stride; None where several are woven together."""
+        if not len(self.phases) == len(self.bundles) == 1:
+            return None
+        written = getattr(self.solutions[0], "jobs", None)
+        return None if written is None else written(_read(first, self.phases[0]), prepared[0][0], out, residual)
 
     def _run_phases(self, first: Array, kernels: list[Any], constants: Array, out: Array) -> None:
         """Compute the phases of some pictures at a time, and weave them into `out`."""

@@ -17,7 +17,6 @@ Limits: 2-D, stride 1, one input channel per kernel, channels first; kernels of 
 by 8 units of rounding each, of themselves: this is where a kernel counts as separable. Whole numbers stay exact.
 """
 
-import ctypes
 import math
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -30,7 +29,8 @@ from ...problem import Problem
 from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.target import Target
-from ..runtime import memory, threads
+from ..runtime import threads
+from ..runtime.jobs import Job
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values, lies_like
 from .panels import ELEMENTS, Compiled, compiled
 from .tiles import refuses_forward
@@ -106,10 +106,11 @@ def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: a look at the weights; both passes, the second with a load per multiply-add, or the memory's time."""
     assert target is not None
     rows, columns = problem.axes
-    per_output = rows.kernel + 1.4 * columns.kernel + 6
+    per_output = 1.4 * rows.kernel + 1.95 * columns.kernel + 4
     cycles = math.prod(problem.output_shape) * per_output / (2 * target.lanes(problem.itemsize))
     looking = 10e-6 + problem.out_channels * SECONDS_PER_KERNEL
-    return looking + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 15e9)
+    memory = 60e9 if problem.bytes_moved < target.l3_bytes // 2 else 15e9  # bytes per second
+    return looking + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / memory)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
@@ -216,52 +217,73 @@ class Separable:
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
     ) -> None:
         """Compute into `out`, from an input whose rows can be read in place, else from a copy."""
-        problem, sizes, itemsize = self.problem, self.sizes, self._dtype.itemsize
-        writable = out.dtype == self._dtype and out.flags.aligned and out.strides[-1] == itemsize
-        if not writable or (residual is not None and not lies_like(residual, out)):
-            result = np.empty(problem.output_shape, self._dtype)
+        if not self._takes(out) or (residual is not None and not lies_like(residual, out)):
+            result = np.empty(self.problem.output_shape, self._dtype)
             self.run(first, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
             out[...] = result
             return
-        if first.dtype != self._dtype or not first.flags.aligned or first.strides[-1] != itemsize:
+        if not self._takes(first):
             first = np.ascontiguousarray(first, self._dtype)
+        self._job(first, prepared, out, residual).run()
+
+    def jobs(
+        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
+    ) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
+        if not self._takes(first) or not self._takes(out) or (residual is not None and not lies_like(residual, out)):
+            return None
+        return [self._job(first, prepared, out, residual)]
+
+    def _takes(self, array: Array) -> bool:
+        """Whether the rows of `array` can be read and written in place."""
+        return array.dtype == self._dtype and array.flags.aligned and array.strides[-1] == self._dtype.itemsize
+
+    def _job(self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None) -> Job:
+        problem, sizes = self.problem, self.sizes
         weights, bias, fill = prepared
         rows, columns = problem.axes
         tasks = problem.batch * problem.out_channels * sizes.bands * sizes.strips
         workers = min(threads.get_num_threads(), tasks)
-        with memory.scratch(sizes.scratch_bytes * workers) as scratch:
-            block = FIELDS.block(
-                {
-                    "x": address_of(first),
-                    "out": address_of(out),
-                    "scratch": scratch.address,
-                    "weights": address_of(weights),
-                    "bias": address_of(bias),
-                    "row_table": address_of(self._row_table),
-                    "column_table": address_of(self._column_table),
-                    "fill": fill,
-                    **finish_values(problem),
-                    "residual": 0 if residual is None else address_of(residual),
-                    **dict(zip(("x_batch", "x_channel", "x_row"), first.strides, strict=False)),
-                    **dict(zip(("out_batch", "out_channel", "out_row"), out.strides, strict=False)),
-                    "kernels": problem.out_channels,
-                    "per_channel": problem.out_channels // problem.groups,
-                    "taps_rows": rows.kernel,
-                    "taps_columns": columns.kernel,
-                    "in_columns": columns.input,
-                    "before": columns.before,
-                    "out_rows": rows.output,
-                    "out_columns": columns.output,
-                    "bands": sizes.bands,
-                    "rows_per_band": sizes.rows_per_band,
-                    "strips": sizes.strips,
-                    "strip_columns": sizes.strip_columns,
-                    "pitch": sizes.pitch,
-                    "scratch_bytes": sizes.scratch_bytes,
-                }
-            )
-            function = _function(self.target, problem.dtype, Finish.of(problem, floor=True))
-            threads.run(function.address, ctypes.addressof(block), tasks, workers)
+        block = FIELDS.block(
+            {
+                "x": address_of(first),
+                "out": address_of(out),
+                "weights": address_of(weights),
+                "bias": address_of(bias),
+                "row_table": address_of(self._row_table),
+                "column_table": address_of(self._column_table),
+                "fill": fill,
+                **finish_values(problem),
+                "residual": 0 if residual is None else address_of(residual),
+                **dict(zip(("x_batch", "x_channel", "x_row"), first.strides, strict=False)),
+                **dict(zip(("out_batch", "out_channel", "out_row"), out.strides, strict=False)),
+                "kernels": problem.out_channels,
+                "per_channel": problem.out_channels // problem.groups,
+                "taps_rows": rows.kernel,
+                "taps_columns": columns.kernel,
+                "in_columns": columns.input,
+                "before": columns.before,
+                "out_rows": rows.output,
+                "out_columns": columns.output,
+                "bands": sizes.bands,
+                "rows_per_band": sizes.rows_per_band,
+                "strips": sizes.strips,
+                "strip_columns": sizes.strip_columns,
+                "pitch": sizes.pitch,
+                "scratch_bytes": sizes.scratch_bytes,
+            }
+        )
+        function, index = _function(self.target, problem.dtype, Finish.of(problem, floor=True)), FIELDS.index
+        return Job(
+            function.address,
+            block,
+            tasks,
+            workers,
+            arrays=(index["x"], index["out"], *(() if residual is None else (index["residual"],))),
+            scratch=sizes.scratch_bytes * workers,
+            scratch_places=((index["scratch"], 0),),
+            keeps=(function, weights, bias, self),
+        )
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,7 @@ copied. Other algorithms pack whole rows, per thread; a row of 10 million sample
 Limits: problems with one row of output; not a border of "wrap", where one end of the row is padding of the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..emit.target import Target
+from ..runtime.jobs import Job
 from .blocks import Cut, cut_of
 from .finish import lies_like
 
@@ -98,17 +99,37 @@ class Stretches:
 
     def run(self, first: Array, prepared: list[Any], out: Array, residual: Array | None = None) -> None:
         """Compute into `out`, head, stretches, tail."""
-        cut, problem = self.cut, self.problem
-        axis = problem.axes[-1]
         if residual is not None and not lies_like(residual, out):
             residual = residual.copy()  # a part must not overwrite what another adds
+        for solution, x, weights, result, added in self._parts(first, prepared, out, residual):
+            solution.run(x, weights, result, *added)
+
+    def jobs(self, first: Array, prepared: list[Any], out: Array, residual: Array | None = None) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where one of the parts would have to copy."""
+        if residual is not None and not lies_like(residual, out):
+            return None
+        jobs: list[Job] = []
+        for solution, x, weights, result, added in self._parts(first, prepared, out, residual):
+            written = solution.jobs(x, weights, result, *added) if hasattr(solution, "jobs") else None
+            if written is None:
+                return None
+            jobs += written
+        return jobs
+
+    def _parts(
+        self, first: Array, prepared: list[Any], out: Array, residual: Array | None
+    ) -> Iterator[tuple[Any, Array, Any, Array, tuple[Array, ...]]]:
+        """Solution, input, weights, output, and what is added."""
+        cut, problem = self.cut, self.problem
+        axis = problem.axes[-1]
 
         def added(*index: Any) -> tuple[Array, ...]:
             return () if residual is None else (residual[index],)
 
         if cut.head:
             stop = (cut.head - 1) * axis.stride + axis.extent - axis.before
-            self.solutions[0].run(first[..., :stop], prepared[0], out[..., : cut.head], *added(..., slice(cut.head)))
+            head = added(..., slice(cut.head))
+            yield self.solutions[0], first[..., :stop], prepared[0], out[..., : cut.head], head
         size = (cut.length - 1) * axis.stride + axis.extent
         start = _first_input(problem, cut.head)
         for picture in range(problem.batch):
@@ -117,10 +138,10 @@ class Stretches:
                 _stretched(array, cut.count, cut.length, cut.length)
                 for array in (out[picture, ..., cut.head :], *added(picture, ..., slice(cut.head, None)))
             ]
-            self.solutions[-2].run(x, prepared[-2], *results)
+            yield self.solutions[-2], x, prepared[-2], results[0], tuple(results[1:])
         last = cut.head + cut.count * cut.length
         rest = first[..., _first_input(problem, last) :]
-        self.solutions[-1].run(rest, prepared[-1], out[..., last:], *added(..., slice(last, None)))
+        yield self.solutions[-1], rest, prepared[-1], out[..., last:], added(..., slice(last, None))
 
 
 def _stretched(array: Array, count: int, size: int, step: int) -> Array:

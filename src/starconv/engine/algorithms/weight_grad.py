@@ -22,7 +22,6 @@ of threads. Where the sums are small, there are more partials; where they are la
 Limits: float32 and float64. The pixels of a few outputs only (less than a vector) waste lanes.
 """
 
-import ctypes
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +34,8 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
-from ..runtime import memory, threads
+from ..runtime import threads
+from ..runtime.jobs import Job, run_jobs
 from .blocks import SERIAL_PRODUCTS
 from .panels import ELEMENTS, Compiled, readable
 from .rounding import sum_bound
@@ -288,14 +288,29 @@ class WeightGradient:
 
     def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
         """Compute into `out`; through a temporary array where it is not dense."""
-        if out.dtype != self._dtype or not out.flags.aligned or not out.flags.c_contiguous:
+        if not self._takes(out):
             result = np.empty(self.problem.weight_shape, self._dtype)
             self.run(first, prepared, result)
             out[...] = result
             return
-        x, g = _plain(first, self._dtype), prepared
+        run_jobs(self._jobs(self._readable(first), prepared, out))
+
+    def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
+        if not self._takes(out) or self._readable(first) is not first:
+            return None
+        return self._jobs(first, prepared, out)
+
+    def _takes(self, out: Array) -> bool:
+        return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
+
+    def _readable(self, first: Array) -> Array:
+        x = _plain(first, self._dtype)
         if self.sizes.cut.tile.form == "groups" and x.ndim == 4 and x.strides[2] != x.shape[3] * x.strides[3]:
             x = x.copy()
+        return x
+
+    def _jobs(self, x: Array, g: Array, out: Array) -> list[Job]:
         problem, sizes = self.problem, self.sizes
         key = (x.strides, g.strides)
         binding = self._bindings.get(key)
@@ -309,15 +324,17 @@ class WeightGradient:
         busy = problem.multiply_adds >= SERIAL_PRODUCTS
         workers = min(threads.get_num_threads(), tasks) if busy else 1
         block = FIELDS.copy(fields)
-        with memory.scratch(sizes.sums_bytes + workers * sizes.scratch_bytes) as scratch:
-            index = FIELDS.index
-            block[index["x"]], block[index["g"]] = address_of(x), address_of(g)
-            block[index["out"]] = address_of(out)
-            block[index["scratch"]] = scratch.address
-            block[index["sums"]] = scratch.address + workers * sizes.scratch_bytes
-            threads.run(compute.address, ctypes.addressof(block), tasks, workers)
-            count = sizes.groups * cut.shares * sizes.panels
-            threads.run(reduce.address, ctypes.addressof(block), count, min(workers, count))
+        index = FIELDS.index
+        block[index["x"]], block[index["g"]] = address_of(x), address_of(g)
+        block[index["out"]] = address_of(out)
+        arrays = (index["x"], index["g"], index["out"])
+        scratch = sizes.sums_bytes + workers * sizes.scratch_bytes
+        places = ((index["scratch"], 0), (index["sums"], workers * sizes.scratch_bytes))
+        count = sizes.groups * cut.shares * sizes.panels
+        return [
+            Job(function.address, block, number, min(workers, number), arrays, scratch, places, (binding, self, x, g))
+            for function, number in ((compute, tasks), (reduce, count))
+        ]
 
     def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Array, ...], Compiled, Compiled]:
         problem, sizes, cut = self.problem, self.sizes, self.sizes.cut

@@ -15,7 +15,7 @@ from typing import Any
 
 from starconv.engine.runtime import memory, threads
 
-__all__ = ["Job", "JobList"]
+__all__ = ["Job", "JobList", "run_jobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Job:
         block: the fields that it reads, an array of 64-bit integers that belongs to this job.
         tasks, threads: how many tasks, and how many threads may share them.
         arrays: the fields that say where operands and results lie, so that others can be put in their place.
-        scratch: bytes of scratch memory for all threads together, whose contents nobody needs before or after.
+        scratch: bytes of scratch memory for all threads together, whose contents nobody needs before or after, but
+            for jobs of one solution, which come right after each other: those find what the one before left.
         scratch_places: (field, bytes from the scratch memory's start) of the fields that get its address.
         keeps: whatever must live as long: modules, tables, weights.
     """
@@ -48,9 +49,15 @@ class Job:
 
     def run(self) -> None:
         """Run it by itself, in scratch memory borrowed for the time."""
-        with memory.scratch(self.scratch) as scratch:
-            self.use_scratch(scratch.address)
-            threads.run(self.function, ctypes.addressof(self.block), self.tasks, self.threads)
+        run_jobs([self])
+
+
+def run_jobs(jobs: Sequence[Job]) -> None:
+    """Run some jobs once, one after the other, in scratch memory borrowed for the time."""
+    with memory.scratch(max((job.scratch for job in jobs), default=0)) as scratch:
+        for job in jobs:
+            job.use_scratch(scratch.address)
+            threads.run(job.function, ctypes.addressof(job.block), job.tasks, job.threads)
 
 
 class JobList:
