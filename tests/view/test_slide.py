@@ -250,3 +250,12 @@ def test_golden_pictures(name, tmp_path):
     assert difference(path, golden) < 25
     other = slide(x, kernel, seed=9, **arguments).save(tmp_path / "other.png", dpi=60)
     assert difference(other, golden) > 25  # the comparison can fail
+
+
+def test_a_photograph_is_drawn_coarsely_and_computed_exactly():
+    picture = np.random.default_rng(0).integers(0, 256, (1800, 2600)).astype(np.float64)
+    animation = slide(picture, np.ones((3, 3)))
+    drawn = [image.get_array() for image in animation.figure.axes[0].images]
+    assert drawn
+    assert max(array.shape[0] * array.shape[1] for array in drawn) <= picture.size // 4
+    np.testing.assert_array_equal(animation.data.output[0], sc.conv2d(picture[np.newaxis], np.ones((1, 1, 3, 3)))[0])

@@ -18,6 +18,8 @@ __all__ = ["SMALLEST_NUMBER", "Canvas", "Grid", "draw_grid", "number_size", "num
 
 Array = NDArray[Any]
 
+FINEST = 1 / 200
+"""Inches: cells that are smaller are drawn several as one, the mean of them."""
 SMALLEST_NUMBER = 5.5
 """Points below which a number in a cell cannot be read: the grid shows pixels instead."""
 
@@ -321,6 +323,13 @@ def _hatching(axes: Any, grid: Grid, padding: Array, look: Theme, zorder: float)
     return axes.add_artist(collection)
 
 
+def _means(array: Array, step: int) -> Array:
+    """Means of whole squares of step x step elements."""
+    rows, columns = array.shape[0] // step, array.shape[1] // step
+    squares = array[: rows * step, : columns * step].reshape(rows, step, columns, step, *array.shape[2:])
+    return np.asarray(squares.mean(axis=(1, 3), dtype=np.float64))
+
+
 def _pixels(
     axes: Any,
     array: Array,
@@ -333,6 +342,14 @@ def _pixels(
     colormap: Any,
     zorder: float,
 ) -> Any:
+    step = min(max(int(FINEST / grid.cell), 1), grid.rows, grid.columns)
+    if step > 1:  # a photograph has thousands of cells per inch, of which nobody would see one
+        if limits is None and colours is None:
+            limits = data_limits(array[visible & ~padding], signed=(colormap or look.grey) is look.signed)
+        array, colours = _means(array, step), None if colours is None else _means(np.asarray(colours), step)
+        # What is true of the square's middle is drawn as true of all of it.
+        middles = tuple(slice(step // 2, step // 2 + count * step, step) for count in array.shape[:2])
+        padding, visible = padding[middles], visible[middles]
     if colours is None:
         chosen = colormap or look.grey
         low, high = limits or data_limits(array[visible & ~padding], signed=chosen is look.signed)

@@ -49,9 +49,11 @@ class GatherScene(Scene):
             limits=self.input_limits,
             colormap=look.signed if self.signed_input else look.grey,
         )
-        size = number_size([format_number(v) for v in self.shown_output.flat], self.stacks[1][0].cell, look)
-        self.output_options: dict[str, Any] = {"mode": "numbers", "fill": look.output_fill, "font_size": size}
-        if self.output_pixels:
+        self.output_options: dict[str, Any] = {"mode": "numbers", "fill": look.output_fill}
+        if not self.output_pixels:
+            texts = [format_number(v) for v in self.shown_output.flat]
+            self.output_options["font_size"] = number_size(texts, self.stacks[1][0].cell, look)
+        else:
             signed = bool(trace.output.min(initial=0) < 0)
             self.output_options = {
                 "mode": "pixels",
