@@ -27,7 +27,7 @@ def test_damaged_files_are_refused_or_read(seed, tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_files_of_the_installed_torch(zipped, protocol, tmp_path):
     torch = pytest.importorskip("torch")
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.Linear(4, 4).bfloat16())

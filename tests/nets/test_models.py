@@ -161,6 +161,10 @@ def test_the_smaller_ones_run():
         assert scores.std() > 0
 
 
+def test_limits_are_no_parameters():
+    assert model("mobilenet_v2", seed=0).parameters == 3_504_872
+
+
 def test_models_by_name():
     assert set(MODELS) >= {"resnet18", "resnet34", "resnet50", "vgg16", "squeezenet1_1", "mobilenet_v2", "hed"}
     with pytest.raises(ArgumentValueError, match="'resnet18', "):

@@ -121,7 +121,7 @@ class Call:
         return exec, (f"open({str(self.path)!r}, 'w').close()",)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_nothing_is_called(protocol, tmp_path):
     trace = tmp_path / "trace"
     harm = pickle.dumps({"w": Call(trace)}, protocol)

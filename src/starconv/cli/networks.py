@@ -217,10 +217,10 @@ def profile(
     model: ModelArgument,
     weights: WeightsFile = None,
     input: InputSize = None,
-    top: Annotated[int | None, typer.Option("--top", min=1, help="Only the slowest layers, slowest first.")] = None,
+    top: Annotated[int | None, typer.Option("--top", min=1, help="Only the slowest steps, slowest first.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Print how long each layer of a network takes here, run one after the other."""
+    """Print how long each step of a network takes here; a step does several layers at once where that is quicker."""
     import dataclasses
 
     import numpy as np
@@ -232,7 +232,7 @@ def profile(
     console = output_console()
     if top is not None:
         slowest = sorted(measured.rows, key=lambda row: -(row.seconds or 0.0))[:top]
-        console.print(f"the slowest {len(slowest)} of {len(measured.rows)} layers")
+        console.print(f"the slowest {len(slowest)} of {len(measured.rows)} steps")
         measured = dataclasses.replace(measured, rows=tuple(slowest))
     console.print(str(measured), markup=False)
 

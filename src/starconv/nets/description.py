@@ -13,6 +13,8 @@ from .graph import Graph, Node
 
 __all__ = ["Layer", "NetworkSummary", "Row", "layers_of", "multiply_adds", "trained"]
 
+_TRAINED = {"BatchNormalization": 3, "Clip": 1, "Pad": 1, "Resize": 1, "Upsample": 1}
+"""How many of an operator's inputs training may change, where the rest are statistics, limits or sizes."""
 _KERNELS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -80,7 +82,7 @@ def _short(value: object) -> str:
 
 def trained(node: Node, constants: Mapping[str, Array]) -> list[str]:
     """The names of the constants of a node that training changes, each once."""
-    names = node.inputs[:3] if node.op == "BatchNormalization" else node.inputs
+    names = node.inputs[: _TRAINED.get(node.op)]
     return [name for name in dict.fromkeys(names) if name in constants and constants[name].dtype.kind == "f"]
 
 

@@ -70,7 +70,7 @@ def load_weights(path: str | os.PathLike[str], *, largest: int | None = None) ->
             raise FileContentError(path, f"at most {largest} bytes of numbers; this file has {size}")
         if start.startswith(_HDF5):
             return _read_hdf5(path, largest)
-        if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04"):
+        if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
             return read_legacy(path, file)
         if len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size:
             return _read_safetensors(path, file)
