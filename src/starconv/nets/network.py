@@ -123,7 +123,8 @@ class Network:
 
         if not self._fixed:
             raise ArgumentValueError("network", self.graph.name, "sizes that the shapes of the inputs decide alone")
-        return compile_graph(self.graph, [tuple(shape) for shape in input_shapes])
+        with np.errstate(all="ignore"):  # what a network makes of infinities is its own business
+            return compile_graph(self.graph, [tuple(shape) for shape in input_shapes])
 
     def run(self, *arrays: ArrayLike, upto: str | None = None, **named: ArrayLike) -> Any:
         """What layer `upto` gives (the whole network's outputs without it); later layers do not run.

@@ -7,7 +7,8 @@ the checker, which works on a copy, sees the model.
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,11 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     onnx = optional_import("onnx", "onnx", "An ONNX file", "nets")
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentTypeError("path", path, "the path of a file")
-    return _Reader(onnx, path).graph()
+    reader = _Reader(onnx, path)
+    try:
+        return reader.graph()
+    except UnicodeDecodeError as error:
+        raise reader.wrong(f"an ONNX file with names in UTF-8 ({error})") from None
 
 
 class _Reader:
@@ -77,8 +82,12 @@ class _Reader:
 
     def graph(self) -> Graph:
         model = self._parsed()
-        opset = self._opset(model)
         graph = model.graph
+        # protobuf gives text that is no UTF-8 as bytes, or raises when it is looked at.
+        odd = next((text for text in _texts(graph) if not isinstance(text, str)), None)
+        if odd is not None:
+            raise self.wrong(f"an ONNX file with names in UTF-8, not {odd[:40]!r}")
+        opset = self._opset(model)
         ops = (f"{node.domain}.{node.op_type}".removeprefix("ai.onnx.").removeprefix(".") for node in graph.node)
         refuse_unsupported(os.fspath(self.path), ops)
         if graph.sparse_initializer:
@@ -104,10 +113,13 @@ class _Reader:
 
     def _parsed(self) -> Any:
         with open(self.path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode):
+                raise self.wrong("an ONNX file; this is a device or a pipe")
             if size > _LARGEST_FILE:
                 raise self.wrong(f"an ONNX file of at most {_LARGEST_FILE:,} bytes; this one has {size:,}")
-            data = file.read(_LARGEST_FILE + 1)
+            data = file.read(size)
         if not data:
             raise self.wrong("an ONNX file; this one is empty")
         model = self.onnx.ModelProto()
@@ -261,24 +273,21 @@ class _Reader:
     def _attribute(self, node: Any, attribute: Any) -> Attribute:
         kinds = self.onnx.AttributeProto
         what = f"attribute {attribute.name!r} of {node.op_type} {node.name!r}"
-        try:
-            match attribute.type:
-                case kinds.INT:
-                    return int(attribute.i)
-                case kinds.FLOAT:
-                    return float(attribute.f)
-                case kinds.STRING:
-                    return str(attribute.s.decode())
-                case kinds.INTS:
-                    return tuple(int(entry) for entry in attribute.ints)
-                case kinds.FLOATS:
-                    return tuple(float(entry) for entry in attribute.floats)
-                case kinds.STRINGS:
-                    return tuple(entry.decode() for entry in attribute.strings)
-                case kinds.TENSOR:
-                    return self._array(attribute.t, what)
-        except UnicodeDecodeError as error:
-            raise self.wrong(f"text in {what} ({error})") from None
+        match attribute.type:
+            case kinds.INT:
+                return int(attribute.i)
+            case kinds.FLOAT:
+                return float(attribute.f)
+            case kinds.STRING:
+                return str(attribute.s.decode())
+            case kinds.INTS:
+                return tuple(int(entry) for entry in attribute.ints)
+            case kinds.FLOATS:
+                return tuple(float(entry) for entry in attribute.floats)
+            case kinds.STRINGS:
+                return tuple(entry.decode() for entry in attribute.strings)
+            case kinds.TENSOR:
+                return self._array(attribute.t, what)
         raise self.wrong(f"numbers, text or a tensor for {what}")
 
     def _node(self, node: Any, name: str) -> Node:
@@ -309,6 +318,20 @@ _SCOPED = (
 )
 _OWN_SCOPE = _OWNERS.union(_SCOPED.split())
 """Operators that torch's exporter names "/path/of/module/Op" where the module is that operator."""
+
+
+def _texts(graph: Any) -> Iterator[Any]:
+    """All names in a graph."""
+    yield graph.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for tensor in graph.initializer:
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (size.dim_param for size in value.type.tensor_type.shape.dim)
 
 
 def _names(nodes: Sequence[Any], constants: set[str]) -> list[str]:

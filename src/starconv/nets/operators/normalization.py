@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import Array, Call, Refusal, axes_of, axis_of, operator
+from .table import Array, Call, Refusal, axes_of, axis_of, mean_of, operator
 
 
 def _per_channel(values: Array, x: Array, name: str) -> Array:
@@ -31,9 +31,9 @@ def batch_normalization(call: Call, x: Array, scale: Array, shift: Array, mean: 
 def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
     """x with mean 0 and variance 1 along `axes`; the mean and the inverse deviation."""
     wide = x.astype(np.float32, copy=False) if x.dtype == np.float16 else x
-    mean = wide.mean(axis=axes, keepdims=True)
+    mean = mean_of(wide, axes)
     centred = wide - mean
-    inverse = 1 / np.sqrt(np.square(centred).mean(axis=axes, keepdims=True) + wide.dtype.type(epsilon))
+    inverse = 1 / np.sqrt(mean_of(np.square(centred), axes) + wide.dtype.type(epsilon))
     return centred * inverse, mean, inverse
 
 
@@ -59,7 +59,7 @@ def rms_normalization(call: Call, x: Array, scale: Array) -> Any:
     """x over its root mean square, over all axes from `axis` on."""
     axis = axis_of(call.integer("axis", -1), x.ndim)
     wide = x.astype(np.float32, copy=False) if x.dtype == np.float16 else x
-    square = np.square(wide).mean(axis=tuple(range(axis, x.ndim)), keepdims=True)
+    square = mean_of(np.square(wide), tuple(range(axis, x.ndim)))
     normal = (wide / np.sqrt(square + wide.dtype.type(call.number("epsilon", 1e-5)))).astype(x.dtype, copy=False)
     return (normal * np.broadcast_to(scale, x.shape)).astype(x.dtype, copy=False)
 
@@ -83,8 +83,8 @@ def group_normalization(call: Call, x: Array, scale: Array, shift: Array) -> Arr
 def mean_variance_normalization(call: Call, x: Array) -> Any:
     """Mean 0 and variance 1 along `axes`."""
     axes = axes_of(call.integers("axes") or (0, 2, 3), x.ndim)
-    centred = x - x.mean(axis=axes, keepdims=True)
-    deviation = np.sqrt(np.square(centred).mean(axis=axes, keepdims=True))
+    centred = x - mean_of(x, axes)
+    deviation = np.sqrt(mean_of(np.square(centred), axes))
     return centred / (deviation + x.dtype.type(1e-9))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from .table import Array, Call, Refusal, axes_of, axis_of, operator
+from .table import Array, Call, Refusal, axes_of, axis_of, mean_of, operator
 
 
 def _end(x: Array, sign: int) -> Any:
@@ -36,7 +36,7 @@ def _reduction(function: Callable[[Array, tuple[int, ...], bool], Any], name: st
 _ELEMENTWISE_TOO = ("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
 """With no axes at all these still apply their function to each element."""
 
-_reduction(lambda x, axes, keep: x.mean(axis=axes, keepdims=keep), "ReduceMean")
+_reduction(mean_of, "ReduceMean")
 _reduction(lambda x, axes, keep: x.sum(axis=axes, keepdims=keep), "ReduceSum")
 _reduction(lambda x, axes, keep: x.max(axis=axes, keepdims=keep, initial=_end(x, -1)), "ReduceMax", "biuf")
 _reduction(lambda x, axes, keep: x.min(axis=axes, keepdims=keep, initial=_end(x, 1)), "ReduceMin", "biuf")

@@ -183,3 +183,10 @@ def axes_of(axes: Sequence[int], ndim: int) -> tuple[int, ...]:
     if len(set(found)) != len(found):
         raise Refusal(f"axes {tuple(axes)} should each be there once")
     return found
+
+
+def mean_of(x: Array, axes: tuple[int, ...], keepdims: bool = True) -> Any:
+    """numpy.mean, which warns of the mean of nothing; here that is NaN without a word."""
+    if 0 in (x.shape[axis] for axis in axes):
+        return np.full(x.sum(axis=axes, keepdims=keepdims).shape, np.nan, np.result_type(x.dtype, np.float16))
+    return x.mean(axis=axes, keepdims=keepdims)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import functional
 from ...geometry import Axis, convolution_axes, transposed_axes
-from .table import Array, Call, Refusal, integers_of, operator
+from .table import Array, Call, Refusal, integers_of, mean_of, operator
 
 __all__ = ["pool_axes", "window_arguments"]
 
@@ -269,7 +269,7 @@ def global_max_pool(call: Call, x: Array) -> Any:
 @operator("GlobalAveragePool", kinds="f")
 def global_average_pool(call: Call, x: Array) -> Any:
     """The mean of every channel."""
-    return x.mean(axis=_everywhere(x), keepdims=True)
+    return mean_of(x, _everywhere(x))
 
 
 @operator("GlobalLpPool", kinds="f")
