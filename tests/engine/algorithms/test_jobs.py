@@ -1,0 +1,69 @@
+"""What an algorithm writes down as jobs is what its `run` does, to the bit, in scratch memory of any contents."""
+
+import numpy as np
+import pytest
+from strategies import operands
+
+from starconv.engine.algorithms import TABLE
+from starconv.engine.emit.target import host_target
+from starconv.engine.planner import make_plan
+from starconv.engine.runtime import memory
+from starconv.engine.runtime.jobs import JobList
+from starconv.problem import Problem
+
+pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
+
+PROBLEMS = [
+    "conv2d x=2x16x13x9 w=24x16x3x3 padding=1 bias relu",
+    "conv2d x=2x16x13x9 w=24x16x3x3 padding=1 bias channels_last residual",
+    "conv2d x=1x16x9x9 w=24x16x1x1 bias",
+    "conv2d x=2x16x9x9 w=24x16x1x1 stride=2 bias relu6 channels_last",
+    "conv2d x=1x24x9x9 w=24x1x3x3 groups=24 padding=1 channels_last residual relu",
+    "conv2d x=1x1x33x70 w=1x1x5x5 padding=2",
+    "conv1d x=1x1x400000 w=1x1x31 padding=15",
+    "conv3d x=1x4x6x7x17 w=5x4x3x3x3 padding=1",
+    "input_grad2d x=2x8x9x9 w=6x8x3x3 padding=1 bias",
+    "input_grad2d x=2x8x9x9 w=6x8x4x4 stride=2 padding=1",
+    "weight_grad2d x=2x8x9x9 w=6x8x3x3 padding=1",
+]
+COMPILED = {"direct", "pointwise", "product", "winograd", "stencil", "depthwise", "weight_grad"}
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+def test_jobs_do_what_run_does(text):
+    problem, written = Problem.parse(text), set()
+    given = operands(problem, 0, integers=False)
+    for row in TABLE:
+        if row.refuses(problem, host_target()) is not None:
+            continue
+        prepared = make_plan(problem, algorithm=row.NAME).prepare(given.second, given.bias)
+        first, residual = given.first, None
+        out = np.empty(problem.result_shape, problem.dtype)
+        if problem.channels_last:
+            first, out = (np.moveaxis(np.moveaxis(each, 1, -1).copy(), -1, 1) for each in (first, out))
+        if problem.residual:
+            residual = np.empty_like(out)
+            residual[...] = np.random.default_rng(1).standard_normal(out.shape)
+        jobs = prepared.jobs(first, out, residual)
+        assert jobs is not None or row.NAME not in COMPILED
+        if jobs is None:
+            continue
+        written.add(row.NAME)
+        expected = prepared(first, residual=residual)
+        with memory.scratch(max(job.scratch for job in jobs)) as scratch:
+            scratch.array[:] = 255  # NaN in every float
+            program = JobList(jobs, scratch)
+            for _ in range(2):
+                out[...] = np.nan
+                program.run()
+                np.testing.assert_array_equal(out, expected)
+    assert written
+
+
+def test_no_jobs_where_run_would_copy():
+    plan = make_plan("conv2d x=1x3x8x8 w=4x3x3x3", algorithm="direct").prepare(np.ones((4, 3, 3, 3), np.float32))
+    x, out = np.ones((1, 3, 8, 8), np.float32), np.empty((1, 4, 6, 6), np.float32)
+    assert plan.jobs(x, out) is not None
+    assert plan.jobs(x.astype(np.float64), out) is None
+    assert plan.jobs(x, np.empty((1, 4, 6, 12), np.float32)[..., ::2]) is not None
+    assert plan.jobs(x, np.empty((1, 4, 12, 6), np.float32)[:, :, ::2]) is None
