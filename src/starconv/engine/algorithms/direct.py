@@ -27,7 +27,7 @@ import numpy as np
 
 from ...problem import Problem
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Registers, module_source
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, module_source
 from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..lattice import lattices
@@ -366,6 +366,8 @@ def tiles_function(
                 upcoming.at(ahead).prefetch()
         # Pixels past the band's last repeat the last one: the table ends with copies of its last entry.
         places = [pixel_table.at(pixel + i).load_int() for i in range(PIXELS)]
+        if finish.residual:
+            _fetch_residual(f, finisher, out, pixel, width, element)
         sums = Registers({key: f.zero(element, lanes) for key in keys})
         waiting = waiting_sums.at(pixel * width)
         if chunked:
@@ -397,6 +399,20 @@ def tiles_function(
                     for number, key in enumerate(keys):
                         waiting.at(number * lanes).store(sums[key])
     return f
+
+
+def _fetch_residual(f: Function, finisher: Finisher, out: Pointer, pixel: Int, width: int, element: str) -> None:
+    """Ask for what will be added to a tile: a run of kernels per pixel, or of pixels per kernel, as `out` lies."""
+    out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
+    itemsize = ITEMSIZES[element]
+    with f.either(out_channel.equals(itemsize)) as (last, first):
+        with last:
+            for i in range(PIXELS):
+                for line in range(0, width * itemsize, LINE_BYTES):
+                    finisher.fetch(out.at_bytes((pixel + i) * out_column + line))
+        with first:
+            for k in f.loop(width):
+                finisher.fetch(out.at_bytes(pixel * out_column + k * out_channel))
 
 
 def _several(f: Function, start: Int, stop: Int, together: int, sums: Registers) -> Iterator[Int]:

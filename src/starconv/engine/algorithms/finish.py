@@ -60,6 +60,11 @@ class Finisher:
         """`value` as far as it can be finished before its place is known."""
         return value if self.away is not None else self._clipped(value)
 
+    def fetch(self, to: Pointer) -> None:
+        """Ask for the residual of a place early: tiles jump from line to line, which no processor foresees."""
+        if self.away is not None:
+            to.at_bytes(self.away).prefetch()
+
     def store(self, to: Pointer, value: Vector) -> None:
         """Write what `early` gave."""
         if self.away is not None:

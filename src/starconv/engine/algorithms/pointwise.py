@@ -200,6 +200,9 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
     keys = [(k, v) for k in range(KERNELS) for v in range(vectors)]
     # Of fewer kernels than a tile has, the last is computed several times; its copies are not stored.
     rows = [panel.at((valid - 1).minimum(k) * channels) for k in range(KERNELS)]
+    finisher, corner = Finisher(f, FIELDS, element, finish), out.at_bytes(pixel * out_column)
+    for k in range(KERNELS):
+        finisher.fetch(corner.at_bytes(out_channel * k))
     sums = Registers({key: f.zero(element, lanes) for key in keys})
     waiting = block.at_bytes(FIELDS.integer(f, "sums")).at(f.integer("number") * (len(keys) * lanes))
     if chunked:
@@ -222,11 +225,9 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
                         sums[k, v] = x[v].times_plus(w, sums[k, v])
 
     buffer = f.buffer(element, len(keys) * lanes)
-    corner = out.at_bytes(pixel * out_column)
     whole_tile = count.equals(vectors * lanes) & valid.equals(KERNELS) & out_column.equals(itemsize)
     with f.either(stop.equals(channels)) as (done, more):
         with done:
-            finisher = Finisher(f, FIELDS, element, finish)
             results = {(k, v): finisher.early(sums[k, v] + bias.at(k).broadcast(lanes)) for k, v in keys}
             with f.either(whole_tile) as (straight, piecewise):
                 with straight:
