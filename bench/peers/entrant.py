@@ -33,6 +33,8 @@ class Entrant:
         """Why this entrant leaves the row out, or None."""
         if find_spec(self.module) is None:
             return f"{self.module} is not installed"
+        if problem.residual or problem.activation not in ("none", "relu"):
+            return "layers are compared without a residual, and with ReLU at most"
         return self.refuses(problem, operands)
 
     def refuses(self, problem: Problem, operands: Operands) -> str | None:
