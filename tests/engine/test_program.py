@@ -1,6 +1,7 @@
 """Compiled networks: what they compute is what their nodes compute one by one, wherever their values lie."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from strategies import examples
 
 from starconv import set_num_threads
 from starconv.engine import program as programs
+from starconv.engine.operations import Convolution
 from starconv.engine.placing import Lifetime, placed
 from starconv.engine.program import compile_graph
 from starconv.errors import ArgumentTypeError, ArgumentValueError
@@ -295,3 +297,30 @@ def test_profile_tells_of_every_step():
     assert [timing.does for timing in timings] == [operation.does for operation in program.operations]
     assert all(timing.seconds > 0 for timing in timings)
     assert sum(timing.multiply_adds for timing in timings) > 1e6
+
+
+def test_programs_for_other_sizes_share_their_weights():
+    graph, arrays = NETWORKS["mobile"]()
+    graph = replace(graph, inputs=(replace(graph.inputs[0], shape=None),))
+    one = compile_graph(graph, [(2, 3, 32, 32)], layout="last")
+    other = compile_graph(graph, [(1, 3, 40, 36)], layout="last")
+    x = np.random.default_rng(0).standard_normal((1, 3, 40, 36)).astype(np.float32)
+    check(graph, [x], other(x))
+    check(graph, arrays, one(*arrays))
+    pairs = [
+        (mine.prepared, yours.prepared)
+        for mine, yours in zip(one.operations, other.operations, strict=True)
+        if isinstance(mine, Convolution) and isinstance(yours, Convolution)
+    ]
+    assert sum(mine._prepared is yours._prepared for mine, yours in pairs) >= len(pairs) // 2
+
+
+def test_a_fused_layer_is_not_taken_for_the_plain_one():
+    """Two graphs would not share weights, but one layer may be fused or not: its scaled kernels are its own."""
+    w = Writer()
+    x = w.input(1, 3, 8, 8)
+    y = w.conv(x, 4)
+    graph = w.graph(w.add("Relu", w.norm(y)))
+    both = w.graph(w.add("Relu", w.norm(y)), y)
+    for each in (graph, both, graph):
+        check(each, w.arrays, compiled(each, w.arrays)(*w.arrays))

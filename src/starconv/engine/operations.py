@@ -150,8 +150,12 @@ class Convolution(Operation):
             plan = make_plan(problem, algorithm="direct", prepared=True)
         return plan
 
-    def prepare(self, plan: Plan) -> None:
-        """Put the weights in place, once."""
+    def prepare(self, plan: Plan, before: "Convolution | None" = None) -> None:
+        """Put the weights in place, once; where `before`, the layer for other sizes, has them in this form, its own."""
+        if before is not None and before.prepared is not None and self._has_weights_of(before):
+            self.prepared = before.prepared.shared_with(plan)
+            if self.prepared is not None:
+                return
         weights, problem = self.weights, self.problem
         if self.factor is not None:
             factor = self.factor.astype(weights.dtype)
@@ -161,6 +165,16 @@ class Convolution(Operation):
                 shaped = factor.reshape(problem.groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
                 weights = (weights.reshape(problem.groups, -1, *weights.shape[1:]) * shaped).reshape(weights.shape)
         self.prepared = plan.prepare(weights, None if self.bias is None else self.bias.astype(weights.dtype))
+
+    def _has_weights_of(self, other: "Convolution") -> bool:
+        """Whether the weights are the very same, and what is multiplied and added too."""
+        same = [(self.bias, other.bias), (self.factor, other.factor)]
+        if any((own is None) != (others is None) for own, others in same):
+            return False
+        if any(own is not None and others is not None and not np.array_equal(own, others) for own, others in same):
+            return False
+        own, others = self.weights.__array_interface__, other.weights.__array_interface__
+        return all(own[key] == others[key] for key in ("data", "shape", "strides", "typestr"))
 
     def _operands(self, arrays: Arrays) -> tuple[Array, Array, Array | None]:
         residual = None if self.residual is None else arrays[self.residual]

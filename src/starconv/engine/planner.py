@@ -195,6 +195,18 @@ class PreparedPlan:
             self._run(first, self._prepared, out, residual)
         return out
 
+    def shared_with(self, plan: Plan) -> "PreparedPlan | None":
+        """These weights and this bias in place for `plan`, of the same layer for pictures of another size.
+
+        None where its algorithm wants them in another form.
+        """
+        form = getattr(self._solution, "weight_form", None)
+        if form is None or plan.special is not None or plan.algorithm != self.algorithm:
+            return None
+        if getattr(plan.solution, "weight_form", None) != form:
+            return None
+        return PreparedPlan(plan, plan.algorithm, plan.solution, self._prepared)
+
     def jobs(self, first: Array, out: Array, residual: Array | None = None) -> "list[Job] | None":
         """What a call with these very arrays does, as jobs; None where it is not, or not only, done by compiled code.
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,16 @@ def compile_graph(graph: Graph, shapes: Sequence[Sequence[int]], *, layout: str 
             raise ArgumentValueError("shapes", shapes, f"a shape for {value}")
     lowered = lower(graph, [tuple(int(size) for size in shape) for shape in shapes])
     last = choose_layout(lowered, layout)
+    before = _prepared.setdefault(graph, {})
     for operation in lowered.operations:
         if isinstance(operation, Convolution):
-            first_name, out_name = operation.reads[0], operation.writes[0]
-            operation.prepare(operation.plan(last=last[first_name], out_last=last[out_name]))
+            plan = operation.plan(last=last[operation.reads[0]], out_last=last[operation.writes[0]])
+            operation.prepare(plan, before.setdefault(operation.name, operation))
     return Program(lowered, place_values(lowered, last))
+
+
+_prepared: "WeakKeyDictionary[Graph, dict[str, Convolution]]" = WeakKeyDictionary()
+"""The layers of a graph, by name, as its first program has them: those for other sizes share what they can."""
 
 
 class Program:

@@ -159,6 +159,11 @@ class CompiledSolution:
         self._slots = [fields.index[name] for name in ("x", "out", "panels", "bias", "fill")]
         self._bindings: dict[tuple[object, ...], Binding] = {}
 
+    @property
+    def weight_form(self) -> object | None:
+        """What `prepare` gives depends on this and the weights alone; None where that is not known."""
+        return getattr(self.panels, "form", None) if self.problem.operation == "conv" else None
+
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """The kernel for arrays with such strides and types, on at most `limit` threads."""
         raise NotImplementedError

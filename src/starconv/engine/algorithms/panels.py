@@ -82,6 +82,11 @@ class Panels:
         )
         return _panel_function(self.target, ELEMENTS[problem.dtype], self.width), fields
 
+    @property
+    def form(self) -> object:
+        """What `pack` and `bias` give depends on this, the number of groups and the arrays alone."""
+        return type(self).__name__, self.width
+
     def bias(self, bias: Array | None) -> Array:
         """One value per kernel of every panel; zeros where there is no bias."""
         if bias is None:

@@ -242,6 +242,11 @@ class TransformedPanels(Panels):
         self.transformed_size = problem.groups * TRANSFORMS[m].n ** 2 * self.position
         self.transformed_bytes = self.transformed_size * problem.itemsize
 
+    @property
+    def form(self) -> object:
+        """Besides the width, the size of the tiles."""
+        return type(self).__name__, self.width, self.m
+
     def pack(self, weights: Array, once: bool = False) -> Array:
         """U of `weights` (K, C / groups, 3, 3), of any strides."""
         plain = super().pack(weights, once)
