@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import starconv as sc
+from starconv import nn
 from starconv.data.files import FileContentError
 from starconv.data.images import astronaut, write_image
 from starconv.nn.storage import save_state
 from starconv.tour import SECTIONS, opening, write_tour
+from starconv.tour.digits_network import compared, trained
 from starconv.tour.html import code, digits
 from starconv.tour.mathml import number
 from starconv.tour.section import Names, run
@@ -404,6 +406,49 @@ def test_an_interrupted_tour_leaves_the_old_page(tmp_path):
         write_tour(tmp_path, on_section=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert (tmp_path / "index.html").read_text() == "the old page"
+
+
+def test_training_shows_what_was_learned(page, text, names):
+    after = page.numbers("training: after")
+    np.testing.assert_allclose(after, names["kernel_after"], atol=0.0005)
+    np.testing.assert_allclose(after, [[-1, -1, -1], [0, 0, 0], [1, 1, 1]], atol=0.01)
+    assert np.abs(page.numbers("training: before") - after).max() > 0.5
+    learned, exam = names["learned"], names["exam"]
+    right = nn.evaluate(learned.network, *exam)[1]
+    assert right > 0.985
+    assert len(names["mistakes"]) == round((1 - right) * len(exam.labels))
+    assert f"<strong>{digits(100 * right)} %</strong>" in text
+    assert text.count(" taken for a ") == len(names["mistakes"])
+    assert learned.history[-1].validation_accuracy == pytest.approx(right)
+    assert names["curves"][0].data.loss == tuple(learned.history.column("loss"))
+
+
+def test_field_is_that_of_the_formula(names, text):
+    # 1 + 6·1 + 2·2 + 2·4 + 2·4: kernels of 7, 3, 3, 3 less one, times the strides before them.
+    assert names["reach"].agrees
+    assert [step.size for step in names["reach"].steps] == [(7, 7), (11, 11), (19, 19), (27, 27)]
+    assert '<span class="shape">27 × 27</span>' in text
+
+
+def test_the_digits_are_learned_once_per_process():
+    assert trained() is trained()
+    assert compared() is compared()
+    assert not trained().network.training
+
+
+def test_bias_shows_what_was_measured(text, names):
+    shared, unshared = names["shared"], names["unshared"]
+    assert shared.error_inside < 1e-12 < 0.1 < unshared.error_inside
+    assert names["sizes"] == [16 * 9 + 16, 100 * 1600 + 1600]
+    convolution, dense = (
+        [score for score in names["duel"].scores if score.network == name] for name in ("convolution", "dense")
+    )
+    for one, other in zip(convolution, dense, strict=True):
+        assert one.parameters < other.parameters
+        assert one.shifted > other.shifted + 0.1
+        assert f"{100 * one.accuracy:.1f} ± {100 * one.accuracy_spread:.1f} %" in text
+        assert f"{100 * other.shifted:.1f} ± {100 * other.shifted_spread:.1f} %" in text
+    assert names["charts"][1].data is names["duel"]
 
 
 def test_code_keeps_every_character():

@@ -1,16 +1,16 @@
-"""The network that the tour's sections look into: trained on the shipped digits, once per process."""
+"""What the tour trains, once per process: the network on the digits that its sections look into, and two rivals."""
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import nn
+from .. import bias, nn
 from ..data.digits import Split, digits
 from ..nn.networks import NETWORKS, RECIPES
 from .section import Numbers
 
-__all__ = ["TrainedDigits", "trained"]
+__all__ = ["TrainedDigits", "compared", "trained"]
 
 
 class TrainedDigits(NamedTuple):
@@ -54,3 +54,9 @@ def trained() -> TrainedDigits:
     )
     network.eval()
     return TrainedDigits(network, history, first_kernels, data)
+
+
+@functools.cache
+def compared() -> bias.Comparison:
+    """``sc.bias.compare((50, 200), steps=100)``: convolution against dense on few of the digits, over three seeds."""
+    return bias.compare((50, 200), steps=100)

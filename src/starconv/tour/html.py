@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..view.save import Still
 from . import draw
 
 __all__ = [
     "Mark",
     "code",
     "digits",
+    "drawing",
     "figure",
     "grid",
     "legend",
@@ -130,6 +132,15 @@ def picture(
         f'<div class="picture"><div class="frame{crisp}" style="{style}">{image}{overlay}</div>'
         f'<div class="label">{label}</div>{footer}</div>'
     )
+
+
+def drawing(light: Still, dark: Still) -> str:
+    """A figure of starconv.view, as light or as dark as the page."""
+    images = "".join(
+        f'<img class="for-{name}" src="{draw.drawing_uri(still)}" alt="{escape(still.description, quote=True)}">'
+        for name, still in (("light", light), ("dark", dark))
+    )
+    return f'<div class="chain">{images}</div>'
 
 
 def _ring(mark: Mark, width: int, height: int) -> str:

@@ -4,7 +4,7 @@ A new section is a file with a ``SECTION`` (title, code, what is drawn of its re
 """
 
 from ..section import Section
-from . import definition, edges, gradient, inside, layer, matrix, photograph, sizes, template
+from . import bias, definition, edges, field, gradient, inside, layer, matrix, photograph, sizes, template, training
 
 __all__ = ["SECTIONS"]
 
@@ -15,8 +15,11 @@ SECTIONS: tuple[Section, ...] = (
     photograph.SECTION,
     sizes.SECTION,
     layer.SECTION,
+    field.SECTION,
     matrix.SECTION,
     gradient.SECTION,
+    training.SECTION,
     inside.SECTION,
+    bias.SECTION,
 )
 """In the order of the page, after the picture; a section may use what those before it computed."""
