@@ -142,6 +142,9 @@ def cost(problem: Problem, target: Target | None) -> float:
     cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes)
     # Measured against `direct`, layers with a stride take a seventh longer than counted: 7x7 s2 3->64 loses by 5 %.
     cycles *= 1.15 if columns.stride > 1 else 1
+    # So do many channels for one kernel at a time, by half and more: 16->8 5x5 24² 2.9 ms, 16->1 0.7, where `direct`
+    # with its 1.8 and 3.3 is predicted well.
+    cycles *= 2 if tile.kernels == 1 and planes >= 8 else 1
     cycles += math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2)
     cycles += problem.batch * problem.groups * (700 if problem.groups > 1 else 300)
     if problem.channels_last and max(problem.in_channels, problem.out_channels) > 1:  # element by element

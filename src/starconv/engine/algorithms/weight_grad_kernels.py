@@ -6,6 +6,7 @@ from functools import lru_cache
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
 from ..emit.target import Target
+from .channelwise_kernels import loaded_transposed
 from .packing import BLOCK_FIELDS, pack_block
 from .panels import Compiled, compiled
 
@@ -252,7 +253,7 @@ def _pack_groups(name: str, target: Target, element: str) -> Function:
             channels = [source.at_bytes((valid - 1).minimum(k) * x_channel) for k in range(lanes)]
             for tile in f.loop(0, pixels, lanes):
                 pixel = tile.minimum(pixels - lanes)
-                for i, column in enumerate(transposed([channel.at(pixel).load(lanes) for channel in channels])):
+                for i, column in enumerate(loaded_transposed([channel.at(pixel) for channel in channels])):
                     to.at_bytes(places.at(pixel + i).load_int()).store(column)
         with other, f.either(x_channel.equals(itemsize) & valid.equals(lanes)) as (last, rest):
             with last:
@@ -286,7 +287,7 @@ def _pack_pixels(name: str, target: Target, element: str, width: int) -> Functio
                     kernels = [origin.at_bytes((valid - 1).minimum(v * lanes + k) * g_kernel) for k in range(lanes)]
                     for tile in f.loop(0, length, lanes):
                         pixel = tile.minimum(length - lanes)
-                        for i, column in enumerate(transposed([kernel.at(pixel).load(lanes) for kernel in kernels])):
+                        for i, column in enumerate(loaded_transposed([kernel.at(pixel) for kernel in kernels])):
                             out.at((pixel + i) * width + v * lanes).store(column)
             with other, f.either(g_kernel.equals(itemsize) & valid.equals(width)) as (last, rest):
                 with last:
