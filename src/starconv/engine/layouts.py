@@ -139,6 +139,12 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "S
 """Operators whose results may be other views of their input's memory."""
 
 
+ELEMENT_BY_ELEMENT = frozenset(
+    "Add Sub Mul Div Max Min Relu LeakyRelu HardSigmoid HardSwish Sigmoid Tanh Clip".split(),
+)
+"""Operators whose result may lie where an operand of the same form lies."""
+
+
 def place_values(lowered: Lowered, last: dict[str, bool]) -> Places:
     """Find views, write what is concatenated in place, and give every other value its place in the block."""
     return _Placing(lowered, last).places()
@@ -152,6 +158,8 @@ class _Placing:
         self.inside: dict[str, tuple[str, tuple[slice, ...]]] = {}  # values that are parts of a concatenation
         self.origins: dict[str, str] = {}  # the root of each value
         self.operations: list[Operation] = []
+        self.last_use = {name: step for step, each in enumerate(lowered.operations) for name in each.reads}
+        self.last_use |= dict.fromkeys(lowered.outputs, len(lowered.operations))
 
     def places(self) -> Places:
         lowered = self.lowered
@@ -159,8 +167,8 @@ class _Placing:
         self._find_parts()
         for name in inputs:
             self._new_root(name)
-        for operation in lowered.operations:
-            self._place(operation)
+        for step, operation in enumerate(lowered.operations):
+            self._place(operation, step)
         first: dict[str, int] = {}
         end: dict[str, int] = {}
         for step, operation in enumerate(self.operations):
@@ -216,14 +224,40 @@ class _Placing:
         self.ghosts[name] = self.ghosts[whole][part]
         self.origins[name] = self.origins[whole]
 
-    def _place(self, operation: Operation) -> None:
+    def _place(self, operation: Operation, step: int) -> None:
         if isinstance(operation, Interpreted) and operation.node.op in VIEWS and self._place_views(operation):
             return
+        self._write_over(operation, step)
         for name in operation.writes:
             self._ghost_of(name)
         if isinstance(operation, Interpreted) and operation.node.op == "Concat" and self._is_there(operation):
             return
         self.operations.append(operation)
+
+    def _write_over(self, operation: Operation, step: int) -> None:
+        """Let the result take the place of an operand that it is computed from element by element, and that ends here.
+
+        The lines that a store needs are read anyway: a residual in the result's own place is nearly free.
+        """
+        if isinstance(operation, Convolution):
+            operands = [] if operation.residual is None else [operation.residual]
+        elif isinstance(operation, Interpreted) and operation.node.op in ELEMENT_BY_ELEMENT:
+            operands = operation.reads
+        else:
+            return
+        name = operation.writes[0]
+        for operand in operands:
+            root = self.origins.get(operand)
+            if root is None or name in self.inside or root in self.lowered.inputs:
+                continue
+            others = [each for each, origin in self.origins.items() if origin == root]
+            if any(self.last_use.get(each, -1) > step for each in others) or operation.reads.count(operand) > 1:
+                continue
+            if any(each != operand and each in operation.reads for each in others):
+                continue  # another part of the same memory is read in another order
+            if self.infos[operand] == self.infos[name] and self.last[operand] == self.last[name]:
+                self.ghosts[name], self.origins[name] = self.ghosts[operand], root
+                return
 
     def _place_views(self, operation: Interpreted) -> bool:
         """Whether the results are views of the input; then nothing is left to do."""
