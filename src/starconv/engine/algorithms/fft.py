@@ -14,8 +14,10 @@ NaN, infinity and overflow would spread over their whole tile. So a tile with a 
 again as the definition says, by whichever algorithm the planner plans for a tile with precision "strict": that is this
 row's one part. They reach exactly the results that they reach with `direct`.
 
-Limits: two axes; float32 and float64, never "strict": results round by some units of the largest in their tile, not
-their own.
+Pictures with one axis are the rows of one with two: its kernels have one row, and nothing needs to be copied for that.
+
+Limits: one or two axes; float32 and float64, never "strict": results round by some units of the largest in their tile,
+not their own.
 """
 
 import ctypes
@@ -65,7 +67,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return f"it sums in float32 or float64, not {problem.dtype}"
     if problem.precision == "strict":
         return "its errors are relative to the largest results of a tile, which precision strict forbids"
-    if problem.spatial != 2:
+    if problem.spatial > 2:
         return "its tiles have two axes"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
@@ -76,7 +78,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return "it computes some tiles twice, which a residual in the result's place forbids"
     if any(axis.stride > axis.extent for axis in problem.axes):
         return "most of what it computes would be skipped by the stride"
-    tilings = [Tiling.of(problem, target, zeros) for zeros in (False, True)]
+    tilings = [Tiling.of(_in_two_axes(problem), target, zeros) for zeros in (False, True)]
     if any(tiling is None for tiling in tilings):
         return "its largest tiles are not larger than the kernel"
     if any(max(tiling.spectra_bytes, tiling.places[-1]) > MOST_BYTES for tiling in tilings if tiling):
@@ -87,6 +89,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
 def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:
     """One group of one tile by the definition, for tiles with a NaN or an infinity."""
     assert target is not None
+    problem = _in_two_axes(problem)
     return tuple(_part(problem, _tiling(problem, target, zeros)) for zeros in (False, True))
 
 
@@ -139,8 +142,20 @@ def build(problem: Problem, target: Target | None, parts: Sequence[Any]) -> "Fou
     return Fourier(problem, target, *parts)
 
 
+def _in_two_axes(problem: Problem) -> Problem:
+    """The problem itself, or, of one with one axis, the one whose rows are its pictures; see `_rows`."""
+    if problem.spatial == 2:
+        return problem
+    return replace(problem, batch=1, axes=(Axis(problem.batch, 1), *problem.axes), channels_last=False)
+
+
+def _rows(array: Array) -> Array:
+    """Pictures with one axis, (N, C, W), as the rows of one picture, (1, C, N, W)."""
+    return np.moveaxis(array, 0, 1)[np.newaxis] if array.ndim == 3 else array
+
+
 def _tiling(problem: Problem, target: Target, zeros: bool) -> Tiling:
-    tiling = Tiling.of(problem, target, zeros and problem.border == "constant")
+    tiling = Tiling.of(_in_two_axes(problem), target, zeros and problem.border == "constant")
     assert tiling is not None
     return tiling
 
@@ -163,17 +178,17 @@ class Fourier:
     """Runs one problem; see the module's text. The tiles depend on whether padding, if any, is zeros."""
 
     def __init__(self, problem: Problem, target: Target, general: Any, zeros: Any) -> None:
-        self.problem = problem
         self._general = Tiled(_tiling(problem, target, zeros=False), general)
         self._zeros = Tiled(_tiling(problem, target, zeros=True), zeros)
 
     def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Prepared:
         """The spectra of the kernels."""
-        return (self._zeros if fill == 0 else self._general).prepare(second, bias, fill)
+        weights = second[:, :, np.newaxis] if second.ndim == 3 else second
+        return (self._zeros if fill == 0 else self._general).prepare(weights, bias, fill)
 
     def run(self, first: Array, prepared: Prepared, out: Array, residual: None = None) -> None:
         """Compute into `out`, tile by tile."""
-        prepared.tiled.run(first, prepared, out)
+        prepared.tiled.run(_rows(first), prepared, _rows(out))
 
 
 class Tiled:

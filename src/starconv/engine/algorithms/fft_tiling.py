@@ -14,7 +14,7 @@ __all__ = ["MOST_BYTES", "Cut", "Tiling"]
 
 MOST_BYTES = 64 << 20
 """Of the kernels' spectra, and of what one task holds, at most."""
-MOST_ROWS, MOST_COLUMNS = 256, 512
+MOST_ROWS, MOST_COLUMNS, MOST_POINTS = 256, 4096, 1 << 17
 """Of a tile: more of them leave the second-level cache and gain nothing."""
 TASK_CYCLES = 60_000
 """Small groups are taken together up to this: starting a task takes some hundred cycles."""
@@ -131,8 +131,8 @@ class Tiling:
         lanes, channels, kernels = self.lanes, self.channels, self.kernels
         rounds = math.log2(self.rows.length // 2) + math.log2(self.columns.length)
         each = self.points * (ROUND * rounds + COPIES) / lanes
-        if self.rows.length * self.pitch * self.problem.itemsize * 2 > self.target.l2_bytes:
-            each *= BEYOND
+        if self.places[-1] + self.points * self.problem.itemsize > self.target.l2_bytes:
+            each *= BEYOND  # what a task works in, and a spectrum that it reads, do not fit into the second-level cache
         pairs = 0 if self.single else channels * kernels * self.points * PRODUCT / lanes
         return (channels + kernels) * each + pairs + 500
 
@@ -185,14 +185,27 @@ class Tiling:
 
 
 # Cycles per vector of points: a round of butterflies, everything else, and the product of two spectra.
-ROUND, COPIES, PRODUCT, BEYOND = 1.0, 13.0, 3.0, 1.5
+ROUND, COPIES, PRODUCT, BEYOND = 0.9, 11.0, 5.0, 1.5
 
 
 @lru_cache(maxsize=1024)
 def _tiling(problem: Problem, target: Target, zeros: bool) -> Tiling | None:
     _, rows, columns = lattices(problem)
-    lanes = target.lanes(problem.itemsize)
+    lanes, itemsize = target.lanes(problem.itemsize), problem.itemsize
     heights = tuple(2 * half for half in lengths(MOST_ROWS // 2) if half % lanes == 0)
     widths = tuple(width for width in lengths(MOST_COLUMNS) if width % lanes == 0 and width >= 16)
+    pairs = math.prod(problem.weight_shape[:2])
+    planes = problem.batch * (problem.in_channels + problem.out_channels) / 2
+
+    def about(way: tuple[Cut, Cut]) -> float:
+        """What the choice hangs on: points that are transformed, and whether they stay in the second-level cache."""
+        down, across = way
+        points = down.length * across.length
+        each = (
+            points * (ROUND * math.log2(points) + COPIES) * (BEYOND if 3 * points * itemsize > target.l2_bytes else 1)
+        )
+        return each * (planes * down.count * across.count + pairs / 2)
+
     ways = product(cuts(rows, heights, zeros), cuts(columns, widths, zeros))
-    return min((Tiling(problem, target, *way) for way in ways), key=lambda tiling: tiling.whole, default=None)
+    few = sorted((way for way in ways if way[0].length * way[1].length <= MOST_POINTS), key=about)[:3]
+    return min((Tiling(problem, target, *way) for way in few), key=lambda tiling: tiling.whole, default=None)

@@ -49,13 +49,14 @@ class Passes(NamedTuple):
         return len(self.table)
 
 
-def lengths(most: int) -> list[int]:
+@lru_cache(maxsize=16)
+def lengths(most: int) -> tuple[int, ...]:
     """Lengths that passes are made for: powers of two, three times and five times as many, from 4 on.
 
     >>> lengths(64)
-    [4, 8, 12, 16, 20, 24, 32, 40, 48, 64]
+    (4, 8, 12, 16, 20, 24, 32, 40, 48, 64)
     """
-    return [n for n in range(4, most + 1, 4) if _radices(n)]
+    return tuple(n for n in range(4, most + 1, 4) if _radices(n))
 
 
 def _radices(length: int) -> list[int]:
