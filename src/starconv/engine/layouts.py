@@ -139,9 +139,8 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "S
 """Operators whose results may be other views of their input's memory."""
 
 
-ELEMENT_BY_ELEMENT = frozenset(
-    "Add Sub Mul Div Max Min Relu LeakyRelu HardSigmoid HardSwish Sigmoid Tanh Clip".split(),
-)
+ELEMENT_BY_ELEMENT = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Relu", "LeakyRelu", "Sigmoid", "Tanh"}
+ELEMENT_BY_ELEMENT |= {"HardSigmoid", "HardSwish"}
 """Operators whose result may lie where an operand of the same form lies."""
 
 
