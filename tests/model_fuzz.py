@@ -155,7 +155,7 @@ def change_weight(model, rng):
     tensor = picked(lists, rng)
     if tensor is None:
         return
-    array = numpy_helper.to_array(tensor).copy().reshape(-1)
+    array = np.frombuffer(tensor.raw_data[: len(tensor.raw_data) // 8 * 8], np.int64).copy()
     if array.size:
         array[int(rng.integers(array.size))] = int(rng.choice(EXTREMES))
         tensor.raw_data = array.tobytes()

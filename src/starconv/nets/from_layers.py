@@ -105,11 +105,12 @@ class _Writer:
                 return self._batch_norm(module, name, x)
             case nn.MaxPool2d():
                 dilations = per_axis("dilation", module.dilation, 2, minimum=1)
-                return self._pool("MaxPool", module, name, x, dilations=dilations)
+                return self._pool("MaxPool", module, name, x, shape, dilations=dilations)
             case nn.AvgPool2d():
                 if module.divisor_override is not None:
                     raise ArgumentValueError(f"layer {name}", module, "an average pool without divisor_override")
-                return self._pool("AveragePool", module, name, x, count_include_pad=int(module.count_include_pad))
+                counts = {"count_include_pad": int(module.count_include_pad)}
+                return self._pool("AveragePool", module, name, x, shape, **counts)
             case nn.AdaptiveAvgPool2d():
                 return self._adaptive(module, name, x, shape)
             case nn.Linear():
@@ -170,16 +171,21 @@ class _Writer:
         constants = [self._constant(name, part, array) for part, array in parts.items()]
         return self._add("BatchNormalization", name, x, *constants, epsilon=module.eps)
 
-    def _pool(self, op: str, module: Any, name: str, x: str, **attributes: Any) -> str:
-        pads = per_axis("padding", module.padding, 2, minimum=0)
+    def _pool(self, op: str, module: Any, name: str, x: str, shape: tuple[int, ...], **attributes: Any) -> str:
+        axes = module.window(shape)
+        before, after = [axis.before for axis in axes], [axis.after for axis in axes]
+        # A last window that hangs over the end is padding, which all readers understand alike. Only where padding
+        # counts, that at the end does not, or where there is too much of it, it must be said by ceil_mode.
+        over = after != before
+        ceil = over and (attributes.get("count_include_pad") or any(axis.after >= axis.kernel for axis in axes))
         return self._add(
             op,
             name,
             x,
             kernel_shape=per_axis("kernel_size", module.kernel_size, 2, minimum=1),
             strides=per_axis("stride", module.stride, 2, minimum=1),
-            pads=(*pads, *pads),
-            ceil_mode=int(module.ceil_mode),
+            pads=(*before, *(before if ceil else after)),
+            ceil_mode=int(bool(ceil)),
             **attributes,
         )
 
