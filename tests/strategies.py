@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from starconv import Plan, Problem, plan, reference
+from starconv.engine.algorithms import SPECIALS
 from starconv.engine.algorithms.rounding import sum_bound
 from starconv.engine.emit.target import LEVELS, Target, host_target, named_target, runs_here
 from starconv.engine.runtime import jit
@@ -95,6 +96,31 @@ def problems(
         residual=finish and residuals and draw(st.booleans()),
         activation=draw(st.sampled_from(["none", "none", *ACTIVATIONS[1:]])) if finish else "none",
         precision=draw(st.sampled_from(["float32", "strict"])),
+    )
+
+
+@st.composite
+def separable_problems(draw: st.DrawFn) -> Problem:
+    """Filters of one channel each, as the rows take them that the weights decide about."""
+    sizes, kernels = ([draw(st.integers(low, high)) for _ in range(2)] for low, high in ((9, 40), (4, 9)))
+    pads = [draw(st.integers(0, 8)) for _ in range(4)]
+    geometry = tuple(
+        Axis(size, kernel, 1, before, after)
+        for size, kernel, before, after in zip(sizes, kernels, pads[:2], pads[2:], strict=True)
+    )
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    return Problem(
+        "conv",
+        draw(st.integers(1, 2)),
+        groups,
+        groups * draw(st.integers(1, 2)),
+        geometry,
+        groups,
+        dtype=draw(st.sampled_from(["float32", "float64"])),
+        border=draw(st.sampled_from(BORDERS)),
+        bias=draw(st.booleans()),
+        residual=draw(st.booleans()),
+        activation=draw(st.sampled_from(["none", "relu", "relu6"])),
     )
 
 
@@ -253,11 +279,15 @@ def every_algorithm(problem: Problem, *, on: Sequence[Target | None] = ()) -> It
         for candidate in plan(problem, target=target).candidates:
             if candidate.refusal is None:
                 yield plan(problem, algorithm=candidate.name, target=target)
+        for row in SPECIALS:  # which compute where the weights allow it; else the plan's own choice does
+            if row.refuses(problem, target) is None:
+                yield plan(problem, algorithm=row.NAME, target=target)
 
 
 def declared_bound(chosen: Plan) -> float:
     """The largest error that the algorithm admits, relative to the sum of the products' absolute values."""
-    return next(row.error_bound for row in chosen.candidates if row.name == chosen.algorithm)
+    bound = next(row.error_bound for row in chosen.candidates if row.name == chosen.algorithm)
+    return bound if chosen.special is None else max(bound, chosen.special.candidate.error_bound)
 
 
 def only_reorders(chosen: Plan) -> bool:

@@ -314,9 +314,9 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     # Filters.
     (
-        lambda: sc.correlate(1j * np.ones((2, 2)), [[1]], output=np.dtype("float32")),
+        lambda: sc.correlate(1j * np.ones((2, 2)), [[1]], output="float32"),
         V,
-        "output = dtype('float32'): expected None, a numeric dtype or a writable array of shape (2, 2), complex",
+        "output = 'float32': expected None, a numeric dtype or a writable array of shape (2, 2), complex",
     ),
     (
         lambda: sc.correlate([1.0], [1], mode="constant", cval=10**30 * 10**300),
@@ -380,9 +380,9 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "output = 'nothing': expected None, a numeric dtype or a writable array of shape (3, 3)",
     ),
     (
-        lambda: sc.correlate(KERNEL + 1j, KERNEL, output=np.float32),
+        lambda: sc.correlate(KERNEL + 1j, KERNEL, output="f4"),
         V,
-        "output = <class 'numpy.float32'>: expected None, a numeric dtype or a writable array of shape (3, 3), complex",
+        "output = 'f4': expected None, a numeric dtype or a writable array of shape (3, 3), complex",
     ),
     # Sizes and plans.
     (
@@ -445,6 +445,53 @@ def test_message(call: Callable[[], Any], kind: type[Exception], message: str) -
     assert isinstance(caught.value, sc.StarconvError)
     assert isinstance(caught.value, ValueError if kind is V else TypeError), "as NumPy and PyTorch users expect"
     assert caught.value.__cause__ is None, "one error, not two"
+
+
+HUGE = 10**30
+PICTURES, KERNELS = np.ones((1, 2, 5, 5), "float32"), np.ones((2, 2, 3, 3), "float32")
+
+
+@pytest.mark.parametrize("argument", ["stride", "padding", "dilation", "groups"])
+@pytest.mark.parametrize("value", [HUGE, (1, HUGE), 2**31])
+def test_huge_integers(argument: str, value: Any) -> None:
+    """No overflow of NumPy's or of the kernels' 64 bits."""
+    if argument == "groups" and isinstance(value, tuple):
+        return
+    options = {argument: value}
+    calls: list[Callable[[], Any]] = [
+        lambda: sc.conv2d(PICTURES, KERNELS, **options),
+        lambda: sc.conv_transpose2d(PICTURES, KERNELS, **options),
+        lambda: sc.grad.conv2d_input(PICTURES.shape, KERNELS, np.ones((1, 2, 3, 3)), **options),
+        lambda: sc.grad.conv2d_weight(PICTURES, KERNELS.shape, np.ones((1, 2, 3, 3)), **options),
+    ]
+    if argument != "groups":
+        calls.append(lambda: sc.output_size((5, 5), 3, **options))
+    for call in calls:
+        with pytest.raises(sc.ArgumentValueError, match=f"^{argument} = "):
+            call()
+
+
+def test_arrays_that_no_memory_can_hold() -> None:
+    with pytest.raises(sc.ArgumentValueError, match=r"up to 2\*\*60 elements"):
+        sc.conv2d(PICTURES, KERNELS, padding=2**31 - 1)
+    with pytest.raises(sc.ArgumentValueError, match=r"^input_size = "):
+        sc.output_size(HUGE, 3)
+
+
+def test_sizes_are_no_truth_values() -> None:
+    for shape in ((True, 2, 5, 5), (np.True_, 2, 5, 5)):
+        with pytest.raises(sc.ArgumentTypeError, match=r"^input_size = "):
+            sc.grad.conv2d_input(shape, KERNELS, np.ones((1, 2, 3, 3)))
+    with pytest.raises(sc.ArgumentTypeError, match=r"^weight_size = "):
+        sc.grad.conv2d_weight(PICTURES, (2, 2, True, 3), np.ones((1, 2, 5, 3)))
+
+
+def test_receptive_field_takes_axes() -> None:
+    assert sc.receptive_field([sc.Axis(9, 3), sc.Axis(7, 3, stride=2)]).size == 5
+    wrong: list[Any] = [None, 3, [3], [(9, 3)], sc.Axis(9, 3), "ab"]
+    for layers in wrong:
+        with pytest.raises(sc.ArgumentTypeError, match=r"^layers = .* sequence of starconv\.Axis"):
+            sc.receptive_field(layers)
 
 
 def test_messages_stay_short() -> None:

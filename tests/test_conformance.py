@@ -23,6 +23,7 @@ from strategies import (
     outputs,
     problems,
     seeds,
+    separable_problems,
 )
 
 from starconv import Plan, Problem
@@ -62,6 +63,8 @@ LAYERS = [
     "conv2d x=1x1x33x65 w=1x1x5x5 padding=2 border=edge",
     "conv2d x=3x1x31x31 w=1x1x1x9 padding=0:0x4:4 border=reflect",
     "conv2d x=1x4x5x70 w=5x4x2x2 padding=0:1x1:0 dilation=2 dtype=float64",
+    "conv2d x=2x3x12x37 w=6x1x4x7 padding=2:1x3:3 groups=3 bias relu residual border=wrap",
+    "conv2d x=1x1x31x70 w=2x1x5x9 padding=4 dtype=float64",
     "conv3d x=1x4x6x7x17 w=5x4x3x3x3 padding=1",
     "input_grad2d x=1x4x17x33 w=8x4x4x4 stride=2 padding=1",
     "weight_grad3d x=2x3x5x6x7 w=4x3x2x3x3 stride=1x2x1 padding=1",
@@ -92,6 +95,28 @@ def test_layers(text: str) -> None:
         given = operands(problem, 7, integers=integers)
         for chosen in every_algorithm(problem):
             check(chosen, given, chosen(given.first, given.second, given.bias, residual=given.residual), exact=integers)
+
+
+@examples(1.5)
+@given(separable_problems(), seeds, st.booleans())
+def test_weights_that_decide(problem: Problem, seed: int, integers: bool) -> None:
+    """Rows that take some weights only, with such weights: values, views, dtypes and places of the result."""
+    given = operands(problem, seed, integers=integers)
+    given = replace(given, second=given.second[..., :1] * given.second[..., :1, :])
+    for chosen in every_algorithm(problem):
+        if chosen.special is None:
+            continue
+        prepared = chosen.prepare(given.second, given.bias)
+        assert prepared.algorithm == chosen.special.candidate.name
+        plain = prepared(given.first, residual=given.residual)
+        check(chosen, given, plain, exact=integers)
+        for name, view in VIEWS.items():
+            residual = None if given.residual is None else view(given.residual)
+            result = chosen.prepare(view(given.second), given.bias)(view(given.first), residual=residual)
+            assert result.tobytes() == plain.tobytes(), f"{name}\n{chosen.explain()}"
+        for name, out, _ in outputs(problem.result_shape, problem.dtype):
+            prepared(given.first, out=out, residual=given.residual)
+            assert np.array_equal(out, plain), f"{name} out\n{chosen.explain()}"
 
 
 @examples(5)
@@ -169,7 +194,8 @@ def test_operands_of_any_dtype(problem: Problem, seed: int, dtype: str) -> None:
     )
     for chosen in every_algorithm(problem):
         for first in (narrow.first, np.asfortranarray(narrow.first)):
-            check(chosen, narrow, chosen(first, narrow.second, narrow.bias, residual=narrow.residual), exact=True)
+            result = chosen(first, narrow.second, narrow.bias, residual=narrow.residual, casting="unsafe")
+            check(chosen, narrow, result, exact=True)
 
 
 @examples(1.5)

@@ -140,6 +140,23 @@ def test_complex(call: Call, functions: tuple[Any, Any], data: st.DataObject) ->
     same(out, as_scipy_means_it(call).run(theirs, output=np.complex128))
 
 
+@pytest.mark.parametrize("output", [np.float32, np.dtype("float64"), int])
+def test_complex_results_do_not_become_real(output: Any) -> None:
+    """A real dtype is made a complex one, with SciPy's own warning; a name or an array of real numbers is refused."""
+    x = np.arange(9).reshape(3, 3) + 1j
+    weights = np.array([[0, 1, 0], [1, 2j, 1], [0, 0, 3]])
+    with pytest.warns(UserWarning, match="promoting specified output dtype to complex") as caught:
+        result = sc.correlate(x, weights, output=output)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="promoting"):
+        answer = scipy.ndimage.correlate(x, weights, output=output)
+    assert result.dtype == answer.dtype
+    np.testing.assert_allclose(result, answer, rtol=1e-6)
+    for refused in ("float32", np.zeros((3, 3))):
+        with pytest.raises(sc.ArgumentValueError, match=r"^output = "):
+            sc.correlate(x, weights, output=refused)
+
+
 def test_complex_infinities_stay_in_their_part() -> None:
     x = np.array([1, complex(np.inf, 2), 3])
     with np.errstate(invalid="ignore"):

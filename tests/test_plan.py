@@ -35,6 +35,33 @@ def test_complex_operands_are_refused(operands):
             plan(*wrong)
 
 
+def test_dtypes_that_would_lose_numbers_are_refused(operands):
+    """What NumPy calls a safe cast is made; the rest changes numbers, and needs a word."""
+    x, w = operands
+    plan = sc.plan(PROBLEM)
+    bias = sc.plan(f"{PROBLEM} bias")
+    answer = plan(x, w)
+    for wrong, argument in (
+        (lambda: plan(x.astype("float64"), w), "first operand"),
+        (lambda: plan(x.astype("int32"), w), "first operand"),
+        (lambda: plan.prepare(w.astype("float64")), "second operand"),
+        (lambda: bias(x, w, np.zeros(bias.shapes.result[1])), "bias"),
+        (lambda: plan.prepare(w)(x.astype(">f8")), "first operand"),
+    ):
+        with pytest.raises(sc.ArgumentTypeError, match=rf"^{argument} = .* read as float32 with casting 'safe'"):
+            wrong()
+    np.testing.assert_array_equal(plan(x.astype("float64"), w.astype("float64"), casting="unsafe"), answer)
+    np.testing.assert_array_equal(plan(x.astype("float64"), w, casting="same_kind"), answer)
+    np.testing.assert_array_equal(plan(x.astype(">f4"), w), answer)
+    whole = sc.plan("conv1d x=1x1x3 w=1x1x2 dtype=int64")
+    for fraction in (np.full((1, 1, 3), 1.5), np.ones((1, 1, 3), "float32")):
+        with pytest.raises(sc.ArgumentTypeError, match="first operand"):
+            whole(fraction, np.ones((1, 1, 2), int))
+    assert whole(np.ones((1, 1, 3), "uint8"), np.ones((1, 1, 2), bool)).tolist() == [[[2, 2]]]
+    with pytest.raises(sc.ArgumentValueError, match="casting = 'loose': expected 'no', 'equiv', 'safe'"):
+        plan(x.astype("float64"), w, casting="loose")
+
+
 def test_prepared_weights_are_a_copy(operands):
     x, w = operands
     for algorithm in (row.name for row in sc.plan(PROBLEM).candidates if row.refusal is None):

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from guarded import guarded
 from strategies import GROUP_CHANNELS, Array, only_reorders, targets
 
 from starconv import Problem, plan, set_num_threads
-from starconv.engine.algorithms import TABLE, blocks, packed, panels
+from starconv.engine.algorithms import SPECIALS, TABLE, blocks, packed, panels
 from starconv.engine.planner import Plan
 from starconv.engine.runtime import jit, memory
 from starconv.geometry import BORDERS, Axis
@@ -122,6 +122,7 @@ class Family:
     channels_last: bool
     activation: str
     residual: bool
+    separable: bool  # kernels and weights as the rows want them that the weights decide about
 
 
 def pick(generator: np.random.Generator, *values: Any) -> Any:
@@ -140,7 +141,10 @@ def random_family(generator: np.random.Generator) -> Family:
     narrow = draw(dtype, dtype, dtype, "int8", "uint8", "int16", "uint16", "int32")
     groups = draw(1, 1, 1, 2, 3, 8, 17)
     last, activation, residual = draw(False, False, True), draw("none", "relu", "relu6"), draw(False, False, True)
-    return Family(tuple(steps), draw(*GROUP_CHANNELS), groups, dtype, narrow, last, activation, residual)
+    kernels = draw(*GROUP_CHANNELS)
+    if separable := generator.random() < 0.1:
+        steps, last, kernels = [(draw(4, 5, 7, 9), 1, 1) for _ in range(2)], False, min(kernels, 3)
+    return Family(tuple(steps), kernels, groups, dtype, narrow, last, activation, residual, separable)
 
 
 def random_problem(generator: np.random.Generator, family: Family) -> Problem:
@@ -153,7 +157,7 @@ def random_problem(generator: np.random.Generator, family: Family) -> Problem:
             smallest = max(dilation * (kernel - 1) + 1 - before - after, 1)
             size = smallest + int(generator.integers({1: 200, 2: 40, 3: 8}[len(family.steps)]))
             axes.append(Axis(size, kernel, stride, before, after, dilation))
-        channels = draw(*GROUP_CHANNELS)
+        channels = 1 if family.separable else draw(*GROUP_CHANNELS)
         if math.prod(axis.output * axis.kernel for axis in axes) * family.groups * channels * family.kernels <= 4e5:
             break
     return Problem(
@@ -169,15 +173,15 @@ def random_problem(generator: np.random.Generator, family: Family) -> Problem:
         bias=draw(False, True),
         residual=family.residual,
         activation=family.activation,
-        precision=draw("float32", "strict"),
+        precision=draw("float32", "float32" if family.separable else "strict"),
     )
 
 
-def compiled_plans(generator: np.random.Generator, problem: Problem) -> Iterator[tuple[str, Plan]]:
-    """Plans of every compiled row that takes `problem`, each for one target of this machine."""
+def compiled_plans(generator: np.random.Generator, problem: Problem, rows: Sequence[Any]) -> Iterator[tuple[str, Plan]]:
+    """Plans of every compiled one of `rows` that takes `problem`, each for one target of this machine."""
     known = targets()
     target = known[generator.integers(len(known))]
-    for row in TABLE:
+    for row in rows:
         if target is not None and row.NAME != "numpy" and row.refuses(problem, target) is None:
             yield target.name, plan(problem, algorithm=row.NAME, target=target)
 
@@ -194,7 +198,10 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
 
     x_shape, w_shape = problem.operand_shapes
     x, _ = laid_out(generator, draw(x_shape, family.narrow))
-    w, _ = laid_out(generator, draw(w_shape, problem.dtype))
+    weights = draw(w_shape, problem.dtype)
+    if family.separable:
+        weights = weights[:, :, :, :1] * weights[:, :, :1]
+    w, _ = laid_out(generator, weights)
     b = guarded(draw((problem.out_channels,), problem.dtype)) if problem.bias else None
     added = guarded(draw(problem.output_shape, problem.dtype)) if problem.residual else None
     fill = float(generator.integers(3)) if problem.border == "constant" else 0.0
@@ -204,7 +211,7 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
     answer: Array | None = None
     chain: bytes | None = None
     ran = 0
-    for target, chosen in compiled_plans(generator, problem):
+    for target, chosen in compiled_plans(generator, problem, (*TABLE, *SPECIALS) if family.separable else TABLE):
         out, room = laid_out(generator, np.zeros(problem.output_shape, problem.dtype))
         before = room.view(np.uint8).copy()
         residual, rest = added, {}
@@ -214,16 +221,18 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
             residual = out if where == 0 else like(out) if where == 1 else laid_out(generator, added)[0]
             residual[...] = added
             rest = {"residual": residual}
-        what = f"{chosen.algorithm} for {target}: {text}, out strides {out.strides}"
+        special = "" if chosen.special is None else f"{chosen.special.candidate.name} or "
+        what = f"{special}{chosen.algorithm} for {target}: {text}, out strides {out.strides}"
         os.pwrite(note, what.encode().ljust(1000), 0)
         set_num_threads(1)
         try:
-            result = chosen.prepare(w, b, fill=fill)(x, out=out, **rest).copy()
+            prepared = chosen.prepare(w, b, fill=fill)
+            result = prepared(x, out=out, casting="unsafe", **rest).copy()
         except TooManyModules:
             continue
         ran += 1
         if answer is None:
-            answer = plan(problem, algorithm="numpy")(x, w, b, fill=fill, residual=added)
+            answer = plan(problem, algorithm="numpy")(x, w, b, fill=fill, residual=added, casting="unsafe")
         if integers and only_reorders(chosen):
             assert np.array_equal(result, answer), f"{what}: wrong by {np.abs(result - answer).max()}"
         else:
@@ -231,9 +240,9 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
         out[...] = 0
         assert np.array_equal(room.view(np.uint8), before), f"{what}: written beside out"
         set_num_threads(threads)
-        again = chosen(x, w, b, fill=fill, residual=added)
+        again = chosen(x, w, b, fill=fill, residual=added, casting="unsafe")
         assert again.tobytes() == result.tobytes(), f"{what}: other bits with {threads} threads"
-        if chosen.algorithm in SAME_CHAIN:
+        if prepared.algorithm in SAME_CHAIN:
             chain = result.tobytes() if chain is None else chain
             assert result.tobytes() == chain, f"{what}: other bits than {SAME_CHAIN[0]}"
     return ran

@@ -17,7 +17,7 @@ from .engine.planner import make_plan as plan
 from .errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .filters import convolve, correlate
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from .geometry import ReceptiveField, output_size, receptive_field
+from .geometry import Axis, ReceptiveField, output_size, receptive_field
 from .matrix import conv_matrix
 from .problem import Problem
 
@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
+    "Axis",
     "Plan",
     "Problem",
     "ReceptiveField",

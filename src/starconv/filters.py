@@ -2,6 +2,7 @@
 
 import math
 import operator
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -183,14 +184,16 @@ def _real(
         wisdom_state(), batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border, precision
     )
     fill = cval if border == "constant" else 0.0
+    # Wide integers whose sums are small are read as floats that hold them all.
+    options: Any = {"fill": fill, "casting": "unsafe"}
     operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
     if out is not None:
         back = np.moveaxis(out, [axis + 1 for axis in filtered], range(-count, 0))
         with suppress(ValueError):  # the batch axes of an array of any strides cannot always be seen as one
-            plan(*operands, out=back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1), fill=fill)
+            plan(*operands, out=back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1), **options)
             return out
     result = np.empty((len(kernels), batch, *sizes), dtype)
-    plan(*operands, out=result.swapaxes(0, 1), fill=fill)
+    plan(*operands, out=result.swapaxes(0, 1), **options)
     return np.moveaxis(result.reshape(len(kernels), *moved.shape), range(-count, 0), [axis + 1 for axis in filtered])
 
 
@@ -306,8 +309,11 @@ def _allocate(output: object, shape: tuple[int, ...], given: np.dtype[Any], is_c
         dtype = np.dtype(output)  # type: ignore[call-overload]
     except TypeError:
         raise ArgumentTypeError("output", output, expected) from None
-    if dtype.kind not in "biufc" or (is_complex and dtype.kind != "c"):
+    if dtype.kind not in "biufc" or (is_complex and dtype.kind != "c" and isinstance(output, str)):
         raise ArgumentValueError("output", output, expected)
+    if is_complex and dtype.kind != "c":  # scipy.ndimage: a name must be a complex one, a dtype is made one, aloud
+        warnings.warn("promoting specified output dtype to complex", stacklevel=4)
+        dtype = np.promote_types(dtype, np.complex64)
     return np.empty(shape, dtype)
 
 

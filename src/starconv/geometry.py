@@ -40,6 +40,8 @@ PerAxis = int | Sequence[int]
 Padding = int | Sequence[int] | Sequence[tuple[int, int]] | Literal["valid", "same", "full"]
 """An int, one int per axis, a (before, after) pair per axis, or a rule by name."""
 
+LARGEST = 2**31 - 1
+"""Of strides, dilations, paddings and kernel sizes, so that products with sizes stay within 64 bits."""
 PADDING_RULES = ("valid", "same", "full")
 BORDERS = ("constant", "edge", "reflect", "symmetric", "wrap")
 """What lies beyond the edge, by ``numpy.pad``'s names (PyTorch and scipy.ndimage use the same words differently)."""
@@ -120,6 +122,7 @@ def window_counts(axes: tuple[Axis, ...], pads: tuple[tuple[int, int], ...]) -> 
 
 def per_axis(argument: str, value: object, axes: int, *, minimum: int) -> tuple[int, ...]:
     """`value` as one int per axis: an int is repeated, a sequence must have `axes` ints, none below `minimum`."""
+    largest = 2**62 if argument == "input_size" else LARGEST
     expected = f"an integer >= {minimum} or {axes} of them, one per axis"
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -133,6 +136,8 @@ def per_axis(argument: str, value: object, axes: int, *, minimum: int) -> tuple[
         raise ArgumentTypeError(argument, value, expected)
     if len(values) != axes or min(values) < minimum:
         raise ArgumentValueError(argument, value, expected)
+    if max(values) > largest:
+        raise ArgumentValueError(argument, value, f"{expected}, none above {largest}")
     return values
 
 
@@ -300,9 +305,14 @@ def receptive_field(layers: Sequence[Axis]) -> ReceptiveField:
     Source: A. Araujo, W. Norris and J. Sim, "Computing receptive fields of convolutional neural networks",
     Distill 2019, doi:10.23915/distill.00021.
 
+    Raises:
+        ArgumentTypeError: anything but a sequence of :class:`Axis`.
+
     >>> receptive_field([Axis(224, 7, stride=2, before=3, after=3), Axis(112, 3, stride=2, before=1, after=1)])
     ReceptiveField(size=11, jump=4, start=-5)
     """
+    if not isinstance(layers, Sequence) or not all(isinstance(axis, Axis) for axis in layers):
+        raise ArgumentTypeError("layers", layers, "a sequence of starconv.Axis, one per layer")
     field = ReceptiveField()
     for axis in layers:
         field = field.through(axis)
@@ -441,6 +451,8 @@ def _padding_pairs(
         pairs *= count
     if len(pairs) != count or any(min(pair) < 0 for pair in pairs):
         raise ArgumentValueError("padding", padding, expected)
+    if any(max(pair) > LARGEST for pair in pairs):
+        raise ArgumentValueError("padding", padding, f"{expected}, none above {LARGEST}")
     return tuple(pairs)
 
 

@@ -235,9 +235,12 @@ def _weight(
 def _shape(argument: str, value: Sequence[int], spatial: int) -> tuple[int, ...]:
     expected = f"the whole shape, {spatial + 2} integers"
     try:
-        shape = tuple(int(size.__index__()) for size in value)
+        sizes = tuple(value)
+        shape = tuple(int(size.__index__()) for size in sizes)
     except (TypeError, AttributeError):
         raise ArgumentTypeError(argument, value, expected) from None
+    if any(isinstance(size, (bool, np.bool_)) for size in sizes):
+        raise ArgumentTypeError(argument, value, expected)
     if len(shape) != spatial + 2 or min(shape) < 0:
         raise ArgumentValueError(argument, value, expected)
     return shape

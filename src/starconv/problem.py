@@ -85,6 +85,10 @@ class Problem:
             raise ArgumentValueError("axes", self.axes, "at least one output element along every axis")
         if self.batch < 0:
             raise ArgumentValueError("batch", self.batch, "a number of pictures, 0 or more")
+        if max(map(math.prod, (self.input_shape, self.weight_shape, self.output_shape))) > 2**60:
+            raise ArgumentValueError(
+                "axes", self.axes, "arrays of up to 2**60 elements", result_shape=self.result_shape
+            )
         if self.operation == "weight_grad" and (self.bias or self.residual or self.activation != "none"):
             finish = "bias" if self.bias else "residual" if self.residual else self.activation
             raise ArgumentValueError(

@@ -244,3 +244,14 @@ def test_names_that_are_no_text(run, tmp_path, monkeypatch):
     assert result.stdout.startswith("caf\\udce9.png -> out/caf\\udce9.png: 4 x 4 grey")
     assert result.stderr.startswith("\\udcff.png: No such file or directory")
     assert os.listdir("out") == [name]
+
+
+def test_an_error_names_the_users_path_and_no_temporary_file(run, picture, tmp_path, monkeypatch):
+    def no_room(path, *arguments, **options):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("starconv.data.files.open", no_room, raising=False)
+    out = tmp_path / "out.png"
+    result = run("filter", picture, "-k", "identity", "-o", out, code=1)
+    assert "out.png: No space left on device" in result.stderr.replace("\n", "")
+    assert ".starconv-" not in result.stderr

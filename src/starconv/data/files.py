@@ -69,6 +69,8 @@ def replaced_when_complete(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         if target.exists():
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
-    except BaseException:  # KeyboardInterrupt must not leave half a picture behind either
+    except BaseException as error:  # KeyboardInterrupt must not leave half a picture behind either
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            raise type(error)(error.errno, error.strerror, os.fspath(path)) from None  # a name that the user knows
         raise

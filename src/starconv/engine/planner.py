@@ -69,7 +69,10 @@ class Special(NamedTuple):
 class Plan:
     """A problem, the algorithm chosen for it, and what every other algorithm answered.
 
-    Call it with operands of the problem's shapes; `prepare` the weights once if they stay the same.
+    Call it with operands of the problem's shapes; `prepare` the weights once if they stay the same. Operands are read
+    in the problem's dtype, and refused (ArgumentTypeError) where that could change their numbers: what NumPy calls a
+    safe cast, as from uint8 or float16 to float32, is made on the way; others, as from float64 to float32, with
+    ``casting="unsafe"`` only.
 
     >>> import numpy as np, starconv as sc
     >>> plan = sc.plan("conv2d x=1x1x3x3 w=1x1x2x2")
@@ -97,26 +100,32 @@ class Plan:
         out: Array | None = None,
         residual: Array | None = None,
         fill: float = 0.0,
+        casting: str = "safe",
     ) -> Array:
         """The result for two operands: (x, w) of a convolution, (gradient, w) or (x, gradient) of its gradients.
 
         `fill` is what constant padding holds, `residual` what is added before the activation (with problems that have
-        one). The result is written to `out` if given, else to a new array; `out` may be `residual` itself.
+        one). The result is written to `out` if given, else to a new array; `out` may be `residual` itself. `casting`
+        is NumPy's word for which dtypes are taken, from "no" to "unsafe".
         """
-        return self._prepared(second, bias, fill, once=True)(first, out=out, residual=residual)
+        return self._prepared(second, bias, fill, casting, once=True)(
+            first, out=out, residual=residual, casting=casting
+        )
 
-    def prepare(self, second: Array, bias: Array | None = None, *, fill: float = 0.0) -> "PreparedPlan":
+    def prepare(
+        self, second: Array, bias: Array | None = None, *, fill: float = 0.0, casting: str = "safe"
+    ) -> "PreparedPlan":
         """The plan with its second operand and bias in place, copied into the algorithm's own form."""
-        return self._prepared(second, bias, fill, once=False)
+        return self._prepared(second, bias, fill, casting, once=False)
 
-    def _prepared(self, second: Array, bias: Array | None, fill: float, *, once: bool) -> "PreparedPlan":
+    def _prepared(self, second: Array, bias: Array | None, fill: float, casting: str, *, once: bool) -> "PreparedPlan":
         shapes = self.shapes
-        checked("second operand", second, shapes.second)
+        checked("second operand", second, shapes.second, shapes.dtype, casting)
         if (bias is not None) != self.problem.bias:
             expected = "an array" if self.problem.bias else f"None for the problem {self.problem}"
             raise ArgumentValueError("bias", bias, expected)
         if bias is not None:
-            checked("bias", bias, shapes.result[1:2])
+            checked("bias", bias, shapes.result[1:2], shapes.dtype, casting)
         if self.special is not None:
             prepared = self.special.solution.prepare(second, bias, fill, once)
             if prepared is not None:
@@ -171,10 +180,12 @@ class PreparedPlan:
         self._adds = plan.problem.residual
         self._last = plan.problem.channels_last and plan.problem.operation != "weight_grad"
 
-    def __call__(self, first: Array, *, out: Array | None = None, residual: Array | None = None) -> Array:
+    def __call__(
+        self, first: Array, *, out: Array | None = None, residual: Array | None = None, casting: str = "safe"
+    ) -> Array:
         """The result for `first` (and `residual`), written to `out` if given, else to a new array."""
         shapes = self._shapes
-        checked("first operand", first, shapes.first)
+        checked("first operand", first, shapes.first, shapes.dtype, casting)
         if (residual is not None) != self._adds:
             expected = f"an array of shape {shapes.result}" if self._adds else f"None for {self.plan.problem}"
             raise ArgumentValueError("residual", residual, expected)
@@ -185,13 +196,13 @@ class PreparedPlan:
                 else recycled_empty(shapes.result, shapes.dtype)
             )
         else:
-            checked("out", out, shapes.result)
+            checked("out", out, shapes.result, shapes.dtype, "unsafe")
             if out.dtype != shapes.dtype or not out.flags.writeable:
                 raise ArgumentValueError("out", out, f"a writable array of dtype {shapes.dtype}")
         if residual is None:
             self._run(first, self._prepared, out)
         else:
-            checked("residual", residual, shapes.result)
+            checked("residual", residual, shapes.result, shapes.dtype, casting)
             self._run(first, self._prepared, out, residual)
         return out
 
@@ -427,14 +438,29 @@ def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.moveaxis(recycled_empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
 
 
-def checked(argument: str, array: object, shape: tuple[int, ...]) -> None:
-    """Raise unless `array` is an array of `shape` of real numbers."""
+def checked(argument: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any], casting: str) -> None:
+    """Raise unless `array` is an array of `shape` of real numbers that `casting` lets be read in `dtype`."""
     if not isinstance(array, np.ndarray):
         raise ArgumentTypeError(argument, array, f"a NumPy array of shape {shape}")
     if array.shape != shape:
         raise ArgumentValueError(argument, array, f"shape {shape}")
+    if array.dtype is dtype:
+        return
     if array.dtype.kind not in "fiub":
         raise ArgumentTypeError(argument, array, "an array of real numbers")
+    if not _can_cast(array.dtype, dtype, casting):
+        raise ArgumentTypeError(
+            argument, array, f"a dtype that can be read as {dtype} with casting {casting!r}; convert it yourself"
+        )
+
+
+@lru_cache
+def _can_cast(given: np.dtype[Any], dtype: np.dtype[Any], casting: str) -> bool:
+    try:
+        return np.can_cast(given, dtype, casting)  # type: ignore[arg-type]
+    except ValueError:
+        expected = choices(("no", "equiv", "safe", "same_kind", "unsafe"))
+        raise ArgumentValueError("casting", casting, expected) from None
 
 
 def _error_text(bound: float, problem: Problem) -> str:
