@@ -192,6 +192,10 @@ def _gradient_form(
     depths, rows = values["depths"], values["rows"]
     work = _work(axes, shape)
     channels = max(min(TASK_ELEMENTS * max(shape[0] * shape[1], 1) // max(work, 1), shape[1]), 1)
+    lanes = 0
+    if shape[1] > 1 and x_steps[1] == out_steps[1] == dtype.itemsize:
+        lanes = min(target.lanes(dtype.itemsize), _power(shape[1]))
+        channels = min(-(-channels // lanes) * lanes, shape[1])
     parts = -(-shape[1] // channels) if shape[1] else 0
     values |= {
         "planes": shape[0] * int(depths),
@@ -202,7 +206,7 @@ def _gradient_form(
         "channel_parts": max(parts, 1),
     }
     tasks = shape[0] * parts if work else 0
-    function = compiled(gradient_module(target, ELEMENTS[dtype.name], divisors is not None), target, "task")
+    function = compiled(gradient_module(target, ELEMENTS[dtype.name], divisors is not None, lanes), target, "task")
     workers = min(limit, tasks) if work >= SERIAL_ELEMENTS else 1
     return _Form(function, FIELDS.block(values), tasks, max(workers, 1), tables)
 

@@ -262,8 +262,11 @@ def _spread_load(place: Pointer, lanes: int, stride: int) -> Vector:
 
 
 @lru_cache(maxsize=32)
-def gradient_module(target: Target, element: str, average: bool) -> str:
-    """The IR that adds the outputs' gradients (field "out") to where they came from in the input's ("x")."""
+def gradient_module(target: Target, element: str, average: bool, lanes: int) -> str:
+    """The IR that adds the outputs' gradients (field "out") to where they came from in the input's ("x").
+
+    In vectors of `lanes` channels, where these lie side by side; 0 where they do not: then element by element.
+    """
     kernel = Kernel(element, average, not average, False, 1, 1, 0)
     f = Function("task", target, ["fields", "task", "worker"])
     task = f.integer("task")
@@ -273,6 +276,17 @@ def gradient_module(target: Target, element: str, average: bool) -> str:
     x_channel, out_channel = FIELDS.integers(f, "x_channel", "out_channel")
     for depth, row, x, out in _rows(f, kernel, task, with_channels=False):
         reach = [_reach(f, kernel, "depth", depth), _reach(f, kernel, "row", row)]
+        if lanes:
+            line = x.at_bytes(reach[0].start + reach[1].start)
+            for column in f.loop(FIELDS.integer(f, "columns")):
+                reaches = [*reach, _reach(f, kernel, "column", column)]
+                place, corner = out + column * FIELDS.integer(f, "out_column"), line.at_bytes(reaches[2].start)
+                whole = first_channel + (last_channel - first_channel) // lanes * lanes
+                for begin, end, width in ((first_channel, whole, lanes), (whole, last_channel, 1)):
+                    for channel in f.loop(begin, end, width):
+                        step = channel * ITEMSIZES[element]
+                        _give(f, kernel, place + step, corner.at_bytes(step), reaches, width)
+            continue
         # Planes one by one where the channels' planes lie apart: this loop is outside, and columns inside.
         for channel in f.loop(first_channel, last_channel):
             line = x.at_bytes(reach[0].start + reach[1].start + channel * x_channel)
@@ -288,6 +302,27 @@ def gradient_module(target: Target, element: str, average: bool) -> str:
                 with f.when(inside[0] & inside[1] & inside[2]):
                     _give_to_winner(f, element, place, corner)
     return module_source([f])
+
+
+def _give(f: Function, kernel: Kernel, place: Int, corner: Pointer, reaches: Sequence[_Reach], lanes: int) -> None:
+    """Every tap inside the input gets its share of `lanes` channels, or what it has won."""
+    element, (depth, row, across) = kernel.element, reaches
+    gradient = FIELDS.pointer(f, "out", element).at_bytes(place).load(lanes)
+    winner = gradient
+    if kernel.average:
+        gradient = gradient.divided_by(_divisor(reaches).broadcast(lanes))
+    else:
+        winner = FIELDS.pointer(f, "winner", element).at_bytes(place).load(lanes)
+    taps_rows, taps_columns = FIELDS.integers(f, "taps_rows", "taps_columns")
+    for d in f.loop(depth.first, depth.last):
+        for r in f.loop(row.first, row.last):
+            for q in f.loop(across.first, across.last):
+                to = corner.at_bytes(d * depth.step + r * row.step + q * across.step)
+                share = gradient
+                if not kernel.average:
+                    tap = _real((d * taps_rows + r) * taps_columns + q, element).broadcast(lanes)
+                    share = winner.where("oeq", tap, gradient, f.zero(element, lanes))
+                to.store(to.load(lanes) + share)
 
 
 def _give_to_all(f: Function, element: str, place: Int, corner: Pointer, reaches: Sequence[_Reach]) -> None:
