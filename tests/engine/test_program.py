@@ -1,6 +1,7 @@
 """Compiled networks: what they compute is what their nodes compute one by one, wherever their values lie."""
 
 import threading
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from starconv.engine.operations import Convolution
 from starconv.engine.placing import Lifetime, placed
 from starconv.engine.program import compile_graph
 from starconv.errors import ArgumentTypeError, ArgumentValueError
+from starconv.nets.operators import NodeError
 
 LAYOUTS = [None, "first", "last"]
 
@@ -324,3 +326,20 @@ def test_a_fused_layer_is_not_taken_for_the_plain_one():
     both = w.graph(w.add("Relu", w.norm(y)), y)
     for each in (graph, both, graph):
         check(each, w.arrays, compiled(each, w.arrays)(*w.arrays))
+
+
+def test_values_of_any_size_that_a_file_asks_for_are_refused():
+    w = Writer()
+    graph = w.graph(w.conv(w.input(1, 3, 8, 8), 50))
+    with pytest.raises(NodeError, match="Conv"):
+        compile_graph(graph, [(1, 3, 8, 8)], largest=1000)
+
+
+def test_a_program_holds_none_of_the_callers_arrays():
+    graph, arrays = NETWORKS["u"]()
+    program = compiled(graph, arrays)
+    given = arrays[0].copy()
+    result = program(given)[0]
+    kept = weakref.ref(given), weakref.ref(result)
+    del given, result
+    assert [each() for each in kept] == [None, None]

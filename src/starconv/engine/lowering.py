@@ -41,8 +41,12 @@ class Lowered:
         """Names of values as the operations call them."""
 
 
-def lower(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> Lowered:
-    """The operations of `graph` for inputs of `shapes`.
+LARGEST = 2**31
+"""Bytes that one value may take unless the caller says otherwise."""
+
+
+def lower(graph: Graph, shapes: Sequence[tuple[int, ...]], largest: int = LARGEST) -> Lowered:
+    """The operations of `graph` for inputs of `shapes`, with values of at most `largest` bytes.
 
     Raises:
         ArgumentValueError: shapes that do not fit the graph's inputs or, on the way, an operator.
@@ -50,12 +54,12 @@ def lower(graph: Graph, shapes: Sequence[tuple[int, ...]]) -> Lowered:
     infos = {}
     for value, shape in zip(graph.inputs, shapes, strict=True):
         infos[value.name] = Info(tuple(shape), value.dtype)
-    return _Lowering(Lowered(graph, infos)).lowered()
+    return _Lowering(Lowered(graph, infos), largest).lowered()
 
 
 class _Lowering:
-    def __init__(self, result: Lowered) -> None:
-        self.result, self.graph = result, result.graph
+    def __init__(self, result: Lowered, largest: int) -> None:
+        self.result, self.graph, self.largest = result, result.graph, largest
         self.infos, self.constants = result.infos, result.constants
         self.names: dict[str, str] = {}  # values that are other values
         self.makers: dict[str, Operation] = {}
@@ -83,7 +87,7 @@ class _Lowering:
             self._fold(node, inputs)
         elif node.op == "Shape":
             array = np.broadcast_to(np.zeros((), self.infos[inputs[0]].dtype), self.infos[inputs[0]].shape)
-            self._keep(node, _run(node, [array], self.graph.opset))
+            self._keep(node, self._run(node, [array]))
         elif not self._taken_up(node, inputs):
             known = [name for name in inputs if name in self.constants]
             operation = Interpreted.of(node, self.graph.opset, inputs, node.outputs, known)
@@ -101,7 +105,12 @@ class _Lowering:
 
     def _fold(self, node: Node, inputs: Sequence[str]) -> None:
         given = [self.constants[name] if name else None for name in inputs]
-        self._keep(node, _run(node, given, self.graph.opset))
+        self._keep(node, self._run(node, given))
+
+    def _run(self, node: Node, given: Sequence[Array | None]) -> list[Array]:
+        from ..nets.operators import run_node
+
+        return run_node(node, list(given), self.graph.opset, largest=self.largest)
 
     def _keep(self, node: Node, results: Sequence[Array]) -> None:
         for name, array in zip(node.outputs, results, strict=False):
@@ -118,7 +127,7 @@ class _Lowering:
         rule = RULES.get(operation.node.op)
         if rule is not None and all(operation.node.inputs):
             shape = rule([self.info(name) for name in operation.node.inputs])
-            if shape is not None:
+            if shape is not None and shape.size <= self.largest:
                 return [shape]
         arrays = {name: self.constants.get(name) for name in operation.reads}
         given = {
@@ -126,7 +135,8 @@ class _Lowering:
             for name, array in arrays.items()
         }
         with np.errstate(all="ignore"):
-            return [Info(np.shape(array), np.asarray(array).dtype) for array in operation.results(given)]
+            results = self._run(operation.node, [given[name] if name else None for name in operation.node.inputs])
+            return [Info(np.shape(array), np.asarray(array).dtype) for array in results]
 
     # -- for the rules below ---------------------------------------------------------------------------------
 
@@ -141,7 +151,9 @@ class _Lowering:
         return self.constants.get(inputs[index]) if index < len(inputs) else None
 
     def add(self, operation: Operation, info: Info | None = None) -> bool:
-        """Put `operation` at the end; `info` of its result, where that is not known yet."""
+        """Put `operation` at the end; `info` of its result, where that is not known yet. False if that is too large."""
+        if info is not None and info.size > self.largest:
+            return False
         self.result.operations.append(operation)
         for name in operation.writes:
             self.makers[name] = operation
@@ -170,12 +182,6 @@ class _Lowering:
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
-
-
-def _run(node: Node, given: Sequence[Array | None], opset: int) -> list[Array]:
-    from ..nets.operators import run_node
-
-    return run_node(node, list(given), opset)
 
 
 def _nothing(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:

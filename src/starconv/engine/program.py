@@ -25,7 +25,7 @@ from ..errors import ArgumentTypeError, ArgumentValueError
 from ..nets.graph import Graph
 from .descriptor import address_of
 from .layouts import Place, Places, choose_layout, place_values
-from .lowering import Lowered, lower
+from .lowering import LARGEST, Lowered, lower
 from .operations import Convolution, Operation
 from .runtime import memory, threads
 from .runtime.jobs import Job, JobList
@@ -45,13 +45,17 @@ class Timing(NamedTuple):
     multiply_adds: int
 
 
-def compile_graph(graph: Graph, shapes: Sequence[Sequence[int]], *, layout: str | None = None) -> "Program":
+def compile_graph(
+    graph: Graph, shapes: Sequence[Sequence[int]], *, layout: str | None = None, largest: int = LARGEST
+) -> "Program":
     """A program that computes `graph` for inputs of `shapes`, in the order of the graph's inputs.
 
-    `layout` ("first" or "last") says where the channels of pictures lie in between, if it is not to be chosen.
+    `layout` ("first" or "last") says where the channels of pictures lie in between, if it is not to be chosen, and
+    `largest` how many bytes one value may take.
 
     Raises:
         ArgumentValueError: shapes that do not fit the graph.
+        NodeError: a node that cannot work with what comes in, or would give a larger value.
     """
     if len(shapes) != len(graph.inputs):
         raise ArgumentValueError("shapes", shapes, f"{len(graph.inputs)} shapes, one per input of {graph.name}")
@@ -61,7 +65,7 @@ def compile_graph(graph: Graph, shapes: Sequence[Sequence[int]], *, layout: str 
             fits = all(not isinstance(own, int) or own == size for own, size in zip(value.shape, shape, strict=True))
         if not fits:
             raise ArgumentValueError("shapes", shapes, f"a shape for {value}")
-    lowered = lower(graph, [tuple(int(size) for size in shape) for shape in shapes])
+    lowered = lower(graph, [tuple(int(size) for size in shape) for shape in shapes], largest)
     last = choose_layout(lowered, layout)
     before = _prepared.setdefault(graph, {})
     for operation in lowered.operations:
@@ -160,6 +164,7 @@ class _Context:
         for name, place in places.values.items():
             self.arrays[name] = self._array(place)
         self.patches: dict[str, list[_Patch]] = {name: [] for name in self.outside}
+        self.moving = [name for name, place in places.values.items() if place.root in self.outside]
         self.steps: list[tuple[Operation, list[Job] | None]] = [
             (operation, operation.jobs(self.arrays)) for operation in program.operations
         ]
@@ -178,7 +183,7 @@ class _Context:
         for _, jobs in self.steps:
             for job in jobs or ():
                 self._find_patches(job)
-        self.moving = [name for name, place in places.values.items() if place.root in self.outside]
+        self._detach()
 
     def _flush(self, waiting: list[Job]) -> None:
         if waiting:
@@ -212,6 +217,12 @@ class _Context:
         for name in self.moving:
             self.arrays[name] = self._array(places.values[name])
 
+    def _detach(self) -> None:
+        """Let go of the caller's arrays: they may be large, and this may not be used again for long."""
+        self.outside.clear()
+        for name in self.moving:
+            del self.arrays[name]
+
     def _results(self) -> tuple[Array, ...]:
         arrays, places = self.arrays, self.places
         fresh: set[str] = set()
@@ -228,12 +239,15 @@ class _Context:
     def run(self, given: Sequence[Array]) -> tuple[Array, ...]:
         """One call."""
         self._attach(given)
-        for stretch in self.stretches:
-            if isinstance(stretch, JobList):
-                stretch.run()
-            else:
-                stretch.run(self.arrays)
-        return self._results()
+        try:
+            for stretch in self.stretches:
+                if isinstance(stretch, JobList):
+                    stretch.run()
+                else:
+                    stretch.run(self.arrays)
+            return self._results()
+        finally:
+            self._detach()
 
     def profile(self, given: Sequence[Array], repeats: int) -> list[Timing]:
         """Step by step, timed."""
@@ -257,6 +271,7 @@ class _Context:
                         current.run_some(done, done + len(jobs))
                         done += len(jobs)
                 least[number] = min(least[number], time.perf_counter() - start)
+            self._detach()
         return [
             Timing(
                 operation.name,
