@@ -343,3 +343,13 @@ def test_a_program_holds_none_of_the_callers_arrays():
     kept = weakref.ref(given), weakref.ref(result)
     del given, result
     assert [each() for each in kept] == [None, None]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_where_no_code_can_be_compiled(name, monkeypatch):
+    for module in ("emit.target", "elementwise", "pooling"):
+        monkeypatch.setattr(f"starconv.engine.{module}.host_target", lambda: None)
+    graph, arrays = NETWORKS[name](seed=1)
+    program = compiled(graph, arrays)
+    check(graph, arrays, program(*arrays))
+    assert {timing.by for timing in program.profile(*arrays, repeats=1)} == {"python"}
