@@ -196,7 +196,7 @@ class Convolution(Operation):
         return "" if self.prepared is None else self.prepared.algorithm
 
 
-WRITE_BOTH = frozenset({"direct", "winograd"})
+WRITE_BOTH = frozenset({"direct", "winograd", "winograd2"})
 """Algorithms that store their tiles as quickly where the result lies in another way than the input."""
 
 

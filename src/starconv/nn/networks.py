@@ -139,7 +139,7 @@ class Recipe(NamedTuple):
         return SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
-# Found on the digits over several seeds (bench/NOTES.md). Without batch norm lenet needs more steps, and a smaller rate:
+# Found on the digits over several seeds (bench/NOTES.md). Without batch norm lenet needs more steps and a smaller rate:
 # at 0.1 the first steps can drive all units of a layer below zero, from where ReLU lets no gradient through.
 RECIPES: dict[str, Recipe] = {
     "compact": Recipe(epochs=10, batch_size=32, lr=0.05),

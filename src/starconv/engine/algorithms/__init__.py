@@ -1,6 +1,6 @@
 """The ordered table of algorithms. Adding one is a file of the same shape and a row here.
 
-Every row is a module with a NAME and five functions, told apart by what they may know:
+Every row is a module (or an object) with a NAME and five functions, told apart by what they may know:
 
 * ``refuses(problem, target)``: why it cannot take the problem on this target, or None;
 * ``cost(problem, target)``: predicted seconds, from a simple model of the machine;
@@ -71,7 +71,8 @@ class Solution(Protocol):
 class Algorithm(Protocol):
     """What a row of the table offers; see the module's text."""
 
-    NAME: str
+    @property
+    def NAME(self) -> str: ...  # noqa: D102
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None: ...  # noqa: D102
     def cost(self, problem: Problem, target: Target | None) -> float: ...  # noqa: D102
@@ -104,7 +105,8 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     direct,
     pointwise,
     product,
-    winograd,
+    winograd.F4,
+    winograd.F2,
     stencil,
     depthwise,
     channelwise,

@@ -31,7 +31,7 @@ of the plain sum's, see `error_bound`.
 import ctypes
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -50,8 +50,6 @@ from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS
 from .winograd_transforms import TAPS, TRANSFORMS
 
-NAME = "winograd"
-
 LEAST = 8
 """Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
 FEW_PIXELS = 36
@@ -59,31 +57,10 @@ FEW_PIXELS = 36
 MOST_TILES = 128
 """No task has more: the reading of U is down to half a byte per cycle."""
 FREQUENCY = 3e9
-
-
-def refuses(problem: Problem, target: Target | None) -> str | None:
-    """Why not: only what the transforms are made for, where there is something to save."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype != "float32":
-        return f"its error is known for float32, not {problem.dtype}"
-    if problem.precision == "strict":
-        return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-    if [axis.kernel for axis in problem.axes] != [TAPS, TAPS]:
-        return "its transforms are for 3x3 kernels"
-    if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
-        return "neighbouring outputs share products only with stride 1 and dilation 1"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
-        return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
-    weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
-    if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
-        size = weights * problem.itemsize * TRANSFORMS[2].n ** 2 // TAPS**2
-        return f"reading transformed weights of {size >> 20} MiB or more for {pixels} pixels costs more than it saves"
-    return None
+MOST_PLAIN_BYTES = 4 << 20
+"""Of packed weights that wait to be transformed."""
+MOST_SCRATCH = 4 << 20
+"""Bytes of V and M per thread, as long as blocks of few tiles allow it."""
 
 
 def width(problem: Problem, target: Target) -> int:
@@ -93,50 +70,81 @@ def width(problem: Problem, target: Target) -> int:
     return lanes * min(most, -(-(problem.out_channels // problem.groups) // lanes))
 
 
-def cost(problem: Problem, target: Target | None) -> float:
-    """Seconds: those of the best cut, and of transforming the weights, which a functional call does each time.
+@dataclass(frozen=True)
+class Row:
+    """The rows of the table: m = 4 saves more products, m = 2 needs less than half the memory for its weights."""
 
-    Not in it: packing them before, which direct does too.
-    """
-    assert target is not None
-    chosen = cut(problem, target, min(target.cores, 2))
-    return 12e-6 + chosen.cycles / FREQUENCY + preparation(problem, target)
+    NAME: str
+    m: int
+
+    def refuses(self, problem: Problem, target: Target | None) -> str | None:
+        """Why not: only what the transforms are made for, where there is something to save."""
+        if target is None:
+            return "no compiled code on this machine"
+        if problem.operation != "conv":
+            return "it computes convolutions, not their gradients"
+        if problem.dtype != "float32":
+            return f"its error is known for float32, not {problem.dtype}"
+        if problem.precision == "strict":
+            return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
+        if [axis.kernel for axis in problem.axes] != [TAPS, TAPS]:
+            return "its transforms are for 3x3 kernels"
+        if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
+            return "neighbouring outputs share products only with stride 1 and dilation 1"
+        if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+            return "there is nothing to compute"
+        if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
+            return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
+        weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
+        if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
+            size = weights * problem.itemsize * TRANSFORMS[self.m].n ** 2 // TAPS**2
+            return f"reading transformed weights of {size >> 20} MiB for {pixels} pixels costs more than it saves"
+        return None
+
+    def cost(self, problem: Problem, target: Target | None) -> float:
+        """Seconds: those of the best cut, and of transforming the weights, which a functional call does each time.
+
+        Not in it: packing them before, which direct does too.
+        """
+        assert target is not None
+        chosen = cut(problem, target, min(target.cores, 2), self.m)
+        return 12e-6 + chosen.cycles / FREQUENCY + self.preparation(problem, target)
+
+    def preparation(self, problem: Problem, target: Target | None) -> float:
+        """Seconds of that for transforming the weights."""
+        assert target is not None
+        return _weight_cycles(problem, target, self.m) / FREQUENCY
+
+    def workspace(self, problem: Problem, target: Target | None) -> int:
+        """Bytes: block, V and M of every thread, and U."""
+        assert target is not None
+        panels = TransformedPanels(problem, target, self.m)
+
+        def per_thread(threads: int) -> int:
+            return Room.of(problem, panels, cut(problem, target, threads, self.m)).bytes
+
+        return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
+
+    def error_bound(self, problem: Problem) -> float:
+        """16 times that of the plain sum, relative to the largest sum of absolute values in the result.
+
+        Measured: with operands spread over three decades at most 0.7 of the plain sum's bound. Typical errors are far
+        smaller: at 256 channels of normally distributed data a root mean square of 1.4e-6 of the result's for m = 4
+        (1.6 times direct's) and 0.5e-6 for m = 2 (0.6 times), because a position sums 256 products and direct 2304.
+        What holds for any data, by the matrices' absolute values, is in the tests: large inputs and weights that the
+        definition never multiplies with each other may meet on the way here, so only such data can exceed the bound
+        declared.
+        """
+        return 16 * sum_bound(problem)
+
+    def build(self, problem: Problem, target: Target | None) -> "WinogradSolution":
+        """The solution of `problem`."""
+        assert target is not None
+        return WinogradSolution(problem, target, self.m)
 
 
-def preparation(problem: Problem, target: Target | None) -> float:
-    """Seconds of that for transforming the weights."""
-    assert target is not None
-    return _weight_cycles(problem, target, cut(problem, target, min(target.cores, 2)).m) / FREQUENCY
-
-
-def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: block, V and M of every thread, and U."""
-    assert target is not None
-    chosen = cut(problem, target, target.cores)
-    panels = TransformedPanels(problem, target, chosen.m)
-    return (
-        panels.bytes
-        + panels.transformed_bytes
-        + most_scratch(target, lambda threads: Room.of(problem, panels, cut(problem, target, threads, chosen.m)).bytes)
-    )
-
-
-def error_bound(problem: Problem) -> float:
-    """16 times that of the plain sum, relative to the largest sum of absolute values in the result.
-
-    Measured: with operands spread over three decades at most 0.7 of the plain sum's bound. Typical errors are far
-    smaller: at 256 channels of normally distributed data a root mean square of 1.4e-6 of the result's for m = 4 (1.6
-    times direct's) and 0.5e-6 for m = 2 (0.6 times), because a position sums 256 products and direct 2304. What holds
-    for any data, by the matrices' absolute values, is in the tests: large inputs and weights that the definition
-    never multiplies with each other may meet on the way here, so only such data can exceed the bound declared.
-    """
-    return 16 * sum_bound(problem)
-
-
-def build(problem: Problem, target: Target | None) -> "WinogradSolution":
-    """The solution of `problem`. Its m depends on the machine's threads, so that it is fixed for all calls."""
-    assert target is not None
-    return WinogradSolution(problem, target, cut(problem, target, target.cores).m)
+F4 = Row("winograd", 4)
+F2 = Row("winograd2", 2)
 
 
 # -- how tiles are cut into tasks ----------------------------------------------------------------------------
@@ -162,10 +170,17 @@ class Cut:
 
 
 @lru_cache(maxsize=4096)
-def cut(problem: Problem, target: Target, limit: int, m: int | None = None) -> Cut:
-    """The blocks of tiles, and m unless given, for which the model predicts the fewest cycles on `limit` threads."""
-    options = [option for each in ([m] if m else TRANSFORMS) for option in _cuts(problem, target, limit, each)]
-    return min(options, key=lambda option: option.cycles)
+def cut(problem: Problem, target: Target, limit: int, m: int) -> Cut:
+    """The blocks of tiles of m x m for which the model predicts the fewest cycles on `limit` threads."""
+    options = list(_cuts(problem, target, limit, m))
+    modest = [option for option in options if _intermediate(problem, option) <= MOST_SCRATCH]
+    return min(modest or options, key=lambda option: option.cycles)
+
+
+def _intermediate(problem: Problem, shape: Cut) -> int:
+    """Bytes of V and M of a task."""
+    kernels = problem.out_channels // problem.groups // shape.splits
+    return 4 * (shape.m + TAPS - 1) ** 2 * shape.tiles * (problem.in_channels // problem.groups + kernels)
 
 
 def _cuts(problem: Problem, target: Target, limit: int, m: int) -> Iterator[Cut]:
@@ -241,6 +256,10 @@ class TransformedPanels(Panels):
         self.position = odd_lines(self.blocks * self.channels * self.width)
         self.transformed_size = problem.groups * TRANSFORMS[m].n ** 2 * self.position
         self.transformed_bytes = self.transformed_size * problem.itemsize
+        # Large weights are packed in slices, so that they are not there three times over.
+        self.slices = -(-self.bytes // MOST_PLAIN_BYTES) if problem.groups == 1 else 1
+        self.per_slice = -(-self.blocks // self.slices)
+        self.plain_bytes = self.bytes // self.blocks * self.per_slice
 
     @property
     def form(self) -> object:
@@ -249,21 +268,31 @@ class TransformedPanels(Panels):
 
     def pack(self, weights: Array, once: bool = False) -> Array:
         """U of `weights` (K, C / groups, 3, 3), of any strides."""
-        plain = super().pack(weights, once)
         transformed = memory.lent_empty(self.transformed_size, np.float32)
+        address = address_of(transformed)
+        if self.slices == 1:
+            self._transform(super().pack(weights, once), address, self.problem.groups * self.blocks)
+            return transformed
+        for first in range(0, self.blocks, self.per_slice):
+            part = weights[first * self.width : (first + self.per_slice) * self.width]
+            panels = Panels(replace(self.problem, out_channels=len(part)), self.target, self.width)
+            start = address + first * self.channels * self.width * self.problem.itemsize
+            self._transform(panels.pack(part, once), start, panels.blocks)
+        return transformed
+
+    def _transform(self, panels: Array, transformed: int, count: int) -> None:
+        """U of `count` panels, to the address `transformed`."""
         block = WEIGHT_FIELDS.block(
             {
-                "panels": address_of(plain),
-                "transformed": address_of(transformed),
+                "panels": address_of(panels),
+                "transformed": transformed,
                 "channels": self.channels,
                 "blocks": self.blocks,
                 "position": self.position,
             }
         )
         function = _weight_function(self.target, self.m, self.width)
-        count = self.problem.groups * self.blocks
         threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
-        return transformed
 
 
 @lru_cache(maxsize=64)
