@@ -100,7 +100,7 @@ class Correlate(Entrant):
 
 
 class Prepared(Entrant):
-    """``starconv.plan(problem).prepare(w, b)``, called with x and an array for the result."""
+    """``starconv.plan(problem, prepared=True).prepare(w, b)``, called with x and an array for the result."""
 
     name = "starconv plan"
     module = "starconv"
@@ -112,6 +112,6 @@ class Prepared(Entrant):
 
     def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
         set_threads(threads)
-        prepared = sc.plan(problem).prepare(operands.second, operands.bias)
+        prepared = sc.plan(problem, prepared=True).prepare(operands.second, operands.bias)
         first, out = operands.first, prepared(operands.first)
         return lambda: prepared(first, out=out)
