@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.fft
 from guarded import guarded
 from strategies import VIEWS, declared_bound, error_scale, expected, operands, targets
 
 from starconv import Problem, correlate, get_num_threads, plan, set_num_threads
 from starconv.engine import planner
-from starconv.engine.algorithms import fft, fft_tiling, fft_transforms
+from starconv.engine.algorithms import fft, fft_scipy, fft_tiling, fft_transforms
 from starconv.engine.emit.target import Target, host_target
 from starconv.engine.lattice import lattices
 from starconv.geometry import BORDERS
@@ -241,3 +242,8 @@ def test_whole_numbers_stay_exact_through_correlate() -> None:
     result = correlate(picture, kernel, output=np.int64)
     corners = exact[..., -1, -1] - exact[..., 0, -1] - exact[..., -1, 0] + exact[..., 0, 0]
     np.testing.assert_array_equal(result[1:, 1:], corners)
+
+
+def test_good_lengths_are_scipys() -> None:
+    for least in (*range(1, 300), 1001, 65537, 1_000_003):
+        assert fft_scipy._good_length(least) == scipy.fft.next_fast_len(least, real=True)

@@ -19,15 +19,14 @@ row's one part. They reach exactly the results that they reach with `direct`.
 Limits: float32 and float64, never "strict": results round by some units of the largest in their tile, not their own.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 from ...geometry import Axis
@@ -53,6 +52,14 @@ SECONDS_PER_POINT = {"float32": 6.5e-9, "float64": 9e-9}
 SECONDS_PER_TASK = 60e-6
 ROUNDINGS = 6
 """Error of both transforms, in units of rounding per halving of their length; tested with a wide margin."""
+
+
+@lru_cache(maxsize=1)
+def _scipy_fft() -> Any:
+    """scipy.fft, imported when it is first needed: that takes three times as long as all of the engine."""
+    import scipy.fft
+
+    return scipy.fft
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
@@ -179,7 +186,7 @@ class Tiling:
 @lru_cache(maxsize=1024)
 def _tiling(problem: Problem) -> Tiling:
     ways = (_candidates(axis) for axis in lattices(problem))
-    best = min(product(*ways), key=lambda axes: _seconds(problem, 2, *_sizes(axes)))
+    best = min(itertools.product(*ways), key=lambda axes: _seconds(problem, 2, *_sizes(axes)))
     lengths, outputs, counts = (tuple(sizes) for sizes in zip(*best, strict=True))
     one = Tiling(problem, lengths, outputs, counts, 1)
     return replace(one, groups_per_task=_groups_per_task(problem, one.points))
@@ -213,13 +220,28 @@ def _seconds(problem: Problem, cores: int, points: int, tiles: int) -> float:
     return seconds / max(min(cores, tasks), 1) + tasks * SECONDS_PER_TASK + 100e-6
 
 
+@lru_cache(maxsize=4096)
+def _good_length(least: int) -> int:
+    """The least 2^a 3^b 5^c that is not smaller; as scipy.fft.next_fast_len says, for whom plans need not wait.
+
+    >>> _good_length(127), _good_length(1001)
+    (128, 1024)
+    """
+    best = 1 << (least - 1).bit_length()
+    for threes, fives in itertools.product(range(least.bit_length()), repeat=2):
+        odd = 3**threes * 5**fives
+        if odd < best:
+            best = min(best, odd << (-(-least // odd) - 1).bit_length())
+    return best
+
+
 def _candidates(axis: Lattice) -> list[tuple[int, int, int]]:
     """Ways to cut an axis, (length, outputs, tiles), from one tile on: only good lengths for transforms."""
     extent = axis.span(1)
     ways: dict[int, tuple[int, int, int]] = {}
     for wanted in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 256, 1024):
         outputs = -(-axis.outputs // wanted)
-        length = int(scipy.fft.next_fast_len(axis.span(outputs), real=True))
+        length = _good_length(axis.span(outputs))
         outputs = min((length - extent) // axis.stride + 1, axis.outputs)
         ways[length] = length, outputs, -(-axis.outputs // outputs)
         if outputs * axis.stride <= extent // 2:
@@ -254,7 +276,7 @@ class Fourier:
             spread = np.zeros((weights.shape[1], *tiling.lengths), problem.dtype)
             _cut(spread, [slice(0, axis.span(1), axis.dilation) for axis in self.axes])[...] = weights[kernel]
             with np.errstate(over="ignore", invalid="ignore"):
-                np.conjugate(scipy.fft.rfftn(spread, axes=self._transformed), out=spectra[kernel])
+                np.conjugate(_scipy_fft().rfftn(spread, axes=self._transformed), out=spectra[kernel])
 
         pool.run(transform, len(weights))
         offsets = None if bias is None else bias.astype(problem.dtype).reshape(problem.groups, -1, 1, 1, 1)
@@ -269,7 +291,7 @@ class Fourier:
         if residual is not None and not lies_like(residual, out):
             residual = residual.astype(problem.dtype)  # a copy: tiles must not overwrite what others add
         added = None if residual is None else _in_three_axes(residual, problem.spatial)
-        tiles = list(product(*(range(count) for count in tiling.counts)))
+        tiles = list(itertools.product(*(range(count) for count in tiling.counts)))
         shares = -(-problem.groups // tiling.groups_per_task)
 
         def task(number: int) -> None:
@@ -296,12 +318,12 @@ class Fourier:
     def _tile(self, x: Array, tile: tuple[int, ...], groups: slice, prepared: "Prepared") -> Array:
         """The outputs (groups, kernels, ...) of one tile, with the bias."""
         block = self._block(x, tile, groups, prepared.fill)
-        spectra = scipy.fft.rfftn(block, axes=self._transformed)
+        spectra = _scipy_fft().rfftn(block, axes=self._transformed)
         kernels = prepared.spectra[groups]
         sums = spectra[:, None, 0] * kernels[:, :, 0]
         for channel in range(1, spectra.shape[1]):
             sums += spectra[:, None, channel] * kernels[:, :, channel]
-        back = scipy.fft.irfftn(sums, self._sizes, axes=self._transformed, overwrite_x=True)
+        back = _scipy_fft().irfftn(sums, self._sizes, axes=self._transformed, overwrite_x=True)
         pairs = zip(self.tiling.outputs, self.axes, strict=True)
         valid = _cut(back, [slice(0, (count - 1) * axis.stride + 1, axis.stride) for count, axis in pairs])
         finite = np.isfinite(valid.sum(axis=(-3, -2, -1))).all(axis=1)
@@ -317,7 +339,7 @@ class Fourier:
         channels = problem.in_channels // problem.groups
         block = np.empty(((groups.stop - groups.start) * channels, *self.tiling.lengths), problem.dtype)
         x = x[groups.start * channels : groups.stop * channels]
-        for segments in product(*(axis[i] for axis, i in zip(self._segments, tile, strict=True))):
+        for segments in itertools.product(*(axis[i] for axis, i in zip(self._segments, tile, strict=True))):
             target = _cut(block, [segment.target for segment in segments])
             sources = [segment.source for segment in segments]
             if any(segment.beyond for segment in segments):
