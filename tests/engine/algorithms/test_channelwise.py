@@ -78,6 +78,25 @@ def test_any_layout_of_the_result(text: str) -> None:
         assert np.isnan(whole).all(), f"something else was written: {name}"
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("operation", ["conv2d", "input_grad2d"])
+@pytest.mark.parametrize("channels", [8, 12, 20, 24, 40, 48])
+def test_a_residual_in_the_place_of_the_result_is_added_once(channels: int, operation: str, last: bool) -> None:
+    problem = Problem.parse(
+        f"{operation} x=2x{channels}x9x9 w={channels}x1x3x3 padding=1 groups={channels} residual relu6"
+    )
+    problem = replace(problem, channels_last=last)
+    given = operands(problem, 7)
+    for target in targets():
+        if target is None or channelwise.refuses(problem, target) is not None:
+            continue
+        out = np.moveaxis(np.moveaxis(given.residual, 1, -1).copy(), -1, 1) if last else given.residual.copy()
+        plan(problem, algorithm="channelwise", target=target)(
+            given.first, given.second, given.bias, residual=out, out=out
+        )
+        np.testing.assert_array_equal(out, expected(problem, given))
+
+
 @pytest.mark.parametrize("text", PROBLEMS)
 @pytest.mark.usefixtures("threads")
 def test_the_same_bits_for_any_number_of_threads(text: str) -> None:

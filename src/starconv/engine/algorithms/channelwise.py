@@ -54,7 +54,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     assert target is not None
     if problem.operation == "weight_grad":
         return "it computes convolutions and their input gradients"
-    if problem.residual and problem.in_channels % block_vectors(problem, target):
+    if problem.residual and problem.in_channels % _width(problem, target):
         return "its last block of channels would add the residual twice"
     return None
 
@@ -208,11 +208,15 @@ def packable(x: Array, dtype: "np.dtype[Any]") -> tuple[Array, bool]:
 
 
 def block_vectors(problem: Problem, target: Target) -> int:
-    """Vectors of channels in a block: a cache line; channels last up to four, so that memory is read in longer runs."""
+    """Vectors of channels in a block: a cache line; channels last up to four, so that memory is read in longer runs.
+
+    Where a residual is added no two blocks may overlap: it may be the result's own memory.
+    """
     there = problem.in_channels // target.lanes(problem.itemsize)
     line = max(LINE // target.vector_bytes, 1)
     if not problem.channels_last:
-        return min(line, there)
+        most = min(line, there)
+        return next(count for count in range(most, 0, -1) if not problem.residual or there % count == 0)
     return max((count for count in range(1, 4 * line + 1) if there % count == 0), default=1) if there >= line else there
 
 
