@@ -72,6 +72,14 @@ def test_operands_that_lie_in_different_ways() -> None:
     assert sums.run("plain", [np.zeros((0, 3, 4, 4), "float32")]) is None
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 1, 1), (2, 3, 4, 1), (2, 3, 1, 5), (1, 3, 4, 5), (2, 1, 4, 1), (1, 1, 4, 5)])
+def test_operands_that_repeat_elements(shape: tuple[int, ...]) -> None:
+    """As gradients of sums and means are: there is nothing behind their elements."""
+    x = np.broadcast_to(guarded(operands(shape)[0], read_only=True), (2, shape[1], 4, 5))
+    result = sums.run("plain", [x])
+    assert result is None or np.array_equal(result[0], x.sum((0, 2, 3)))
+
+
 def test_nothing_beside_the_arrays_is_touched() -> None:
     for shape in ((2, 3, 5, 7), (3, 37, 9, 11)):
         for end in (True, False):

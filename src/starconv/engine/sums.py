@@ -131,11 +131,16 @@ def _form(
 
 
 def _one_step(sizes: Sequence[int], steps: Sequence[int]) -> int | None:
-    """The distance between neighbours if it is one and the same for all elements, 0 if there is but one."""
+    """The distance between neighbours if it is one and the same for all elements, 0 if there is but one.
+
+    None for elements that are repeated: they have no neighbours.
+    """
     found, reach = 0, 1
     for size, step in zip(reversed(sizes), reversed(steps), strict=True):
         if size == 1:
             continue
+        if step == 0:
+            return None
         if found == 0:
             found = step
         elif step != found * reach:
