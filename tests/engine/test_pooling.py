@@ -146,6 +146,7 @@ COMMON = [
     (Axis(35, 3, 1, 1, 1), Axis(35, 3, 1, 1, 1)),
     (Axis(7, 7), Axis(7, 7)),
     (Axis(13, 5, 1, 2, 2), Axis(13, 5, 1, 2, 2)),
+    (Axis(4, 2, 2), Axis(5, 2, 2, 0, 1)),  # the last window hangs over
 ]
 
 

@@ -58,7 +58,8 @@ def form(
         return None
     itemsize, columns, channels = dtype.itemsize, axes[-1], shape[1]
     last = channels > 1 and x_steps[1] == out_steps[1] == itemsize
-    pairs = (columns.kernel, columns.stride, columns.before) == (2, 2, 0)
+    # Both columns of every pair must exist: the last window may hang over.
+    pairs = (columns.kernel, columns.stride, columns.before) == (2, 2, 0) and 2 * columns.output <= columns.input
     if not last and (not pairs or columns.output < 2 or not x_steps[-1] == out_steps[-1] == itemsize):
         return None
     missing = 3 - len(axes)
