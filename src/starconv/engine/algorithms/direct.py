@@ -332,11 +332,13 @@ def tiles_function(
     run: int,
     finish: Finish,
     unpacked: bool,
+    *,
+    in_place: bool = False,
 ) -> Function:
     """All pixels of a band, 6 at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
     After the last chunk come bias, finish and store; before that, sums wait in memory. `block` is where the input of
-    the band is, packed or not: the tables say where its pixels and taps are.
+    the band is, packed or not (`in_place`): the tables say where its pixels and taps are.
     """
     arguments = ["fields", "block", "panel", "bias", "out", "waiting", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
@@ -364,8 +366,10 @@ def tiles_function(
             asked = pixel * part // PIXELS
             for ahead in f.loop(asked, (asked + part).minimum(size), line):
                 upcoming.at(ahead).prefetch()
-        # Pixels past the band's last repeat the last one: the table ends with copies of its last entry.
-        places = [pixel_table.at(pixel + i).load_int() for i in range(PIXELS)]
+        # Pixels past the last of a whole band repeat it: the table ends with copies of its last entry. A last band of
+        # fewer rows would read the rows behind it: a block has room for them, behind an input there may be nothing.
+        numbers = [(pixel + i).minimum(pixels - 1) if in_place else pixel + i for i in range(PIXELS)]
+        places = [pixel_table.at(number).load_int() for number in numbers]
         if finish.residual:
             _fetch_residual(f, finisher, out, pixel, width, element)
         sums = Registers({key: f.zero(element, lanes) for key in keys})

@@ -207,7 +207,7 @@ class ProductSolution(CompiledSolution):
 def _module(target: Target, element: str, panel: int, chunked: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
-    tiles = direct.tiles_function("tiles", target, element, vectors, chunked, 1, finish, unpacked=False)
+    tiles = direct.tiles_function("tiles", target, element, vectors, chunked, 1, finish, unpacked=False, in_place=True)
     return module_source([tiles, _task(target, element, panel, tiles)])
 
 
