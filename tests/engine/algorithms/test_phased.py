@@ -107,3 +107,14 @@ def test_refusals() -> None:
     assert "spatial axes" in why("input_grad3d x=1x2x9x9x9 w=3x2x3x3x3 stride=2")
     assert "computes input gradients" in why("conv2d x=1x16x9x9 w=16x16x3x3 stride=2")
     assert phased.refuses(Problem.parse("input_grad2d x=1x16x9x9 w=16x16x3x3 stride=2"), None) is not None
+
+
+@pytest.mark.parametrize("channels", [1, 16])
+def test_a_stride_with_a_million_phases_is_not_gone_through_phase_by_phase(channels: int) -> None:
+    x, w = np.ones((1, channels, 2), np.float32), np.ones((channels, 1, 3), np.float32)
+    found = sc.conv_transpose1d(x, w, stride=1 << 20, groups=channels)
+    assert found.shape == (1, channels, (1 << 20) + 3)
+    assert np.flatnonzero(found[0, -1]).tolist() == [0, 1, 2, 1 << 20, (1 << 20) + 1, (1 << 20) + 2]
+    few = plan(f"input_grad1d x=1x{channels}x{(1 << 20) + 3} w={channels}x1x3 stride={1 << 20} groups={channels}")
+    refusals = {row.name: row.refusal for row in few.candidates}
+    assert all("phases" in str(refusals[name]) for name in ("phased", "adjoint"))

@@ -31,6 +31,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from ..runtime import memory
 from ..runtime.jobs import Job
+from .blocks import many_phases
 from .finish import finish_with_numpy
 from .panels import ELEMENTS
 from .weave import weave
@@ -55,7 +56,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
-    return None
+    return many_phases(problem)
 
 
 def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:

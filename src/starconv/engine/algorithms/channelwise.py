@@ -29,7 +29,7 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS, cut_of
+from .blocks import SERIAL_PRODUCTS, cut_of, many_phases
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
@@ -75,6 +75,8 @@ def refuses_depthwise(problem: Problem, target: Target | None) -> str | None:
         return f"it packs no border of {problem.border}"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
+    if many := many_phases(problem):
+        return many
     if cut_of(problem, target) is not None:
         return "its row fills the second-level cache, so it is cut into stretches first"
     return None

@@ -26,7 +26,7 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS
+from .blocks import SERIAL_PRODUCTS, many_phases
 from .channelwise import Frame, frames, packable
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
@@ -59,6 +59,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return "it has several phases at a time; without a stride there is one"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
         return "there is nothing to compute"
+    if many := many_phases(problem):
+        return many
     most = max(len(phase.rows) * len(phase.columns) for phase in phases_of(problem))
     if most > MOST_TAPS:
         return f"a phase has {most} taps, more than the {MOST_TAPS} that are written out"
