@@ -252,7 +252,7 @@ def main(seed: int, count: int, modules: int, seconds: float, note: str) -> None
     """Run the trials and print how many were run."""
     memory.scratch = GuardedScratch  # type: ignore[assignment, misc]
     memory.aligned_empty = guarded_aligned_empty
-    packed.KEPT_SCRATCH = -1
+    packed.HELD_SCRATCH = -1
     panels._SERIAL_BYTES = -1  # all panels in aligned memory, and by several threads
     blocks.SERIAL_PRODUCTS = packed.SERIAL_PRODUCTS = 4  # small problems by several threads too
     compile_object, compiled = jit.compile_object, 0

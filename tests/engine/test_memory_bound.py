@@ -112,6 +112,7 @@ def test_the_workspace_of_a_plan_is_an_upper_bound(text: str, monkeypatch: pytes
         live.pop(id(block), None)
         give_back(block)
 
+    monkeypatch.setattr(memory, "held_scratch", lambda size: None)  # what is held was borrowed once, too
     monkeypatch.setattr(memory, "scratch", scratch)
     monkeypatch.setattr(memory, "_give_back", returned)
     target = targets()[0]
@@ -131,3 +132,11 @@ def test_every_row_of_the_table_was_counted() -> None:
     problems = [Problem.parse(text) for text in COUNTED]
     for row in TABLE:
         assert any(row.refuses(problem, host_target()) is None for problem in problems), row.NAME
+
+
+def test_plans_hold_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "HELD_BYTES", memory._held + (1 << 20))
+    blocks = [memory.held_scratch(300 << 10) for _ in range(5)]
+    assert [block is None for block in blocks] == [False] * 3 + [True] * 2
+    del blocks[0]
+    assert memory.held_scratch(300 << 10) is not None

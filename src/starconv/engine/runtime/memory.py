@@ -16,13 +16,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "KEPT_BYTES", "Scratch", "aligned_empty", "lent_empty", "rounded_size", "scratch"]
+__all__ = [
+    "ALIGNMENT",
+    "KEPT_BYTES",
+    "Scratch",
+    "aligned_empty",
+    "held_scratch",
+    "lent_empty",
+    "rounded_size",
+    "scratch",
+]
 
 ALIGNMENT = 64  # a cache line, and the widest vector
 
 # What all threads together keep for later. Beyond the last-level cache of most machines, so a kernel whose
 # workspace is larger has other worries than page faults.
 KEPT_BYTES = 32 * 1024 * 1024
+HELD_BYTES = 32 * 1024 * 1024
+"""What holders of small blocks, who call too often to borrow them each time, may have together."""
 
 
 def aligned_empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[np.generic]:
@@ -37,10 +48,10 @@ def aligned_empty(shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.float3
 class Scratch:
     """A block of bytes on loan until the ``with`` is left. Each loan is one caller's alone."""
 
-    __slots__ = ("address", "array", "size")
+    __slots__ = ("address", "array", "held", "size")
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, *, held: bool = False) -> None:
+        self.size, self.held = size, held
         self.array = aligned_empty(size, np.uint8)
         self.address = int(self.array.ctypes.data)
 
@@ -63,6 +74,24 @@ def scratch(size: int) -> Scratch:
             _kept -= rounded
             return shelf.pop()
     return Scratch(rounded)
+
+
+def held_scratch(size: int) -> Scratch | None:
+    """A block for the caller to hold as long as he likes, or None where all of them together hold HELD_BYTES."""
+    global _held
+    with _lock:
+        if _held + size > HELD_BYTES:
+            return None
+        _held += size
+    block = Scratch(size, held=True)
+    weakref.finalize(block.array, _let_go, size).atexit = False
+    return block
+
+
+def _let_go(size: int) -> None:
+    global _held
+    with _lock:
+        _held -= size
 
 
 def lent_empty(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
@@ -104,6 +133,7 @@ def _give_back(block: Scratch) -> None:
 
 _shelves: dict[int, list[Scratch]] = {}  # by size, the size given back longest ago first
 _kept = 0
+_held = 0
 
 # A reentrant lock: garbage collection inside may run a finalizer that borrows.
 _lock = threading.RLock()
