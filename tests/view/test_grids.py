@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from starconv.view import feature_maps, filters
+from starconv.view.template import _first
 
 
 def test_tiles_are_the_channels_themselves():
@@ -44,3 +45,22 @@ def test_64_channels_of_512_x_512_in_under_3_seconds():
     start = time.process_time()
     feature_maps(maps)._repr_png_()
     assert time.process_time() - start < 3
+
+
+def test_all_tiles_of_a_grid_have_numbers_or_none_has():
+    def written(w):
+        return sum(type(patch).__name__ == "PathPatch" for patch in filters(w, columns=8).figure.axes[0].patches)
+
+    w = np.random.default_rng(6).normal(size=(2, 8, 3, 3))
+    w[:, :4] = np.abs(w[:, :4])
+    assert written(w[:, :, :1, :1]) >= 16
+    assert written(np.round(w)) >= 16
+    # The minus signs are too wide for these cells, so that the tiles without any have no numbers either.
+    assert written(np.where(w < 0, -1000.25, 0.25)) == 0
+
+
+def test_the_first_of_millions_are_those_of_a_stable_sort():
+    values = np.random.default_rng(7).integers(0, 40, 5000).astype(float)
+    values[::7] = np.nan
+    for count in (1, 100, 4200, 4999):
+        np.testing.assert_array_equal(_first(values, count), np.argsort(values, kind="stable")[:count])

@@ -73,3 +73,10 @@ def test_many_cells_are_shades_and_too_many_products_are_refused():
     assert data["output"][0]["shades"] is None
     with pytest.raises(ArgumentValueError, match="a GIF takes any size"):
         player_data(Trace.of(integers(200, 200), integers(3, 3)))
+
+
+def test_a_picture_too_large_for_a_page_is_refused_there_and_moves_in_a_notebook():
+    animation = slide(np.zeros((400, 300)), (3, 3), stride=50, max_frames=2)
+    with pytest.raises(ArgumentValueError, match="at most 100,000 elements"):
+        animation.to_html()
+    assert "data:image/gif" in animation._repr_html_()

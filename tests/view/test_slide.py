@@ -218,6 +218,43 @@ def test_wrong_calls_name_the_argument(named, arguments):
         slide(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "channels"), [((1, 1), 1), ((5, 2), 1), ((1, 1), 3), ((3, 3), 3)], ids=["1", "narrow", "1s", "sums"]
+)
+def test_no_arrow_meets_a_heading_or_a_sum(kernel, channels):
+    x = np.random.default_rng(1).normal(size=(channels, 6, 6)) * 100
+    w = np.random.default_rng(2).integers(-1, 3, (2, channels, *kernel))
+    drawing = slide(x, w).still()
+    drawing.figure.canvas.draw()
+    axes = drawing.figure.axes[0]
+    inches = axes.transData.inverted()
+    texts = [t for t in axes.texts if t.get_text() in ("patch", "kernel", "products") or t.get_text()[:1] == "Σ"]
+    assert len(texts) == 3 + channels * (channels > 1)
+    right = max(inches.transform(text.get_window_extent())[:, 0].max() for text in texts)
+    scene_arrow = max(place[0][0] for place in _arrows(x, w))
+    assert right < scene_arrow
+
+
+def _arrows(x, w):
+    trace = Trace.of(x, w)
+    return GatherScene(trace, theme_of("light"), trace.describe(), [0]).arrow_gaps
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"padding": 1}, ", padded"),
+        ({"transposed": True}, ", padded"),
+        ({"transposed": True, "stride": 2, "padding": 2}, ", stretched"),
+        ({"transposed": True, "stride": 2}, ", stretched, padded"),
+        ({"transposed": True, "padding": 2}, ""),
+    ],
+)
+def test_the_heading_says_what_was_done_to_the_input(arguments, words):
+    texts = [text.get_text() for text in slide((5, 5), (3, 3), **arguments).figure.axes[0].texts]
+    assert f"Input  5×5{words}" in texts
+
+
 PICTURES = {
     "strided": ((5, 5), (3, 3), {"stride": 2, "padding": 1}),
     "stamps": ((3, 3), (3, 3), {"stride": 2, "transposed": True, "method": "stamp", "theme": "dark"}),

@@ -5,7 +5,7 @@ knows its size on paper, so numbers fit their cells and text is never cut.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -188,7 +188,7 @@ def draw_grid(
     mode: Literal["auto", "numbers", "pixels", "empty"] = "auto",
     fill: str | None = None,
     edge: str | None = None,
-    colours: ArrayLike | None = None,
+    colours: ArrayLike | Callable[[Array], Array] | None = None,
     hatched: ArrayLike | None = None,
     shown: ArrayLike | None = None,
     limits: tuple[float, float] | None = None,
@@ -209,7 +209,8 @@ def draw_grid(
             can be read and draws pixels where they cannot.
         fill: colour of cells with numbers.
         edge: colour of the lines between them.
-        colours: (rows, columns, 3 or 4) colours 0 to 1 of each cell, instead of `fill` or `colormap`.
+        colours: (rows, columns, 3 or 4) colours 0 to 1 of each cell, instead of `fill` or `colormap`; or a
+            function of the values that gives them, asked for no more cells than can be seen.
         hatched: boolean (rows, columns): padding cells, drawn without fill and hatched.
         shown: boolean (rows, columns): cells that are drawn at all.
         limits: values of the colormap's two ends; by default the data's own, which for a signed map are symmetric.
@@ -242,7 +243,8 @@ def draw_grid(
             artists.append(_hatching(axes, grid, padding, look, zorder + 0.1))
         return Grid(left, top, cell, rows, columns, 0.0, tuple(artists))
     padding = padding & visible
-    artists = [_cells(axes, grid, look, visible & ~padding, fill, edge, colours, edge_width, zorder)]
+    given = colours(array) if callable(colours) else colours
+    artists = [_cells(axes, grid, look, visible & ~padding, fill, edge, given, edge_width, zorder)]
     if padding.any():
         artists.append(_hatching(axes, grid, padding, look, zorder + 0.1))
     if mode != "numbers":
@@ -337,7 +339,7 @@ def _pixels(
     look: Theme,
     padding: Array,
     visible: Array,
-    colours: ArrayLike | None,
+    colours: ArrayLike | Callable[[Array], Array] | None,
     limits: tuple[float, float] | None,
     colormap: Any,
     zorder: float,
@@ -346,7 +348,9 @@ def _pixels(
     if step > 1:  # a photograph has thousands of cells per inch, of which nobody would see one
         if limits is None and colours is None:
             limits = data_limits(array[visible & ~padding], signed=(colormap or look.grey) is look.signed)
-        array, colours = _means(array, step), None if colours is None else _means(np.asarray(colours), step)
+        array = _means(array, step)
+        if colours is not None and not callable(colours):
+            colours = _means(np.asarray(colours), step)
         # What is true of the square's middle is drawn as true of all of it.
         middles = tuple(slice(step // 2, step // 2 + count * step, step) for count in array.shape[:2])
         padding, visible = padding[middles], visible[middles]
@@ -356,7 +360,7 @@ def _pixels(
         scaled = (array.astype(np.float64) - low) / (high - low) if high > low else np.full(array.shape, 0.5)
         painted = chosen(np.nan_to_num(scaled))
     else:
-        given = np.asarray(colours, np.float64)
+        given = np.asarray(colours(array) if callable(colours) else colours, np.float64)
         painted = np.concatenate([given[..., :3], np.ones((*given.shape[:2], 1))], -1)
     painted = np.array(painted)
     painted[padding | ~visible] = (*matplotlib("colors").to_rgb(look.background), 1)

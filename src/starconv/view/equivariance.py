@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..geometry import Padding, PerAxis, per_axis
-from ..matrix import conv_matrix
 from .panels import Scale, Sheet, number, scale_of, tile_size
 from .save import Still
 from .slide import generated
-from .trace import Trace
+from .trace import Trace, laid_out
 
 if TYPE_CHECKING:
     from .canvas import Grid
@@ -119,7 +120,6 @@ def equivariance_data(
     offsets = _offsets(shift, trace.x)
     steps = tuple(axis.stride for axis in trace.axes)
     moved = tuple(offset // step for offset, step in zip(offsets, steps, strict=True))
-    shapes = (trace.x.shape, stride, padding, dilation, groups)
 
     def convolve(values: Array) -> Array:
         return Trace.of(values, trace.w, None, stride, padding, dilation, groups, padding_mode=padding_mode).output
@@ -135,17 +135,8 @@ def equivariance_data(
     size = "×".join(map(str, trace.w.shape[2:]))
     name = f"convolution, {size} kernel" if trace.spatial == 2 else f"convolution, kernel of {size}"
     shared = _compare(name, trace.w.size, convolve, trace.x, offsets, moved, inside)
-    matrix = _unshared(trace, shapes, padding_mode, seed)
-
-    def unshared(values: Array) -> Array:
-        return np.asarray(matrix @ values.ravel().astype(np.float64)).reshape(trace.output.shape)
-
-    dense = isinstance(matrix, np.ndarray)
-    weights = int(matrix.size) if dense else int(matrix.nnz)
-    name = "dense layer" if dense else "same connections, weights not shared"
-    return _data(
-        trace.x, offsets, moved, steps, (shared, _compare(name, weights, unshared, trace.x, offsets, moved, inside))
-    )
+    other = _unshared(trace, seed)
+    return _data(trace.x, offsets, moved, steps, (shared, _compare(*other, trace.x, offsets, moved, inside)))
 
 
 def equivariance(
@@ -217,17 +208,43 @@ def _kept(size: int, by: int, border: int) -> NDArray[np.bool_]:
     return (place >= border) & (place < size - border) & (place - by >= border) & (place - by < size - border)
 
 
-def _unshared(trace: Trace, shapes: Any, padding_mode: str, seed: int) -> Any:
-    """A matrix of the convolution's size with independent weights, as large on average as the kernel's."""
-    generator = np.random.default_rng(seed)
+def _unshared(trace: Trace, seed: int) -> tuple[str, int, Map]:
+    """A layer of the convolution's sizes with independent weights, as large on average: name, weights, the layer."""
     spread = float(np.nanstd(trace.w)) or 1.0
     if trace.x.size * trace.output.size <= DENSE_LIMIT:
         # As many more terms as there are in a sum, so much smaller each: the outputs keep their size.
         share = np.sqrt(np.prod(trace.w.shape[1:]) / trace.x.size)
-        return generator.normal(0, spread * share, (trace.output.size, trace.x.size))
-    entries = conv_matrix(trace.w.astype(np.float64), *shapes, padding_mode=padding_mode)
-    entries.data = generator.normal(0, spread, entries.nnz)
-    return entries
+        matrix = np.random.default_rng(seed).normal(0, spread * share, (trace.output.size, trace.x.size))
+
+        def dense(values: Array) -> Array:
+            return (matrix @ values.ravel().astype(np.float64)).reshape(trace.output.shape)
+
+        return "dense layer", matrix.size, dense
+
+    members = trace.w.shape[1]
+    first = trace.step(0).window
+
+    def unshared(values: Array) -> Array:
+        # A weight for every tap of every window would be larger than all pictures: they are drawn anew each time.
+        generator = np.random.default_rng(seed)
+        canvas = laid_out(values.astype(np.float64), trace.sources)
+        result = np.zeros(trace.output.shape)
+        for channel, total in enumerate(result):
+            begin = channel // (len(result) // trace.problem.groups) * members
+            for source in canvas[begin : begin + members]:
+                for starts in itertools.product(*first):
+                    window = tuple(
+                        slice(start, start + (count - 1) * axis.stride + 1, axis.stride)
+                        for start, count, axis in zip(starts, total.shape, trace.axes, strict=True)
+                    )
+                    total += generator.normal(0, spread, total.shape) * source[window]
+        return result
+
+    reached = [
+        sum(sources[start + place * axis.stride] >= 0 for start in starts for place in range(axis.output))
+        for sources, starts, axis in zip(trace.sources, first, trace.axes, strict=True)
+    ]
+    return "same connections, weights not shared", len(trace.output) * members * math.prod(map(int, reached)), unshared
 
 
 def _compare(

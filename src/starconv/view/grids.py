@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..arguments import as_array
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
 from ..geometry import per_axis
-from .panels import MISSING, Scale, Sheet, picked, scale_of
+from .canvas import SMALLEST_NUMBER, number_size
+from .panels import MISSING, Scale, Sheet, numbers, picked, scale_of
 from .save import Still
 from .theme import matplotlib, theme_of
 
@@ -215,13 +216,14 @@ def _draw(data: GridData, theme: str | Theme, title: str, notes: str, scale: str
     head, foot = 1.05, 0.75 if one and not in_colour else 0.3
     sheet = Sheet(theme, max(total, 7.4), head + lines * (tall + label + gap) + foot, title, subtitle)
     start = (sheet.width - total) / 2 + 0.35 if total < 7.4 else 0.35
+    texts = _texts(data, min(across / width, tall / height), look)
     for number, (tile, name, colours) in enumerate(zip(data.tiles, data.labels, data.scales, strict=True)):
         line, place = divmod(number, data.columns)
         left, top = start + place * (across + gap), head + line * (tall + label + gap) + label
         sheet.label(left, top - 0.1, name, across="left", width=across)
         painted = _painted(tile, colours, look, across)
         if max(painted.shape[:2]) <= 12 and tile.ndim == 2:
-            sheet.picture((left, top, across, tall), tile, colours)
+            sheet.picture((left, top, across, tall), tile, colours, texts=texts[number])
             continue
         sheet.axes.imshow(
             painted,
@@ -235,6 +237,17 @@ def _draw(data: GridData, theme: str | Theme, title: str, notes: str, scale: str
     if one and not in_colour:
         sheet.colour_bar(sheet.width - 2.5, sheet.height - 0.55, 2.0, one)
     return Still(sheet.figure, f"{title}: {notes}.", data)
+
+
+def _texts(data: GridData, cell: float, look: Theme) -> list[list[list[str]]]:
+    """The numbers of every tile in one style, or none at all where those of one tile could not be read."""
+    rows, columns = data.tiles[0].shape[:2]
+    if max(rows, columns) > 12 or data.tiles[0].ndim > 2:
+        return [[] for _ in data.tiles]
+    lines = numbers(np.concatenate(data.tiles))
+    if number_size([word for line in lines for word in line], cell, look) < SMALLEST_NUMBER:
+        return [[] for _ in data.tiles]
+    return [lines[first : first + rows] for first in range(0, len(lines), rows)]
 
 
 def _painted(tile: Array, scale: Scale, look: Theme, inches: float) -> NDArray[np.uint8]:

@@ -170,14 +170,17 @@ class Sheet(Canvas):
         rows, columns = array.shape[:2]
         cell = min(box[2] / columns, box[3] / rows)
         left, top = box[0] + (box[2] - columns * cell) / 2, box[1] + (box[3] - rows * cell) / 2
-        painted = (
-            (scale or scale_of(array)).colours(array, self.theme)
-            if colours is None
-            else np.asarray(colours, np.float64)
-        )
+        ramp = scale or (scale_of(array) if colours is None else None)
+
+        def paint(values: Array) -> Array:
+            assert ramp is not None
+            return ramp.colours(values, self.theme)
+
         cells = max(rows, columns) <= CELL_LIMIT and cell >= 0.04
-        options: dict[str, Any] = {"left": left, "top": top, "cell": cell, "colours": painted, "hatched": hatched}
+        options: dict[str, Any] = {"left": left, "top": top, "cell": cell, "hatched": hatched}
         if cells:
+            painted = paint(array) if colours is None else np.asarray(colours, np.float64)
+            options["colours"] = painted
             fine = {"edge": self.theme.muted if cell > 0.12 else self.theme.faint, "edge_width": min(0.8, 6 * cell)}
             drawn = self.grid(
                 array[..., :1].reshape(rows, columns) if array.ndim > 2 else array, mode="empty", **options, **fine
@@ -192,7 +195,9 @@ class Sheet(Canvas):
             if texts:
                 self._numbers(drawn, texts, painted, hatched)
         else:
-            drawn = self.grid(np.zeros((rows, columns)), mode="pixels", **options)
+            # Of millions of values, only the means that can be seen are given colours.
+            given = array if colours is None else np.zeros((rows, columns))
+            drawn = self.grid(given, mode="pixels", colours=paint if colours is None else colours, **options)
             self.outline((left, top, columns * cell, rows * cell), colour=self.theme.muted, width=0.8)
         if name:
             wide = text_width(name, 10.5)

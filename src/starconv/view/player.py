@@ -25,6 +25,8 @@ Array = NDArray[Any]
 
 MOST_PRODUCTS = 100_000
 """Products in all steps together that one page still carries; a megabyte of text."""
+MOST_CELLS = 100_000
+"""Elements of input and output together; a megabyte and a half."""
 MOST_NUMBERS = 900
 """Cells of one grid whose numbers can be read; more are drawn as shades of grey."""
 
@@ -62,6 +64,10 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
     if products > MOST_PRODUCTS:
         expected = f"at most {MOST_PRODUCTS:,} products in all steps together for an HTML page; a GIF takes any size"
         raise ArgumentValueError("x", f"{products:,} products", expected, input_shape=trace.x.shape)
+    cells = (trace.x.size if stamps else trace.canvas.size) + trace.output.size
+    if cells > MOST_CELLS:
+        expected = f"input and output of at most {MOST_CELLS:,} elements for an HTML page; a GIF takes any size"
+        raise ArgumentValueError("x", f"{cells:,} elements", expected, input_shape=trace.x.shape)
     flat = trace.spatial == 1
     reach = {"input": reach_of(trace.x), "kernel": reach_of(trace.w), "output": reach_of(trace.output)}
     reach["products"] = reach["input"] * reach["kernel"]
@@ -129,12 +135,12 @@ def player_data(trace: Trace, *, stamps: bool = False) -> dict[str, Any]:
             steps.append(stamped)
         data["input"] = grids(trace.x, np.zeros((), bool), "input", trace.x.shape)
         data["output"] = grids(total, margin, "output", trace.output.shape)
-        cells, windows = trace.x.shape, [axis.reads(0) for axis in axes]
+        windows = [axis.reads(0) for axis in axes]
         middles = [
             [(along[0] + along[-1] + 1) / 2 + axis.before + at * axis.stride for at in range(axis.output)]
             for along, axis in zip(windows, axes, strict=True)
         ]
-        data["pickInput"], data["pickOutput"] = _cells(cells, flat), _windows(middles, flat)
+        data["pickInput"], data["pickOutput"] = _cells(trace.x.shape, flat), _windows(middles, flat)
         data["row"] = trace.x.shape[-1]
     else:
         for step in trace.steps():

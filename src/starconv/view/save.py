@@ -207,7 +207,10 @@ class Animation:
     def _repr_html_(self) -> str:
         if self._player is None:
             return self._gif_tag()
-        source = html.escape(self._player(), quote=True)
+        try:
+            source = html.escape(self._player(), quote=True)
+        except ArgumentValueError:  # too many numbers for a page; the frames can be seen all the same
+            return self._gif_tag()
         return (
             f'<iframe title="{html.escape(self.description, quote=True)}" sandbox="allow-scripts" srcdoc="{source}" '
             'style="width:100%;height:640px;border:0"></iframe>'

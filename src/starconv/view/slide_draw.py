@@ -93,16 +93,22 @@ class Scene:
         """
         self.kernel, self.first = tuple(kernel), tuple(first)
         self.colours = (self.theme.input, self.theme.kernel, self.theme.accent)
-        self._place(shapes, rows, kernel)
+        self._place(shapes, rows, kernel, names)
         self.arithmetic_frame(names)
 
-    def _place(self, shapes: tuple[Sequence[int], Sequence[int]], rows: int, kernel: Sequence[int]) -> None:
+    def _place(
+        self,
+        shapes: tuple[Sequence[int], Sequence[int]],
+        rows: int,
+        kernel: Sequence[int],
+        names: tuple[str, str, str],
+    ) -> None:
         if self.flat:
             self._lay_out_flat(shapes, rows, kernel)
             return
         top, height = 0.72, self.canvas.height - 1.68
         self.middle_rows = rows
-        cell, width = self._middle_size(rows, kernel, height)
+        cell, width = self._middle_size(rows, kernel, height, names)
         room = self.canvas.width - 2 * MARGIN - width - 2 * 0.42
         columns = shapes[0][2] + shapes[1][2]
         tall = min((height - HEADING * shape[0]) / (shape[0] * shape[1]) for shape in shapes)
@@ -114,9 +120,10 @@ class Scene:
             ]
         else:
             sides = [side, side]
-        # The headings of several grids need some room of their own.
+        # The headings of several grids need some room of their own; a single one ends before the sheet does.
         widths = [
-            max(side * shape[2], 1.35 if shape[0] > 1 else 0.0) for side, shape in zip(sides, shapes, strict=True)
+            max(side * shape[2], 1.35 if shape[0] > 1 else least)
+            for side, shape, least in zip(sides, shapes, (0.0, 1.1), strict=True)
         ]
         slack = (self.canvas.width - 2 * MARGIN - sum(widths) - width) / 2
         lefts = (MARGIN + min(slack, 0.5) / 2, self.canvas.width - MARGIN - widths[1] - min(slack, 0.5) / 2)
@@ -131,14 +138,23 @@ class Scene:
             ((self.middle[0] + width + 0.1, middle_y), (between[1] - 0.1, middle_y)),
         ]
 
-    def _middle_size(self, rows: int, kernel: Sequence[int], height: float) -> tuple[float, float]:
+    def _middle_size(
+        self, rows: int, kernel: Sequence[int], height: float, names: tuple[str, str, str]
+    ) -> tuple[float, float]:
         """Cell side and width of the arithmetic: patch ⊙ kernel in a row and = products below, or all in a row."""
         kh, kw = kernel
+        # A heading may be wider than its grid; no arrow starts before it ends.
+        headings = [text_width(name, self.theme.label_size, "bold") for name in names[1:]]
         if rows == 1:
             cell = min(0.46, (3.3 - 0.4) / (2 * kw), (height - 2 * HEADING - 0.1) / (2 * kh))
-            return cell, max(2 * kw * cell + 0.4, 1.6)
+            beyond = max(max(headings) - kw * cell, 0.0)
+            return cell, max((kw + self.first[1]) * cell + 0.4 + 2 * beyond, 2 * kw * cell + 0.4, 1.6)
         cell = min(0.4, (3.9 - 1.2) / (3 * kw), (height - HEADING - 0.12 * rows) / (rows * kh))
-        return cell, 3 * kw * cell + 1.2
+        # Beside the products stand their sums, no larger than the largest input times all of the kernel's magnitudes.
+        largest = self.reach["input"] * float(np.abs(self.trace.w).sum((-2, -1)).max(initial=0))
+        sums = text_width(f"Σ −{format_number(self.tidied(largest, 'products'), 7)}", self.theme.label_size)
+        self.tail = max(headings[1] - kw * cell, sums + 0.05, 0.4)
+        return cell, 3 * kw * cell + 0.8 + self.tail
 
     def _column(self, shape: Sequence[int], left: float, top: float, height: float, side: float) -> list[Grid]:
         channels, rows, columns = shape
@@ -251,7 +267,7 @@ class Scene:
             left = x + (width - (span + first + gap)) / 2
         else:
             gap, y = 0.4, top + HEADING + (number + 0.5) * (height - HEADING) / self.middle_rows - tall / 2
-            left = x + (width - (2 * span + first + 2 * gap) - 0.4) / 2
+            left = x + (width - (2 * span + first + 2 * gap) - self.tail) / 2
         second = left + first + gap
         below = self.middle_rows == 1 and not self.flat
         third = (second, y + tall + HEADING + 0.1) if below else (second + span + gap, y)

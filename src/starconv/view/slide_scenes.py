@@ -75,10 +75,10 @@ class GatherScene(Scene):
 
     def _headings(self) -> None:
         trace, look = self.trace, self.theme
-        grown = trace.canvas.shape != trace.x.shape
-        how = "stretched, padded" if trace.transposed else "padded"
+        kinds = set(trace.cells.flat) - {Cell.INPUT}
+        how = ["stretched"] * (Cell.BETWEEN in kinds) + ["padded"] * bool(kinds - {Cell.BETWEEN})
         for name, stack, colour, shape, extra in (
-            ("Input", self.input, look.input, trace.x.shape, f", {how}" if grown else ""),
+            ("Input", self.input, look.input, trace.x.shape, ", ".join(["", *how])),
             ("Output", self.output, look.output, trace.output.shape, ""),
         ):
             for number, grid in enumerate(stack.grids):
@@ -86,7 +86,8 @@ class GatherScene(Scene):
                 size = size_text(shape) if self.flat else size_text((1, *shape[1:]))
                 text = f"{name}{each}  {size}"
                 narrow = grid.columns * grid.cell
-                if extra and number == 0 and text_width(text + extra, look.label_size, "bold") < max(narrow, 1.6):
+                # A heading is set smaller where it is a little too long.
+                if number == 0 and text_width(text + extra, look.label_size, "bold") * 0.85 < max(narrow, 1.6):
                     text += extra
                 self.heading(grid.left, grid.top, text, colour, max(narrow, 1.25))
 

@@ -104,7 +104,7 @@ def _matches(trace: Trace, order: Array, count: int) -> tuple[Step, ...]:
     varied = finite.min() < 0
     blocked = np.zeros(trace.canvas.shape[1:], bool)
     # Small pictures are searched to the end; in large ones the first thousands hold far more than `count` free windows.
-    for index in np.argsort(values, kind="stable")[:20000]:
+    for index in _first(values, 20000):
         # A response of zero matches neither way, and NaN, sorted to the end, is no response.
         if len(chosen) == count or np.isnan(values[index]) or (values[index] == 0 and varied):
             break
@@ -114,6 +114,19 @@ def _matches(trace: Trace, order: Array, count: int) -> tuple[Step, ...]:
             blocked[covered] = True
             chosen.append(step)
     return tuple(chosen)
+
+
+def _first(values: Array, count: int) -> Array:
+    """``argsort(values, kind="stable")[:count]``, of millions without sorting them all.
+
+    >>> _first(np.array([2.0, 1.0, np.nan, 0.0, 1.0]), 3).tolist()
+    [3, 1, 4]
+    """
+    if len(values) <= count:
+        return np.argsort(values, kind="stable")
+    limit = np.partition(values, count)[count]
+    places = np.flatnonzero(~(values > limit))  # NaN too: where the limit is one, everything
+    return places[np.argsort(values[places], kind="stable")[:count]]
 
 
 def _mark(sheet: Sheet, grid: Grid, cells: Sequence[Sequence[int]], colour: str, style: str) -> None:

@@ -24,7 +24,7 @@ from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, border_sources, convolution_axes, stretched_axis, transposed_axes
 from ..problem import Problem
 
-__all__ = ["Cell", "Part", "Stamp", "Step", "Trace"]
+__all__ = ["Cell", "Part", "Stamp", "Step", "Trace", "laid_out"]
 
 Array = NDArray[Any]
 Number = int | float
@@ -209,7 +209,7 @@ class Trace:
                 _turned_over(kernels, groups),
                 walk,
                 sources,
-                _laid_out(picture, sources),
+                laid_out(picture, sources),
                 output,
             )
         if output_padding != 0:
@@ -223,7 +223,7 @@ class Trace:
             "conv", 1, len(picture), len(output), axes, groups, str(output.dtype), border, bias=bias is not None
         )
         sources = tuple(border_sources(axis.input, axis.before, axis.after, border) for axis in axes)
-        return cls(problem, picture, kernels, bias, kernels, axes, sources, _laid_out(picture, sources), output)
+        return cls(problem, picture, kernels, bias, kernels, axes, sources, laid_out(picture, sources), output)
 
     @property
     def transposed(self) -> bool:
@@ -377,9 +377,11 @@ def _stretched_sources(axis: Axis, walk: Axis) -> NDArray[np.intp]:
     return np.where(inside, position // axis.stride, -1)
 
 
-def _laid_out(x: Array, sources: tuple[NDArray[np.intp], ...]) -> Array:
+def laid_out(x: Array, sources: tuple[NDArray[np.intp], ...]) -> Array:
     """`x` as its canvas: the elements that `sources` name, zero where it says -1."""
     for number, along in enumerate(sources, start=1):
+        if np.array_equal(along, np.arange(x.shape[number])):
+            continue  # nothing round it, nothing between
         shown = (along >= 0).reshape(-1, *[1] * (x.ndim - number - 1))
         x = np.where(shown, np.take(x, along, axis=number), 0) if x.shape[number] else np.zeros_like(x, shape=())
     return x
