@@ -1,5 +1,7 @@
 """Kernels that are on disk are found by name, without writing their text; what decides the text is in the name."""
 
+import os
+
 import pytest
 
 from starconv.engine.emit.source import emitted
@@ -67,3 +69,15 @@ def test_files_that_changed_while_the_process_runs_are_not_trusted(monkeypatch):
     assert digest() is None
     monkeypatch.setattr(jit, "_BEGAN", 1 << 62)
     assert len(digest() or "") == 64
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the time when a file was put in its place is kept by POSIX")
+def test_files_that_were_replaced_by_ones_of_an_old_date_are_not_trusted(monkeypatch, tmp_path):
+    place = tmp_path / "engine" / "runtime" / "jit.py"
+    place.parent.mkdir(parents=True)
+    place.write_text("another version")
+    os.utime(place, (1, 1))  # as package managers do that link files from a cache
+    monkeypatch.setattr(jit, "__file__", str(place))
+    assert jit._sources.__wrapped__() is None
+    monkeypatch.setattr(jit, "_BEGAN", 1 << 62)
+    assert jit._sources.__wrapped__() is not None
