@@ -60,6 +60,31 @@ def test_jobs_do_what_run_does(text):
     assert written
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv2d x=1x16x9x9 w=16x16x3x3 padding=1 bias",
+        "conv2d x=1x16x9x9 w=16x16x1x1 bias",
+        "conv2d x=1x16x9x9 w=16x16x1x1 bias channels_last",
+        "conv2d x=1x16x9x9 w=16x1x3x3 groups=16 bias channels_last",
+        "conv2d x=1x16x9x9 w=16x1x1x1 groups=16 bias",
+        "conv2d x=1x2x20x20 w=2x2x9x9 bias",
+        "input_grad2d x=1x16x9x9 w=16x16x3x3 stride=2 padding=1 bias",
+        "input_grad2d x=1x16x9x9 w=16x1x1x1 groups=16 bias",
+    ],
+)
+def test_what_was_prepared_is_a_copy(text):
+    problem = Problem.parse(text)
+    for row in TABLE:
+        if row.refuses(problem, host_target()) is not None:
+            continue
+        given = operands(problem, 2)
+        prepared = make_plan(problem, algorithm=row.NAME).prepare(given.second, given.bias)
+        before = prepared(given.first)
+        given.second[...], given.bias[...] = 0, 0
+        np.testing.assert_array_equal(prepared(given.first), before, err_msg=row.NAME)
+
+
 def test_no_jobs_where_run_would_copy():
     plan = make_plan("conv2d x=1x3x8x8 w=4x3x3x3", algorithm="direct").prepare(np.ones((4, 3, 3, 3), np.float32))
     x, out = np.ones((1, 3, 8, 8), np.float32), np.empty((1, 4, 6, 6), np.float32)

@@ -322,10 +322,10 @@ class _Weights:
         self.none = np.zeros(problem.in_channels, self.dtype)
 
     def pack(self, weights: Array, once: bool = False) -> Array:
-        return np.ascontiguousarray(weights.reshape(len(weights), -1).T, self.dtype)
+        return np.array(weights.reshape(len(weights), -1).T, self.dtype, order="C")
 
     def bias(self, bias: Array | None) -> Array:
-        return self.none if bias is None else np.ascontiguousarray(bias, self.dtype)
+        return self.none if bias is None else np.array(bias, self.dtype)
 
 
 class Channelwise(CompiledSolution):
