@@ -198,6 +198,15 @@ def test_a_reference_is_no_number_of_a_tensor():
     assert StorageKey("f4", "0", 4) == StorageKey("f4", "0", 4)
 
 
+@pytest.mark.parametrize("dtype", ["<f3", "<f0", "|b8", "<i3", "<u0", "|O8"])
+def test_dtypes_that_are_none(dtype, tmp_path):
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': (1,), }}\n".encode()
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("w.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + bytes(8))
+    with pytest.raises(FileContentError, match="arrays of numbers; 'w' is none"):
+        load_weights(tmp_path / "w.npz")
+
+
 def test_bombs_stay_small(tmp_path):
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000,), }\n"

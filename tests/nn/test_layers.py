@@ -148,6 +148,19 @@ def test_files_that_are_no_weights(tmp_path, suffix, damage, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_file_cannot_unpack_to_more_than_weights_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("starconv.nets.weights._UNPACKED", 10_000)
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(10_000))
+    with pytest.raises(FileContentError, match="at most 10000 bytes of numbers; it would unpack to 80"):
+        nn.load_state(tmp_path / "bomb.npz")
+
+
+def test_a_network_without_parameters(tmp_path):
+    nn.ReLU().save(tmp_path / "nothing.npz")
+    nn.Sequential(nn.ReLU(), nn.Flatten()).load(tmp_path / "nothing.npz")
+    assert nn.load_state(tmp_path / "nothing.npz") == {}
+
+
 def test_files_with_other_names(tmp_path):
     with pytest.raises(sc.ArgumentValueError, match=r"\.npz or \.safetensors"):
         nn.save_state({}, tmp_path / "weights.pt")

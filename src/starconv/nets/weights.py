@@ -36,7 +36,7 @@ _SAFETENSORS = {
 }
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NPY_HEADER = re.compile(
-    r"\{'descr': '([<>|=][fiub]\d)', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \} *\n"
+    r"\{'descr': '([<>|=](?:f[248]|[iu][1248]|b1))', 'fortran_order': (True|False), 'shape': \(([\d, ]*)\), \} *\n"
 )
 _UNPACKED = 2**28
 """Bytes that any file may unpack to; larger files may to four times their size."""
@@ -64,7 +64,7 @@ def load_weights(path: str | os.PathLike[str], *, largest: int | None = None) ->
         largest = max(_UNPACKED, 4 * size) if largest is None else largest
         start = file.read(16)
         file.seek(0)
-        if start.startswith(b"PK\x03\x04"):
+        if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):  # the latter of an empty archive
             return _read_zip(path, file, largest)
         if size > largest:
             raise FileContentError(path, f"at most {largest} bytes of numbers; this file has {size}")
@@ -116,8 +116,9 @@ def _read_zip(path: str | os.PathLike[str], file: BinaryIO, largest: int) -> dic
 
 def _npz_arrays(path: str | os.PathLike[str], archive: zipfile.ZipFile, largest: int) -> list[tuple[str, Array]]:
     entries = archive.infolist()
-    if not entries or not all(entry.filename.endswith(".npy") for entry in entries):
-        raise FileContentError(path, f"{_KINDS}; this archive holds {entries[0].filename if entries else 'nothing'!r}")
+    other = next((entry.filename for entry in entries if not entry.filename.endswith(".npy")), None)
+    if other is not None:
+        raise FileContentError(path, f"{_KINDS}; this archive holds {other!r}")
     total = sum(entry.file_size for entry in entries)
     if total > largest:
         raise FileContentError(path, f"at most {largest} bytes of numbers; it would unpack to {total}")
@@ -135,7 +136,7 @@ def _npy(path: str | os.PathLike[str], name: str, member: Any, size: int) -> Arr
     long = start[6:8] == b"\2\0"
     length = struct.unpack("<I", start[8:] + member.read(2))[0] if long else struct.unpack("<H", start[8:])[0]
     header = _NPY_HEADER.fullmatch(member.read(min(length, 4096)).decode("latin-1"))
-    if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\1\0", b"\2\0") or header is None or header[1][2] > "8":
+    if start[:6] != b"\x93NUMPY" or start[6:8] not in (b"\1\0", b"\2\0") or header is None:
         raise FileContentError(path, f"arrays of numbers; {name!r} is none")
     dtype = np.dtype(header[1])
     shape = tuple(int(side) for side in header[3].replace(" ", "").split(",") if side)

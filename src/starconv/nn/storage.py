@@ -1,7 +1,6 @@
 """Weights in files: .npz (NumPy alone) and .safetensors. Neither can run code, and neither is left half written."""
 
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array
-from ..data.files import FileContentError, optional_import, replaced_when_complete
+from ..data.files import optional_import, replaced_when_complete
 from ..errors import ArgumentValueError
 
 __all__ = ["load_state", "save_state"]
@@ -37,34 +36,13 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Raises:
         ArgumentValueError: another suffix. MissingPackageError: .safetensors without that package.
-        FileContentError: the file is damaged or something else. OSError: it cannot be read.
+        FileContentError: the file is damaged, something else, or would unpack to much more than it has
+        (:func:`starconv.nets.load_weights`). OSError: it cannot be read.
     """
-    suffix = _suffix(path)
-    if suffix == ".npz":
-        return _load_npz(path)
-    data = Path(path).read_bytes()
-    safetensors = _safetensors()
-    try:
-        return dict(safetensors.load(data))
-    except Exception as error:  # the package raises a class of its own, and others for types that NumPy has not
-        raise FileContentError(path, f"a .safetensors file of weights ({error})") from None
+    _suffix(path)
+    from ..nets.weights import load_weights  # here, because networks are made of these layers
 
-
-def _load_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise FileContentError(path, "a .npz archive of weights; this is one array (.npy)")
-            arrays = {name: archive[name] for name in archive.files}
-            if not all(
-                isinstance(array, np.ndarray) for array in arrays.values()
-            ):  # NumPy gives what it does not know as bytes
-                raise FileContentError(path, "a .npz archive of weights; there is something else in it")
-            return arrays
-    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, TypeError) as error:
-        if isinstance(error, FileContentError):
-            raise
-        raise FileContentError(path, f"a .npz archive of weights ({error or type(error).__name__})") from None
+    return load_weights(path)
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
