@@ -373,6 +373,26 @@ def test_a_lender_of_one_thread_lends_nothing_and_ends_with_its_block(module):
     assert keep
 
 
+@needs_fork
+def test_in_a_forked_child_nothing_is_lent():
+    run_python("""
+        refuse = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        parallel = refuse(lambda *_: os._exit(9))
+        address = ctypes.cast(parallel, ctypes.c_void_p).value
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            with threads.Lender(address, 2):
+                job(4)
+                crew = crew_of_two()
+            with threads.Lender(address, 1):
+                job(4)
+            os._exit(7 if crew == [0, 1] else 8)
+        status = os.waitpid(child, 0)[1]
+        assert os.waitstatus_to_exitcode(status) == 7, status
+        """)
+
+
 def test_lending_is_a_matter_of_one_thread(module):
     keep, address, teams = openmp_of_python()
     counts = np.zeros(100, np.int64)

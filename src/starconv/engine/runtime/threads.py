@@ -79,9 +79,13 @@ class Lender:
 
     def run(self, task_address: int, descriptor_address: int, tasks: int, threads: int) -> None:
         """As the function `run`."""
-        if self._threads > 1:
-            threads = min(threads, self._threads)
+        threads = min(threads, self._threads)
+        if threads > 1 and not _forked:
             self._run(self._parallel, task_address, descriptor_address, tasks, threads)
+        elif threads > 1:
+            if threads > _recruited:
+                _recruit(threads)
+            _run_shared(task_address, descriptor_address, tasks, threads)
         else:
             self._run_alone(task_address, descriptor_address, tasks)
 
@@ -130,6 +134,8 @@ _lock = threading.RLock()
 _scheduler: "_Scheduler | None" = None
 _recruited = 1  # the largest team that was ever asked for and whose helpers were started, caller included
 _helpers: list[threading.Thread] = []
+# In a forked child OpenMP's threads are gone, and GCC's library waits for them for ever; our own pool begins anew.
+_forked = False
 
 
 class _Scheduler:
@@ -281,9 +287,9 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _recruited
+    global _forked, _recruited
     _helpers.clear()
-    _recruited = 1
+    _recruited, _forked = 1, True
     if _scheduler is not None:
         _scheduler.forget()
     _lock.release()
