@@ -83,3 +83,9 @@ def test_channels_draws_the_channels_that_are_named(run, tmp_path, monkeypatch):
     run("channels", *some, "-o", tmp_path / "some.png")
     run("channels", "-o", tmp_path / "first.png")
     assert drawn == [([0, 3], [5, 12, 13]), (None, None)]
+
+
+def test_kernels_of_a_layer_come_from_a_file(run, tmp_path):
+    np.save(tmp_path / "kernels.npy", np.arange(36).reshape(2, 2, 3, 3))
+    result = run("channels", "--input", "2x5x5", "--kernel", tmp_path / "kernels.npy", "-o", tmp_path / "sum.png")
+    assert "2×5×5 → 2×3×3" in result.output

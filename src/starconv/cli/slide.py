@@ -127,15 +127,7 @@ def input_value(text: str) -> "int | tuple[int, ...] | NDArray[Any]":
 
     path = Path(text).expanduser()
     if path.suffix.lower() == ".npy":
-        from ..data.files import FileContentError
-
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise FileContentError(path, f"a .npy file with one array of numbers ({error})") from None
-        if not isinstance(array, np.ndarray):
-            raise FileContentError(path, "one array, not an archive of several")
-        return array
+        return _array(path)
     from ..data.images import read_image, to_grey
 
     image = read_image(path)
@@ -146,7 +138,8 @@ def input_value(text: str) -> "int | tuple[int, ...] | NDArray[Any]":
 def kernel_value(text: str) -> "int | tuple[int, ...] | NDArray[np.float64]":
     """A kernel as one types it: a size, or what :func:`starconv.data.kernels.parse_kernel` takes.
 
-    A matrix of one row is a kernel for one axis; of integers, an array of integers.
+    A matrix of one row is a kernel for one axis; of integers, an array of integers. A .npy file may hold the kernels of
+    a layer, (K, C / groups, ...).
 
     >>> kernel_value("3x3"), kernel_value("1 0 -1").tolist()
     ((3, 3), [1, 0, -1])
@@ -158,10 +151,29 @@ def kernel_value(text: str) -> "int | tuple[int, ...] | NDArray[np.float64]":
 
     from ..data.kernels import parse_kernel
 
+    if text.lower().endswith(".npy"):
+        array = _array(Path(text).expanduser())
+        if array.ndim > 2:
+            return array
     kernel: Any = parse_kernel(text)
     if np.all(kernel == np.rint(kernel)):
         kernel = kernel.astype(np.int64)
     return kernel[0] if len(kernel) == 1 and ";" not in text else kernel  # type: ignore[no-any-return]
+
+
+def _array(path: Path) -> "NDArray[Any]":
+    """The array in a .npy file."""
+    import numpy as np
+
+    from ..data.files import FileContentError
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise FileContentError(path, f"a .npy file with one array of numbers ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise FileContentError(path, "one array, not an archive of several")
+    return array
 
 
 def _numbers(text: str) -> list[float]:
