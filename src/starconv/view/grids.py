@@ -216,14 +216,14 @@ def _draw(data: GridData, theme: str | Theme, title: str, notes: str, scale: str
     head, foot = 1.05, 0.75 if one and not in_colour else 0.3
     sheet = Sheet(theme, max(total, 7.4), head + lines * (tall + label + gap) + foot, title, subtitle)
     start = (sheet.width - total) / 2 + 0.35 if total < 7.4 else 0.35
-    texts = _texts(data, min(across / width, tall / height), look)
+    texts, font_size = _texts(data, min(across / width, tall / height), look)
     for number, (tile, name, colours) in enumerate(zip(data.tiles, data.labels, data.scales, strict=True)):
         line, place = divmod(number, data.columns)
         left, top = start + place * (across + gap), head + line * (tall + label + gap) + label
         sheet.label(left, top - 0.1, name, across="left", width=across)
         painted = _painted(tile, colours, look, across)
         if max(painted.shape[:2]) <= 12 and tile.ndim == 2:
-            sheet.picture((left, top, across, tall), tile, colours, texts=texts[number])
+            sheet.picture((left, top, across, tall), tile, colours, texts=texts[number], font_size=font_size)
             continue
         sheet.axes.imshow(
             painted,
@@ -239,15 +239,16 @@ def _draw(data: GridData, theme: str | Theme, title: str, notes: str, scale: str
     return Still(sheet.figure, f"{title}: {notes}.", data)
 
 
-def _texts(data: GridData, cell: float, look: Theme) -> list[list[list[str]]]:
-    """The numbers of every tile in one style, or none at all where those of one tile could not be read."""
+def _texts(data: GridData, cell: float, look: Theme) -> tuple[list[list[list[str]]], float]:
+    """Every tile's numbers in one style, and their size in points; none at all where those of one cannot be read."""
     rows, columns = data.tiles[0].shape[:2]
     if max(rows, columns) > 12 or data.tiles[0].ndim > 2:
-        return [[] for _ in data.tiles]
+        return [[] for _ in data.tiles], 0.0
     lines = numbers(np.concatenate(data.tiles))
-    if number_size([word for line in lines for word in line], cell, look) < SMALLEST_NUMBER:
-        return [[] for _ in data.tiles]
-    return [lines[first : first + rows] for first in range(0, len(lines), rows)]
+    size = number_size([word for line in lines for word in line], cell, look)
+    if size < SMALLEST_NUMBER:
+        return [[] for _ in data.tiles], size
+    return [lines[first : first + rows] for first in range(0, len(lines), rows)], size
 
 
 def _painted(tile: Array, scale: Scale, look: Theme, inches: float) -> NDArray[np.uint8]:

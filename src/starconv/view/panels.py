@@ -160,11 +160,12 @@ class Sheet(Canvas):
         texts: Sequence[Sequence[str]] | None = None,
         hatched: ArrayLike | None = None,
         silent: ArrayLike | None = None,
+        font_size: float | None = None,
     ) -> Grid:
         """Draw (H, W) `values` as large as `box` allows, in its middle: coloured cells, with numbers where they fit.
 
         `colours` (H, W, 3) replaces the scale's, `texts` the numbers; `hatched` cells are padding, `silent` ones
-        have no number. `name` is written above.
+        have no number. `name` is written above. `font_size` is that of the numbers, if not as large as they fit.
         """
         array = np.atleast_2d(np.asarray(values))
         rows, columns = array.shape[:2]
@@ -193,7 +194,7 @@ class Sheet(Canvas):
                     [w if on else "" for w, on in zip(*line, strict=True)] for line in zip(texts, shown, strict=True)
                 ]
             if texts:
-                self._numbers(drawn, texts, painted, hatched)
+                self._numbers(drawn, texts, painted, hatched, font_size)
         else:
             # Of millions of values, only the means that can be seen are given colours.
             given = array if colours is None else np.zeros((rows, columns))
@@ -259,8 +260,15 @@ class Sheet(Canvas):
         if name:
             self.label(left - 0.25, top + 0.06, name, across="right")
 
-    def _numbers(self, grid: Grid, texts: Sequence[Sequence[str]], painted: Array, hatched: ArrayLike | None) -> None:
-        size = number_size([word for row in texts for word in row], grid.cell, self.theme)
+    def _numbers(
+        self,
+        grid: Grid,
+        texts: Sequence[Sequence[str]],
+        painted: Array,
+        hatched: ArrayLike | None,
+        font_size: float | None,
+    ) -> None:
+        size = font_size or number_size([word for row in texts for word in row], grid.cell, self.theme)
         if size < SMALLEST_NUMBER:
             return
         padding = np.zeros(painted.shape[:2], bool) if hatched is None else np.asarray(hatched)
