@@ -80,7 +80,7 @@ WRONG_CALLS = [
     (("size", "5", "--layer", "k3", "-k", "3"), 2, "layer = 'k3': expected no other option beside --layer"),
     (("size", "5", "--layer", "k3", "--layer", "k4"), 2, "kernel_size = (4,): expected at most the padded input"),
     (("kernels", "sobel"), 2, "did you mean 'sobel-"),
-    (("filtre",), 2, "No such command 'filtre'. Did you mean 'filter'?"),
+    (("kernles",), 2, "No such command 'kernles'. Did you mean 'kernels'?"),
     (("--colour",), 2, "No such option: --colour"),
 ]
 
