@@ -310,3 +310,21 @@ def test_repr_says_what_it_is():
     assert network.layers["conv"].bias.shape == (2,)
     with pytest.raises(sc.ArgumentValueError, match="kernels of its own"):
         _ = two_inputs().layers["sum"].kernels
+
+
+def test_padding_that_the_result_does_not_show_is_bounded_too():
+    builder = Builder("padded")
+    x = builder.input("x", np.float32, (1, 1, "H"))
+    weight = builder.constant("w", np.ones((1, 1, 3), "f"))
+    most = 2**31 - 1
+    network = Network(builder.graph(builder.add("Conv", x, weight, name="far", strides=(most,), pads=(most, most))))
+    with pytest.raises(NodeError, match=r"Conv 'far' .* more than the 2,147,483,648 that are allowed"):
+        network(np.ones((1, 1, 4), "f"))
+
+
+def test_inputs_that_are_only_asked_about_are_bounded():
+    builder = Builder("relu")
+    network = Network(builder.graph(builder.add("Relu", builder.input("x", np.float32, ("N", "C")), name="relu")))
+    for ask in (network.summary, lambda shape: network.receptive_field("relu", shape)):
+        with pytest.raises(sc.ArgumentValueError, match=r"input_shape = .* at most 2,147,483,648 bytes"):
+            ask((10**6, 10**6))

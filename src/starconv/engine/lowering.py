@@ -10,6 +10,7 @@ One walk over the nodes in their order. Each becomes an operation, or is taken u
 A node is taken up only if nobody else uses the value before it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -238,6 +239,10 @@ def _convolution(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool
         problem = Problem.of_shapes(
             x.shape, weights.shape, strides, pads, dilations, groups, dtype=x.dtype.name, bias=bias is not None
         )
+    # As the operators do: a few bytes can ask for any padding, of which a large stride leaves nothing in the result.
+    padded = (x.shape[0], problem.in_channels, *(axis.padded for axis in problem.axes))
+    if math.prod(padded) * x.dtype.itemsize > lowering.largest:
+        return False
     operation = Convolution(node.name, node.op, [inputs[0]], [node.outputs[0]], problem, weights, bias)
     return lowering.add(operation, Info(problem.result_shape, x.dtype))
 

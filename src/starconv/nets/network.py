@@ -1,5 +1,6 @@
 """A network that is called like a function and can be looked into."""
 
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -298,6 +299,9 @@ class Network:
                 shape = tuple(size if isinstance(size, int) else 1 for size in value.shape)
             if not all(isinstance(size, (int, np.integer)) and size >= 0 for size in shape):
                 raise ArgumentValueError("input_shape", shape, "integers >= 0")
+            if math.prod(map(int, shape)) * value.dtype.itemsize > self.largest:
+                expected = f"an input of at most {self.largest:,} bytes, which is what a value may take"
+                raise ArgumentValueError("input_shape", shape, expected)
             arrays.append(np.zeros(shape, value.dtype))
         return checked_inputs(self.graph, arrays, {})
 
