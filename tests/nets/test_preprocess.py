@@ -127,3 +127,10 @@ def test_the_names_of_the_classes():
         "space shuttle",
         "toilet paper",
     ]
+
+
+def test_no_picture_is_scaled_to_any_size():
+    with pytest.raises(ArgumentValueError, match=r"size = .* at most 100000000 pixels"):
+        preprocess(np.zeros((10, 10, 3), np.uint8), size=10**8)
+    with pytest.raises(ArgumentValueError, match=r"shorter = 80: .*, not 80 x 160000000"):
+        preprocess(np.zeros((1, 2 * 10**6), np.uint8), size=8, shorter=80)

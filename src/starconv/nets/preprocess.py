@@ -27,6 +27,8 @@ __all__ = [
 MEAN = (0.485, 0.456, 0.406)
 """Of red, green and blue over ImageNet's pictures, from 0 to 1. Source: torchvision's transforms/_presets.py."""
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+MOST_PIXELS = 10**8
+"""Of a picture that is scaled: 2.4 GB in the arithmetic of three colours."""
 _BITS = 22
 """Binary places of Pillow's weights for 8-bit pictures: 32 bits less 8 for the value and 2 to spare."""
 
@@ -91,9 +93,11 @@ def _scaled(shape: tuple[int, ...], size: tuple[int, int], shorter: int | None) 
         side = round(size[0 if by_height else 1] * 8 / 7)
     if side < 1:
         raise ArgumentValueError("shorter" if shorter is not None else "size", side, "at least 1 pixel")
-    if by_height:
-        return side, int(side * width / height)
-    return int(side * height / width), side
+    scaled = (side, int(side * width / height)) if by_height else (int(side * height / width), side)
+    if scaled[0] * scaled[1] > MOST_PIXELS:
+        expected = f"one for which the picture is scaled to at most {MOST_PIXELS} pixels, not {scaled[0]} x {scaled[1]}"
+        raise ArgumentValueError("size" if shorter is None else "shorter", side if shorter else size, expected)
+    return scaled
 
 
 def resize(pixels: Array, size: tuple[int, int]) -> Array:
