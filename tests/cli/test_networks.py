@@ -138,7 +138,7 @@ def test_summary_and_profile(run, folder):
     assert "milliseconds" in profile
     assert all(name in profile for name in ("layer1.0.conv1", "layer2.0.conv1", "mean"))
     slowest = run("profile", "model.onnx", "--top", "2").stdout
-    assert re.match(r"the slowest 2 of \d steps\n", slowest)
+    assert re.match(r"the slowest 2 of \d steps, which take [\d.]+ milliseconds\n", slowest)
     times = [float(line.split()[-1]) for line in slowest.splitlines()[2:4]]
     assert times == sorted(times, reverse=True)
     assert len(slowest.splitlines()) == 5
@@ -204,6 +204,8 @@ def test_wrong_drawings(arguments, message, run, folder):
     ("arguments", "message"),
     [
         (["summary", "model.onnx", "-i", "axb"], "input = 'axb'"),
+        (["summary", "model.onnx", "-i", "1x3x100000x100000"], "input_shape = (1, 3, 100000, 100000)"),
+        (["profile", "model.onnx", "-i", "1x3x100000x100000"], "input = (1, 3, 100000, 100000)"),
         (["summary", "model.onnx", "-i", "4x100x100"], "expected x: float32 (1, 3, H, W)"),
         (["classify", "photo.png", "-m", "resnet18"], "a network with random weights knows nothing"),
         (["classify", "photo.png", "-m", "hed", "-w", "resnet18.npz"], "the weights of hed; missing: block1.conv1"),

@@ -1,5 +1,6 @@
 """Commands that look into a network: maps, filters, summary, classify, profile."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -228,12 +229,16 @@ def profile(
     network = _network(model, weights, seed, tell=False)
     shape = _input_shape(network, input)
     dtype = network.inputs[0].dtype
+    if math.prod(shape) * 8 > network.largest:
+        raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
     measured = network.profile(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
     console = output_console()
     if top is not None:
         slowest = sorted(measured.rows, key=lambda row: -(row.seconds or 0.0))[:top]
-        console.print(f"the slowest {len(slowest)} of {len(measured.rows)} steps")
-        measured = dataclasses.replace(measured, rows=tuple(slowest))
+        whole = 1e3 * (measured.seconds or 0.0)
+        console.print(f"the slowest {len(slowest)} of {len(measured.rows)} steps, which take {whole:.2f} milliseconds")
+        parameters = sum(row.parameters for row in slowest)
+        measured = dataclasses.replace(measured, rows=tuple(slowest), parameters=parameters)
     console.print(str(measured), markup=False)
 
 
@@ -340,7 +345,10 @@ def _chosen(text: str | None, every: bool, count: int) -> list[int]:
         return list(range(count))
     if text is None:
         return list(range(min(count, CHANNELS_SHOWN)))
-    return number_list("channels", text)
+    chosen = number_list("channels", text)
+    if max(chosen) >= count:
+        raise ArgumentValueError("channels", text, f"numbers from 0 to {count - 1}")
+    return chosen
 
 
 def _scale(text: str) -> Literal["each", "shared"]:
