@@ -105,9 +105,11 @@ class Plan:
         """The result for two operands: (x, w) of a convolution, (gradient, w) or (x, gradient) of its gradients.
 
         `fill` is what constant padding holds, `residual` what is added before the activation (with problems that have
-        one). The result is written to `out` if given, else to a new array; `out` may be `residual` itself. `casting`
-        is NumPy's word for which dtypes are taken, from "no" to "unsafe".
+        one). The result is written to `out` if given, else to a new array; `out` may be `residual` itself, or lie over
+        other operands. `casting` is NumPy's word for which dtypes are taken, from "no" to "unsafe".
         """
+        if out is not None:  # some algorithms read weights where they lie
+            second = _away_from(out, second)
         return self._prepared(second, bias, fill, casting, once=True)(
             first, out=out, residual=residual, casting=casting
         )
@@ -199,6 +201,7 @@ class PreparedPlan:
             checked("out", out, shapes.result, shapes.dtype, "unsafe")
             if out.dtype != shapes.dtype or not out.flags.writeable:
                 raise ArgumentValueError("out", out, f"a writable array of dtype {shapes.dtype}")
+            first = _away_from(out, first)
         if residual is None:
             self._run(first, self._prepared, out)
         else:
@@ -436,6 +439,12 @@ def _nothing(problem: Problem, target: "Target | None") -> float:
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """An array (N, C, ...) that lies in memory as (N, ..., C)."""
     return np.moveaxis(recycled_empty((shape[0], *shape[2:], shape[1]), dtype), -1, 1)
+
+
+def _away_from(out: Array, operand: Array) -> Array:
+    """`operand`, or a copy of it where `out` may lie over it: results are written while it is still read."""
+    arrays = isinstance(out, np.ndarray) and isinstance(operand, np.ndarray)
+    return operand.copy() if arrays and np.may_share_memory(out, operand) else operand
 
 
 def checked(argument: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any], casting: str) -> None:
