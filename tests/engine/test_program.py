@@ -13,7 +13,7 @@ from strategies import examples
 
 from starconv import set_num_threads
 from starconv.engine import program as programs
-from starconv.engine.operations import Convolution
+from starconv.engine.operations import Convolution, Info
 from starconv.engine.placing import Lifetime, placed
 from starconv.engine.program import compile_graph
 from starconv.errors import ArgumentTypeError, ArgumentValueError
@@ -333,6 +333,7 @@ def test_values_of_any_size_that_a_file_asks_for_are_refused():
     graph = w.graph(w.conv(w.input(1, 3, 8, 8), 50))
     with pytest.raises(NodeError, match="Conv"):
         compile_graph(graph, [(1, 3, 8, 8)], largest=1000)
+    assert Info((1, 4, 2**31, 2**31), np.dtype("float32")).size == 2**66  # not 0, as it is modulo 2**64
 
 
 def test_a_program_holds_none_of_the_callers_arrays():
