@@ -328,3 +328,23 @@ def test_inputs_that_are_only_asked_about_are_bounded():
     for ask in (network.summary, lambda shape: network.receptive_field("relu", shape)):
         with pytest.raises(sc.ArgumentValueError, match=r"input_shape = .* at most 2,147,483,648 bytes"):
             ask((10**6, 10**6))
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda network: network.feature_maps(np.zeros((3, 64, 64), "f"), 3), "layer"),
+        (lambda network: network.summary(3), "input_shape"),
+        (lambda network: network.receptive_field("features.0", (3, 64, 64), at=2.5), "at"),
+        (lambda network: nets.squeezenet1_1({1: np.zeros(3)}), "weights"),
+        (lambda network: nets.squeezenet1_1(classes=0), "classes"),
+        (lambda network: nets.resnet18(classes="10"), "classes"),
+        (lambda network: nets.load_weights(3), "path"),
+        (lambda network: nets.preprocess(np.zeros((40, 40)), size=(8, 8, 8)), "size"),
+        (lambda network: nets.preprocess(np.zeros((40, 40)), size="8"), "size"),
+        (lambda network: nets.preprocess(np.zeros((40, 40)), size=8, shorter="8"), "shorter"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(call, argument):
+    with pytest.raises((sc.ArgumentTypeError, sc.ArgumentValueError), match=rf"^{argument} = "):
+        call(nets.squeezenet1_1())

@@ -134,7 +134,7 @@ def learning_data(data: str, files: Path | None = None, fetch: bool = False) -> 
         return read(None if files is None else files.expanduser(), fetch=fetch), list(classes)
     for name, value in (("files", files), ("fetch", fetch)):
         if value:
-            raise ArgumentValueError(name, value, "nothing, except with mnist and fashion")
+            raise ArgumentValueError(name, str(value), "nothing, except with mnist and fashion")
     if data == "digits":
         from ..data.digits import digits
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from ..arguments import Array
 from ..data.files import FileContentError
-from ..errors import ArgumentValueError
+from ..errors import ArgumentTypeError, ArgumentValueError
 from ..nn.initial import Seed, generator_of
 from .graph import Builder, Graph, Value
 
@@ -36,6 +36,8 @@ class Weights:
     def __init__(
         self, given: Mapping[str, ArrayLike] | None, seed: Seed = 0, source: str | os.PathLike[str] | None = None
     ) -> None:
+        if given is not None and any(not isinstance(name, str) for name in given):
+            raise ArgumentTypeError("weights", list(given), "arrays by name")
         self.given = given
         self.source = source
         self._generator = generator_of(seed)

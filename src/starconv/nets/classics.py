@@ -8,6 +8,7 @@ mobilenetv2.py.
 import numpy as np
 
 from ..nn.initial import Seed
+from ..nn.module import checked_count
 from .blueprint import Blueprint, Weights
 from .graph import Graph
 from .network import Network
@@ -110,4 +111,4 @@ def mobilenet_v2_graph(weights: Weights, classes: int | None = None) -> Graph:
 
 def _classes(weights: Weights, bias: str, classes: int | None) -> int:
     """How many classes the last layer tells apart: what the caller says, the weights have, or ImageNet's 1000."""
-    return classes or (weights.shape(bias) or (1000,))[0]
+    return (weights.shape(bias) or (1000,))[0] if classes is None else checked_count("classes", classes)

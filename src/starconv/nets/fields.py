@@ -43,7 +43,7 @@ def input_spans(graph: Graph, shapes: Shapes, value: str, at: Sequence[int] | No
         place: Spans = ()
     else:
         middle = [length // 2 for length in shape[2:]]
-        chosen = middle if at is None else per_axis("at", tuple(at), count, minimum=0)
+        chosen = middle if at is None else per_axis("at", at, count, minimum=0)
         if any(entry >= length for entry, length in zip(chosen, shape[2:], strict=True)):
             raise ArgumentValueError("at", tuple(chosen), f"a place inside of {shape[2:]}")
         place = tuple((entry, entry) for entry in chosen)

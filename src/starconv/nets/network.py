@@ -164,6 +164,8 @@ class Network:
             array = array[np.newaxis]
         if not array.ndim or len(array) != 1:
             raise ArgumentValueError("picture", picture, "one picture, (C, H, W) or (1, C, H, W)")
+        if not isinstance(layer, (str, Sequence)):
+            raise ArgumentTypeError("layer", layer, "a layer's name, or several")
         names = [layer] if isinstance(layer, str) else list(layer)
         wanted = [self._wanted(name)[0] for name in names]
         values = self._values(checked_inputs(self.graph, [array], {}), wanted)
@@ -290,6 +292,8 @@ class Network:
         arrays = []
         for number, value in enumerate(self.graph.inputs):
             if number < len(given):
+                if not isinstance(given[number], Sequence):
+                    raise ArgumentTypeError("input_shape", given[number], "a shape such as (1, 3, 224, 224)")
                 shape: tuple[Any, ...] = tuple(given[number])
                 if value.shape is not None and len(shape) == len(value.shape) - 1:
                     shape = (1, *shape)

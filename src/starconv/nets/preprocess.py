@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arguments import Array
 from ..data.depth import white
 from ..errors import ArgumentTypeError, ArgumentValueError
+from ..geometry import per_axis
 
 __all__ = [
     "MEAN",
@@ -61,7 +62,10 @@ def fitted(picture: ArrayLike, size: int | tuple[int, int] | None = 224, shorter
         pixels = pixels.astype(np.float32) / np.float32(white(pixels.dtype))
     if size is None:
         return pixels
-    sides = (size, size) if isinstance(size, int) else size
+    height, width = per_axis("size", size, 2, minimum=1)
+    sides = (height, width)
+    if shorter is not None:
+        (shorter,) = per_axis("shorter", shorter, 1, minimum=1)
     return crop(resize(pixels, _scaled(pixels.shape, sides, shorter)), sides)
 
 

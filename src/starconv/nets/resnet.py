@@ -7,6 +7,7 @@ models/resnet.py, whose ResNet-50 has its strides in the 3 x 3 convolutions ("ve
 import numpy as np
 
 from ..nn.initial import Seed
+from ..nn.module import checked_count
 from .blueprint import Blueprint, Weights
 from .graph import Graph
 from .network import Network
@@ -80,8 +81,7 @@ def resnet_graph(name: str, weights: Weights, classes: int | None = None) -> Gra
             x = _block(net, x, f"layer{stage + 1}.{block}", (channels, inside, after), stride)
             channels = after
     x = net.flatten(net.mean(x, "avgpool"), "flatten")
-    if classes is None:
-        classes = (weights.shape("fc.bias") or (1000,))[0]
+    classes = (weights.shape("fc.bias") or (1000,))[0] if classes is None else checked_count("classes", classes)
     return net.graph(net.linear(x, "fc", channels, classes), ("N", classes))
 
 

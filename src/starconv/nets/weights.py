@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arguments import Array
 from ..data.files import FileContentError, optional_import
+from ..errors import ArgumentTypeError
 from .torch_file import as_float32, is_torch_archive, read_archive, read_legacy
 
 __all__ = ["load_weights"]
@@ -59,6 +60,8 @@ def load_weights(path: str | os.PathLike[str], *, largest: int | None = None) ->
         MissingPackageError: no package for .safetensors or .h5.
         OSError: it cannot be read.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentTypeError("path", path, "the path of a file")
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         largest = max(_UNPACKED, 4 * size) if largest is None else largest
