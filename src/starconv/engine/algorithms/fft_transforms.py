@@ -51,10 +51,10 @@ class Passes(NamedTuple):
 
 @lru_cache(maxsize=16)
 def lengths(most: int) -> tuple[int, ...]:
-    """Lengths that passes are made for: powers of two, three times and five times as many, from 4 on.
+    """Lengths that passes are made for: powers of two, and 3, 5 and 15 times as many, from 4 on.
 
     >>> lengths(64)
-    (4, 8, 12, 16, 20, 24, 32, 40, 48, 64)
+    (4, 8, 12, 16, 20, 24, 32, 40, 48, 60, 64)
     """
     return tuple(n for n in range(4, most + 1, 4) if _radices(n))
 
