@@ -132,9 +132,9 @@ def learning_data(data: str, files: Path | None = None, fetch: bool = False) -> 
 
         read, classes = (mnist, map(str, range(10))) if data == "mnist" else (fashion_mnist, FASHION_CLASSES)
         return read(None if files is None else files.expanduser(), fetch=fetch), list(classes)
-    for name, value in (("files", files), ("fetch", fetch)):
+    for name, value in (("files", files and str(files)), ("fetch", fetch)):
         if value:
-            raise ArgumentValueError(name, str(value), "nothing, except with mnist and fashion")
+            raise ArgumentValueError(name, value, "nothing, except with mnist and fashion")
     if data == "digits":
         from ..data.digits import digits
 
