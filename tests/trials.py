@@ -60,6 +60,7 @@ class GuardedScratch:
     """Scratch memory of exactly the size asked for, full of NaN, between guard pages."""
 
     at_end = True
+    held = False
 
     def __init__(self, size: int) -> None:
         self.size = size
