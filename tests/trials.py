@@ -241,7 +241,10 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
         out[...] = 0
         assert np.array_equal(room.view(np.uint8), before), f"{what}: written beside out"
         set_num_threads(threads)
-        again = chosen(x, w, b, fill=fill, residual=added, casting="unsafe")
+        try:
+            again = chosen(x, w, b, fill=fill, residual=added, casting="unsafe")
+        except TooManyModules:  # a single call may read its weights in place, by another module
+            continue
         assert again.tobytes() == result.tobytes(), f"{what}: other bits with {threads} threads"
         if prepared.algorithm in SAME_CHAIN:
             chain = result.tobytes() if chain is None else chain
