@@ -259,9 +259,14 @@ class Fourier:
         self._transformed = tuple(i - 3 for i in range(3) if tiling.lengths[i] > 1 or i == 2)
         self._sizes = tuple(tiling.lengths[i] for i in self._transformed)
         self._segments = [
-            [_segments(axis, problem.border, tile * outputs * axis.stride, length) for tile in range(count)]
-            for axis, length, outputs, count in zip(
-                self.axes, tiling.lengths, tiling.outputs, tiling.counts, strict=True
+            [_segments(sources, tile * outputs * axis.stride, length) for tile in range(count)]
+            for axis, sources, length, outputs, count in zip(
+                self.axes,
+                [axis.sources(problem.border) for axis in self.axes],  # once: a long row has millions, in many tiles
+                tiling.lengths,
+                tiling.outputs,
+                tiling.counts,
+                strict=True,
             )
         ]
 
@@ -389,16 +394,17 @@ class Segment:
     beyond: bool = False
 
 
-def _segments(axis: Lattice, border: str, start: int, length: int) -> list[Segment]:
+def _segments(sources: NDArray[np.intp], start: int, length: int) -> list[Segment]:
     """The runs of neighbours that elements start to start + length show, forwards, backwards or all the same."""
-    sources = axis.sources(border)[start : start + length]
+    sources = sources[start : start + length]
     steps = np.diff(sources)
+    bends = np.append(np.flatnonzero(np.diff(steps)) + 1, len(steps))  # where another step begins
+    crossings = np.append(np.flatnonzero(np.diff(sources < 0)), len(steps))  # before padding begins or ends
     segments, first = [], 0
     while first < len(sources):
         step = int(steps[first]) if first < len(steps) else 0
-        last = first
-        while last < len(steps) and steps[last] == step and (sources[last + 1] < 0) == (sources[first] < 0):
-            last += 1
+        bend, crossing = np.searchsorted(bends, first, "right"), np.searchsorted(crossings, first, "left")
+        last = int(min(bends[min(bend, len(bends) - 1)], crossings[min(crossing, len(crossings) - 1)]))
         segments.append(Segment(slice(first, last + 1), _source(int(sources[first]), int(sources[last]), step)))
         first = last + 1
     if len(sources) < length:
