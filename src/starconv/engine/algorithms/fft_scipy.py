@@ -403,8 +403,9 @@ def _segments(sources: NDArray[np.intp], start: int, length: int) -> list[Segmen
     segments, first = [], 0
     while first < len(sources):
         step = int(steps[first]) if first < len(steps) else 0
-        bend, crossing = np.searchsorted(bends, first, "right"), np.searchsorted(crossings, first, "left")
-        last = int(min(bends[min(bend, len(bends) - 1)], crossings[min(crossing, len(crossings) - 1)]))
+        bend = min(int(np.searchsorted(bends, first, "right")), len(bends) - 1)
+        crossing = min(int(np.searchsorted(crossings, first, "left")), len(crossings) - 1)
+        last = int(min(bends[bend], crossings[crossing]))
         segments.append(Segment(slice(first, last + 1), _source(int(sources[first]), int(sources[last]), step)))
         first = last + 1
     if len(sources) < length:
