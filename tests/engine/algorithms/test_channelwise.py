@@ -1,14 +1,12 @@
 """Depthwise layers by vectors of channels: what the definition says, in any layout, next to guard pages."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from guarded import guarded
-from strategies import contiguous, expected, operands, outputs, targets
+from row_checks import any_layout_of_the_result, exact_between_guard_pages, same_bits_for_any_number_of_threads
+from strategies import expected, operands, targets
 
-import starconv as sc
 from starconv import Problem, plan
 from starconv.engine.algorithms import channelwise
 from starconv.engine.algorithms.channelwise import Frame
@@ -37,45 +35,15 @@ PROBLEMS = [
 ]
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = sc.get_num_threads()
-    yield
-    sc.set_num_threads(before)
-
-
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_exact_on_whole_numbers_between_guard_pages(text: str, last: bool) -> None:
-    problem = replace(Problem.parse(text), channels_last=last)
-    given = operands(problem, 3)
-    answer = expected(problem, given)
-    for target in targets():
-        if target is None or channelwise.refuses(problem, target) is not None:
-            continue
-        chosen = plan(problem, algorithm="channelwise", target=target)
-        for end in (True, False):
-            x, w = guarded(contiguous(given.first), end=end), guarded(contiguous(given.second), end=end)
-            if last:
-                x = np.moveaxis(guarded(np.ascontiguousarray(np.moveaxis(x, 1, -1)), end=end), -1, 1)
-            out = guarded(np.full(problem.result_shape, np.nan, problem.dtype), end=end)
-            chosen(x, w, given.bias, residual=given.residual, out=out)
-            np.testing.assert_array_equal(out, answer)
+    exact_between_guard_pages(channelwise, text, last)
 
 
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_any_layout_of_the_result(text: str) -> None:
-    problem = Problem.parse(text)
-    given = operands(problem, 5)
-    answer = expected(problem, given)
-    if channelwise.refuses(problem, host_target()) is not None:
-        pytest.skip("not on this target")
-    chosen = plan(problem, algorithm="channelwise")
-    for name, out, whole in outputs(problem.result_shape, problem.dtype):
-        chosen(given.first, given.second, given.bias, residual=given.residual, out=out)
-        np.testing.assert_array_equal(out, answer, err_msg=name)
-        out[...] = np.nan
-        assert np.isnan(whole).all(), f"something else was written: {name}"
+    any_layout_of_the_result(channelwise, text)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -98,18 +66,8 @@ def test_a_residual_in_the_place_of_the_result_is_added_once(channels: int, oper
 
 
 @pytest.mark.parametrize("text", PROBLEMS)
-@pytest.mark.usefixtures("threads")
 def test_the_same_bits_for_any_number_of_threads(text: str) -> None:
-    problem = Problem.parse(text)
-    if channelwise.refuses(problem, host_target()) is not None:
-        pytest.skip("not on this target")
-    given = operands(problem, 11, integers=False)
-    results = set()
-    for count in (1, 2, 3):
-        sc.set_num_threads(count)
-        chosen = plan(problem, algorithm="channelwise")
-        results.add(chosen(given.first, given.second, given.bias, residual=given.residual).tobytes())
-    assert len(results) == 1
+    same_bits_for_any_number_of_threads(channelwise, text)
 
 
 @pytest.mark.parametrize("text", [text for text in PROBLEMS if text.startswith("conv")])

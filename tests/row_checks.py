@@ -1,0 +1,67 @@
+"""What tests of single rows of the table check alike, each on problems of its own."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from guarded import guarded
+from strategies import contiguous, expected, operands, outputs, targets
+
+from starconv import Problem, get_num_threads, plan, set_num_threads
+from starconv.engine.algorithms import Algorithm
+from starconv.engine.emit.target import host_target
+
+__all__ = ["any_layout_of_the_result", "exact_between_guard_pages", "same_bits_for_any_number_of_threads"]
+
+
+def exact_between_guard_pages(row: Algorithm, text: str, last: bool) -> None:
+    """On whole numbers, for all targets that run here; with `last`, the first operand has its channels last."""
+    problem = replace(Problem.parse(text), channels_last=last)
+    given = operands(problem, 3)
+    answer = expected(problem, given)
+    for target in targets():
+        if target is None or row.refuses(problem, target) is not None:
+            continue
+        chosen = plan(problem, algorithm=row.NAME, target=target)
+        for end in (True, False):
+            x, w = guarded(contiguous(given.first), end=end), guarded(contiguous(given.second), end=end)
+            if last:  # the second operand stays as it is: each may lie in its own way
+                x = np.moveaxis(guarded(np.ascontiguousarray(np.moveaxis(x, 1, -1)), end=end), -1, 1)
+            out = guarded(np.full(problem.result_shape, np.nan, problem.dtype), end=end)
+            chosen(x, w, given.bias, residual=given.residual, out=out)
+            np.testing.assert_array_equal(out, answer)
+
+
+def any_layout_of_the_result(row: Algorithm, text: str) -> None:
+    """Every element of `out` is written, and nothing between them."""
+    problem = _problem(row, text)
+    given = operands(problem, 5)
+    answer = expected(problem, given)
+    chosen = plan(problem, algorithm=row.NAME)
+    for name, out, whole in outputs(problem.result_shape, problem.dtype):
+        chosen(given.first, given.second, given.bias, residual=given.residual, out=out)
+        np.testing.assert_array_equal(out, answer, err_msg=name)
+        out[...] = np.nan
+        assert np.isnan(whole).all(), f"something else was written: {name}"
+
+
+def same_bits_for_any_number_of_threads(row: Algorithm, text: str) -> None:
+    """With one, two and three of them."""
+    problem = _problem(row, text)
+    given = operands(problem, 11, integers=False)
+    before, results = get_num_threads(), set()
+    try:
+        for count in (1, 2, 3):
+            set_num_threads(count)
+            chosen = plan(problem, algorithm=row.NAME)
+            results.add(chosen(given.first, given.second, given.bias, residual=given.residual).tobytes())
+    finally:
+        set_num_threads(before)
+    assert len(results) == 1
+
+
+def _problem(row: Algorithm, text: str) -> Problem:
+    problem = Problem.parse(text)
+    if row.refuses(problem, host_target()) is not None:
+        pytest.skip("not on this target")
+    return problem
