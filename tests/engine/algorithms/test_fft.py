@@ -13,7 +13,7 @@ from strategies import VIEWS, declared_bound, error_scale, expected, operands, t
 from starconv import Problem, correlate, get_num_threads, plan, set_num_threads
 from starconv.engine import planner
 from starconv.engine.algorithms import fft, fft_scipy, fft_tiling, fft_transforms
-from starconv.engine.emit.target import Target, host_target
+from starconv.engine.emit.target import Target, host_target, named_target
 from starconv.engine.lattice import lattices
 from starconv.geometry import BORDERS
 
@@ -88,8 +88,8 @@ def plan_on(problem: Problem, target: Target | None) -> planner.Plan:
     return planner.make_plan(problem, algorithm="fft", target=target)
 
 
-def tiling(text: str, *, zeros: bool) -> fft_tiling.Tiling:
-    target = host_target()
+def tiling(text: str, *, zeros: bool, target: Target | None = None) -> fft_tiling.Tiling:
+    target = host_target() if target is None else target
     assert target is not None
     found = fft_tiling.Tiling.of(fft._in_two_axes(Problem.parse(text)), target, zeros)
     assert found is not None
@@ -113,7 +113,8 @@ def test_tiles_hold_what_their_outputs_read(text: str, zeros: bool) -> None:
 def test_zeros_around_a_picture_are_shared_by_both_sides() -> None:
     text = "conv2d x=1x256x28x28 w=256x1x29x29 padding=14 groups=256"
     assert tiling(text, zeros=True).points < tiling(text, zeros=False).points
-    assert tiling(text, zeros=True).rows.length < 28 + 28
+    # Tiles have multiples of two vectors of rows: with 8 lanes 48 suffice, with 16 it takes 64.
+    assert tiling(text, zeros=True, target=named_target("avx2")).rows.length < 28 + 28
 
 
 @pytest.mark.parametrize("text", PROBLEMS)

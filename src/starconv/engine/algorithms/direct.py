@@ -35,7 +35,7 @@ from ..runtime.jobs import Job
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
-from .packing import WEIGHT_STEPS, pack_block, pack_part
+from .packing import WEIGHT_LAYOUT, pack_block, pack_part, weight_layout
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
 from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
@@ -60,11 +60,7 @@ FIELDS = Fields(
         "chunk",  # channels whose weights are used by all tiles in turn
         "sums",  # where in the scratch memory sums wait between chunks, in bytes from the block
         "packed_weights",  # likewise, the chunk of weights in use where they were not packed before
-        *WEIGHT_STEPS,  # the rest is of such weights
-        "dense",
-        "weight_depths",
-        "weight_rows",
-        "weight_columns",
+        *WEIGHT_LAYOUT,  # of such weights
     )
 )
 
@@ -159,11 +155,8 @@ class ReadsInPlace(PackedSolution):
         self, block: Any, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None
     ) -> None:
         super()._fill(block, first, prepared, out, residual)
-        weights, index, flat = prepared[0], self.fields.index, 3 - self.problem.spatial
-        steps = (*weights.strides[:2], *[0] * flat, *weights.strides[2:])
-        for name, step in zip(WEIGHT_STEPS, steps, strict=True):
-            block[index[name]] = step
-        block[index["dense"]] = int(weights[0].flags.c_contiguous)
+        for name, value in weight_layout(prepared[0]).items():
+            block[self.fields.index[name]] = value
 
 
 class Unpacked:
@@ -251,7 +244,6 @@ def _own_fields(
     """Where taps and pixels lie in the block, as byte offsets."""
     taps, pixels = offset_tables(problem, block)
     plane = lattices(problem)[0].taps * block.packed_rows * block.pitch
-    sizes = (1,) * (3 - problem.spatial) + problem.weight_shape[2:]
     values: dict[str, int | float] = {
         **finish_values(problem),
         "kernels": panels.kernels,
@@ -261,7 +253,6 @@ def _own_fields(
         "chunk": chunk,
         "sums": block.bytes,
         "packed_weights": block.bytes + waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk)),
-        **dict(zip(("weight_depths", "weight_rows", "weight_columns"), sizes, strict=True)),
         "packed_channel": (1 if problem.channels_last else plane) * problem.itemsize,
     }
     return values, (taps, pixels)

@@ -5,11 +5,15 @@ it: 64 kernels on 8 lanes and 9 taps make 72, so packing is about 3 % of such a 
 of borders, strides and dtypes. Where a layer does too little with an element, its algorithm must not pack.
 """
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 
-__all__ = ["BLOCK_FIELDS", "WEIGHT_STEPS", "fill_block", "pack_block", "pack_panels", "pack_part"]
+__all__ = ["BLOCK_FIELDS", "WEIGHT_LAYOUT", "fill_block", "pack_block", "pack_panels", "pack_part", "weight_layout"]
 
 BLOCK_FIELDS = (
     "depth_table",  # per packed depth: byte offset of its source in x, or -1
@@ -229,6 +233,19 @@ class _Copy:
             self._slot(to, self.left + c).store(self._value(middle.at_bytes(c * self.x_column)))
 
 
+WEIGHT_LAYOUT = (
+    "kernel_step",  # steps of the weight array in bytes, one per axis
+    "channel_step",
+    "depth_step",
+    "row_step",
+    "column_step",
+    "weight_depths",  # sizes of a kernel
+    "weight_rows",
+    "weight_columns",
+    "dense",  # 1 where a kernel's weights lie one after the other
+)
+"""Fields of a kernel that packs weights."""
+
 PANEL_FIELDS = Fields(
     (
         "weights",
@@ -237,98 +254,71 @@ PANEL_FIELDS = Fields(
         "blocks",  # panels per group
         "length",  # weights of one kernel: channels * taps
         "channels",
-        "depths",
-        "rows",
-        "columns",
-        "group_step",  # steps of the weight array in bytes, one per axis
-        "kernel_step",
-        "channel_step",
-        "depth_step",
-        "row_step",
-        "column_step",
-        "dense",  # 1 where a kernel's weights lie one after the other
+        "group_step",
+        *WEIGHT_LAYOUT,
     )
 )
 
 
-def pack_panels(target: Target, element: str, width: int) -> Function:
-    """The task function for panel `task`: `width` kernels side by side, [channel][tap][kernel], padded with zeros."""
+def weight_layout(weights: NDArray[Any]) -> dict[str, int]:
+    """The values of WEIGHT_LAYOUT for an array (K, C / groups, ...)."""
+    flat = 5 - weights.ndim
+    steps = (*weights.strides[:2], *[0] * flat, *weights.strides[2:])
+    sizes = (*[1] * flat, *weights.shape[2:])
+    return dict(zip(WEIGHT_LAYOUT, (*steps, *sizes, int(weights[0].flags.c_contiguous)), strict=True))
+
+
+def pack_panels(target: Target, element: str, width: int) -> list[Function]:
+    """The task function "pack_panels" for panel `task`, as :func:`pack_part` has it, after what it calls."""
+    part = pack_part("pack_part", target, PANEL_FIELDS, element, width)
     f = Function("pack_panels", target, ["fields", "task", "worker"])
-    field = PANEL_FIELDS
-    task = f.integer("task")
-    kernels, blocks, length, channels = field.integers(f, "kernels", "blocks", "length", "channels")
-    depths, rows, columns = field.integers(f, "depths", "rows", "columns")
-    steps = {
-        name: field.integer(f, f"{name}_step") for name in ("group", "kernel", "channel", "depth", "row", "column")
-    }
-    lanes = target.lanes(ITEMSIZES[element])
-    group, block = task // blocks, task % blocks
-    first = block * width
-    weights = field.pointer(f, "weights", element).at_bytes(group * steps["group"] + first * steps["kernel"])
-    panel = field.pointer(f, "panels", element).at(task * length * width)
-    valid = (kernels - first).minimum(width)
-
-    fast = valid.equals(width if width % lanes == 0 else -1) & field.integer(f, "dense").equals(1)
-    with f.either(fast) as (quick, general):
-        with quick:
-            for start in range(0, width - lanes + 1, lanes):
-                _transpose_run(
-                    f, weights.at_bytes(steps["kernel"] * start), panel.at(start), steps["kernel"], length, width, lanes
-                )
-        with general:
-            for c in f.loop(channels):
-                for d in f.loop(depths):
-                    for r in f.loop(rows):
-                        for q in f.loop(columns):
-                            to = panel.at((((c * depths + d) * rows + r) * columns + q) * width)
-                            origin = weights.at_bytes(
-                                c * steps["channel"] + d * steps["depth"] + r * steps["row"] + q * steps["column"]
-                            )
-                            for k in f.loop(width):
-                                with f.either(k < valid) as (there, beyond):
-                                    with there:
-                                        to.at(k).store(origin.at_bytes(k * steps["kernel"]).load())
-                                    with beyond:
-                                        to.at(k).store(f.zero(element, 1))
-    return f
-
-
-WEIGHT_STEPS = ("kernel_step", "channel_step", "depth_step", "row_step", "column_step")
-"""Fields of a kernel that packs weights itself: the steps of their array in bytes."""
+    fields, task = f.integer("fields"), f.integer("task")
+    kernels, blocks, length, channels = PANEL_FIELDS.integers(f, "kernels", "blocks", "length", "channels")
+    group_step, kernel_step = PANEL_FIELDS.integers(f, "group_step", "kernel_step")
+    first = task % blocks * width
+    weights = PANEL_FIELDS.pointer(f, "weights", element).at_bytes(task // blocks * group_step + first * kernel_step)
+    panel = PANEL_FIELDS.pointer(f, "panels", element).at(task * length * width)
+    f.run(part, fields, weights, panel, channels, (kernels - first).minimum(width))
+    return [part, f]
 
 
 def pack_part(name: str, target: Target, fields: Fields, element: str, width: int) -> Function:
-    """Put the weights of `valid` kernels in some `channels` side by side, [channel][tap][kernel], zeros after them.
+    """Put the weights of `valid` of `width` kernels side by side, [channel][tap][kernel], padded with zeros.
 
-    Of `fields` it reads WEIGHT_STEPS, "dense" (a kernel's weights lie one after the other) and the sizes of a kernel.
+    Of `channels` channels from `weights` on; how these lie is said by WEIGHT_LAYOUT among the `fields`.
     """
     f = Function(name, target, ["fields", "weights", "panel", "channels", "valid"], internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     weights, panel = f.pointer("weights", element), f.pointer("panel", element)
     channels, valid = f.integer("channels"), f.integer("valid")
-    kernel_step, channel_step, *tap_steps = fields.integers(f, *WEIGHT_STEPS)
-    depths, rows, columns = fields.integers(f, "weight_depths", "weight_rows", "weight_columns")
+    kernel_step, channel_step, *tap_steps, depths, rows, columns, dense = fields.integers(f, *WEIGHT_LAYOUT)
     length = channels * depths * rows * columns
-    for start in range(0, width, lanes):
-        with f.either((valid >= start + lanes) & fields.integer(f, "dense").equals(1)) as (quick, general):
+
+    def one_by_one(start: int, count: int) -> None:
+        for c in f.loop(channels):
+            for d in f.loop(depths):
+                for r in f.loop(rows):
+                    for q in f.loop(columns):
+                        to = panel.at((((c * depths + d) * rows + r) * columns + q) * width + start)
+                        place = c * channel_step + d * tap_steps[0] + r * tap_steps[1] + q * tap_steps[2]
+                        origin = weights.at_bytes(place + kernel_step * start)
+                        for k in f.loop(count):
+                            with f.either(k + start < valid) as (there, beyond):
+                                with there:
+                                    to.at(k).store(origin.at_bytes(k * kernel_step).load())
+                                with beyond:
+                                    to.at(k).store(f.zero(element, 1))
+
+    whole = width // lanes * lanes
+    for start in range(0, whole, lanes):
+        with f.either((valid >= start + lanes) & dense.equals(1)) as (quick, general):
             with quick:
-                _transpose_run(
-                    f, weights.at_bytes(kernel_step * start), panel.at(start), kernel_step, length, width, lanes
-                )
+                origin = weights.at_bytes(kernel_step * start)
+                _transpose_run(f, origin, panel.at(start), kernel_step, length, width, lanes)
             with general:
-                for c in f.loop(channels):
-                    for d in f.loop(depths):
-                        for r in f.loop(rows):
-                            for q in f.loop(columns):
-                                to = panel.at((((c * depths + d) * rows + r) * columns + q) * width + start)
-                                place = c * channel_step + d * tap_steps[0] + r * tap_steps[1] + q * tap_steps[2]
-                                origin = weights.at_bytes(place + kernel_step * start)
-                                for k in f.loop(lanes):
-                                    with f.either(k + start < valid) as (there, beyond):
-                                        with there:
-                                            to.at(k).store(origin.at_bytes(k * kernel_step).load())
-                                        with beyond:
-                                            to.at(k).store(f.zero(element, 1))
+                one_by_one(start, lanes)
+    if whole < width:
+        one_by_one(whole, width - whole)
     return f
 
 

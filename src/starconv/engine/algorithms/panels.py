@@ -15,7 +15,7 @@ from ..emit.ir import module_source
 from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..runtime import jit, memory, threads
-from .packing import PANEL_FIELDS, pack_panels
+from .packing import PANEL_FIELDS, pack_panels, weight_layout
 
 __all__ = ["ELEMENTS", "Compiled", "KernelRows", "Panels", "compiled", "readable"]
 
@@ -63,24 +63,17 @@ class Panels:
 
     def _form(self, weights: Array) -> tuple["Compiled", Any]:
         """The function that packs weights of such strides, and its fields but for the addresses."""
-        problem, sizes, steps = self.problem, weights.shape, weights.strides
-        spatial_sizes = (1,) * (3 - problem.spatial) + sizes[2:]
-        spatial_steps = (0,) * (3 - problem.spatial) + steps[2:]
         fields = PANEL_FIELDS.block(
             {
                 "kernels": self.kernels,
                 "blocks": self.blocks,
                 "length": self.length,
-                "channels": sizes[1],
-                **dict(zip(("depths", "rows", "columns"), spatial_sizes, strict=True)),
-                "group_step": self.kernels * steps[0],
-                "kernel_step": steps[0],
-                "channel_step": steps[1],
-                **dict(zip(("depth_step", "row_step", "column_step"), spatial_steps, strict=True)),
-                "dense": int(weights[0].flags.c_contiguous),
+                "channels": weights.shape[1],
+                "group_step": self.kernels * weights.strides[0],
+                **weight_layout(weights),
             }
         )
-        return _panel_function(self.target, ELEMENTS[problem.dtype], self.width), fields
+        return _panel_function(self.target, ELEMENTS[self.problem.dtype], self.width), fields
 
     @property
     def form(self) -> object:
@@ -125,7 +118,7 @@ def _panel_function(target: Target, element: str, width: int) -> Compiled:
 
 @emitted("pack_panels")
 def _panel_module(target: Target, element: str, width: int) -> str:
-    return module_source([pack_panels(target, element, width)])
+    return module_source(pack_panels(target, element, width))
 
 
 @lru_cache(maxsize=512)
