@@ -81,7 +81,7 @@ class Block:
                     bands = max(bands, min(-(-wanted // (others * shares)), most))
                 tasks = others * shares * bands
                 # Packing again for every share of the panels should stay under some 4 % of the arithmetic.
-                arithmetic = problem.multiply_adds / (2 * target.lanes(problem.itemsize))
+                arithmetic = problem.multiply_adds / (2 * target.lanes(problem.itemsize)) * target.passes
                 affordable = int(0.04 * arithmetic / (0.5 * math.prod(problem.input_shape)))
                 splits = max(min(-(-wanted // tasks), affordable), -(-threads // tasks), 1)
                 splits = min(splits, panels)

@@ -73,7 +73,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     vectors = -(-problem.out_channels // (VECTORS * lanes)) * VECTORS
     pixels = math.prod(problem.output_shape) // problem.out_channels
     taps = math.prod(problem.weight_shape[1:])
-    cycles = pixels * vectors * (taps * 7 / 12 + 3) + math.prod(problem.input_shape) * 2 / lanes
+    cycles = pixels * vectors * (taps * 7 / 12 + 3) * target.passes + math.prod(problem.input_shape) * 2 / lanes
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 15e9)
 
 

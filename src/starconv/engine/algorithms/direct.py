@@ -86,12 +86,14 @@ def cost(problem: Problem, target: Target | None) -> float:
     kernels = problem.out_channels // problem.groups
     padded = -(-kernels // panel) * panel
     taps = math.prod(problem.weight_shape[1:])
-    pixels = math.prod(problem.output_shape) // problem.out_channels
-    tiles = pixels * problem.groups * padded / (PIXELS * panel)
+    block = Block.of(problem, target, padded // panel, min(target.cores, 2), _form(problem))
+    depth, _, columns = lattices(problem)
+    per_band = -(-block.rows * columns.outputs // PIXELS)
+    tiles = problem.batch * depth.outputs * block.bands * per_band * problem.groups * (padded // panel)
     # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). Turning a tile round and storing it
     # takes 60 in the cache, 120 where results go to memory, as those of large layers with few taps do.
-    cycles = tiles * (taps * (PIXELS * max(panel // lanes, 1.4) / 2) + 120)
-    cycles += math.prod(problem.input_shape) * 0.5
+    cycles = tiles * (taps * (PIXELS * max(panel // lanes, 1.4) / 2) + 120) * target.passes
+    cycles += math.prod(problem.input_shape) * block.splits * 0.5 * target.passes
     return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
 
 

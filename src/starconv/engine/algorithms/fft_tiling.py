@@ -130,7 +130,7 @@ class Tiling:
         """Of one tile of one group: transforms of its channels and kernels, and a product for each pair of them."""
         lanes, channels, kernels = self.lanes, self.channels, self.kernels
         rounds = math.log2(self.rows.length // 2) + math.log2(self.columns.length)
-        each = self.points * (ROUND * rounds + COPIES) / lanes
+        each = self.points * (ROUND * rounds + COPIES) / lanes * self.target.passes
         if self.places[-1] + self.points * self.problem.itemsize > self.target.l2_bytes:
             each *= BEYOND  # what a task works in, and a spectrum that it reads, do not fit into the second-level cache
         pairs = 0 if self.single else channels * kernels * self.points * PRODUCT / lanes
@@ -168,7 +168,9 @@ class Tiling:
     def preparation(self) -> float:
         """Seconds for the kernels' spectra."""
         pairs, columns = math.prod(self.problem.weight_shape[:2]), self.columns.length
-        cycles = pairs * (self.points * (ROUND * 2 * math.log2(columns) + COPIES) / self.lanes + 500)
+        cycles = pairs * (
+            self.points * (ROUND * 2 * math.log2(columns) + COPIES) / self.lanes * self.target.passes + 500
+        )
         return cycles / FREQUENCY / min(self.target.cores, 2, pairs)
 
     @property

@@ -107,7 +107,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     assert target is not None
     rows, columns = problem.axes
     per_output = 1.4 * rows.kernel + 1.95 * columns.kernel + 4
-    cycles = math.prod(problem.output_shape) * per_output / (2 * target.lanes(problem.itemsize))
+    cycles = math.prod(problem.output_shape) * per_output / (2 * target.lanes(problem.itemsize)) * target.passes
     looking = 10e-6 + problem.out_channels * SECONDS_PER_KERNEL
     memory = 60e9 if problem.bytes_moved < target.l3_bytes // 2 else 15e9  # bytes per second
     return looking + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / memory)

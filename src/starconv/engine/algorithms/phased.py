@@ -180,7 +180,8 @@ def cost(problem: Problem, target: Target | None) -> float:
         tiles = -(-phase.count[0] * phase.count[1] // PIXELS)
         taps = len(phase.rows) * len(phase.columns)
         chunks = -(-channels // _chunk(problem, target, taps))
-        per_panel += tiles * (taps * channels * PIXELS * max(vectors, 1.4) / 2 * 1.05 + chunks * 30)
+        per_tile = taps * channels * PIXELS * max(vectors, 1.4) / 2 * 1.05 + chunks * 30
+        per_panel += tiles * per_tile * target.passes
     per_panel += math.prod(problem.input_shape[2:]) * vectors * (2.5 if problem.channels_last else 5)
     cycles = problem.batch * problem.groups * cut.blocks * per_panel
     cycles += math.prod(problem.output_shape) * 0.7 * cut.splits + math.prod(problem.weight_shape) * 0.4

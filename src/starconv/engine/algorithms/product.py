@@ -1,13 +1,14 @@
-"""1x1 kernels, channels last: a product of matrices, pixels x channels with channels x kernels, read where it lies.
+"""1x1 kernels: a product of matrices, pixels x channels with channels x kernels, whose input is read where it lies.
 
 Maths: O[p, s] = sum over r of X[p, r] K[s, r] + b[s] for pixels p, as a chain of fused multiply-adds over the channels,
 so it gives the bits that `direct` gives.
 
-How it runs: the tiles are `direct`'s, 6 pixels x 2 vectors of kernels. The channels of a pixel lie side by side, so
-nothing is packed: a table has the place of every pixel of a band. That makes tasks cheap to cut, into bands of rows and
-shares of the kernels: 14x14 pixels on two threads are best cut by kernels, and 7x7 too, 112x112 by rows.
+How it runs: the tiles are `direct`'s, 6 pixels x 2 vectors of kernels. A table has the place of every pixel of a band,
+and a field the distance of channels, so nothing is packed, whether channels come first or last. That makes tasks cheap
+to cut, into bands of rows and shares of the kernels: 14x14 pixels on two threads are best cut by kernels, and 7x7 too,
+112x112 by rows.
 
-Limits: float32 and float64, kernels of one tap without padding. An input that lies in another way is copied first.
+Limits: float32 and float64, kernels of one tap without padding.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from . import direct
 from .blocks import SERIAL_PRODUCTS
 from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution, place
-from .panels import ELEMENTS, Panels, compiled
+from .panels import ELEMENTS, Panels, compiled, readable
 from .rounding import sum_bound
 from .tiles import PIXELS, refuses_forward
 
@@ -38,14 +39,12 @@ TASK_CYCLES = 1500
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
-    """Why not: only kernels of one tap without padding, channels last."""
+    """Why not: only kernels of one tap without padding."""
     refusal = refuses_forward(problem, target)
     if refusal is not None:
         return refusal
     if any(axis.kernel != 1 for axis in problem.axes):
         return "it takes kernels of one tap"
-    if not problem.channels_last:
-        return "it reads pixels whose channels lie side by side (channels_last)"
     if any(axis.before or axis.after > 0 for axis in problem.axes):
         return "it takes no padding"
     if lattices(problem)[0].outputs > 1:
@@ -108,8 +107,9 @@ def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
     _, rows, columns = lattices(problem)
     workers = threads if problem.multiply_adds >= SERIAL_PRODUCTS else 1
     most = 8 * workers
-    # 12 sums on two units take 6 cycles per channel; storing a tile takes some 30.
-    tile = channels * PIXELS * max(width // lanes, 1.4) / 2 + 30
+    # 12 sums on two units take 6 cycles per channel. Storing a tile takes some 30, or 5 per vector that is turned round.
+    storing = 30 if problem.channels_last else 5 * PIXELS * (width // lanes)
+    tile = (channels * PIXELS * max(width // lanes, 1.4) / 2 + storing) * target.passes
     # A band is read by every panel in turn: from the second-level cache, if it fits.
     row_bytes = columns.outputs * channels * problem.itemsize
     fit = max(target.l2_bytes // 2 // row_bytes, 1)
@@ -142,13 +142,7 @@ class ProductSolution(CompiledSolution):
         super().__init__(problem, target, FIELDS, Panels(problem, target, direct.width(problem, target)))
 
     def _readable(self, first: Array) -> Array:
-        if (
-            first.dtype == self._dtype
-            and first.flags.aligned
-            and (first.strides[1] == self._dtype.itemsize or first.shape[1] == 1)
-        ):
-            return first
-        return np.moveaxis(np.moveaxis(first, 1, -1).astype(self._dtype, order="C"), -1, 1)
+        return readable(first, self._dtype)
 
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """A table of where pixels lie, and all sizes and steps."""
@@ -192,7 +186,7 @@ class ProductSolution(CompiledSolution):
             "taps": 1,
             "tap_table": address_of(taps),
             "pixel_table": address_of(pixels),
-            "packed_channel": problem.itemsize,
+            "packed_channel": x.strides[1],
             "chunk": chunk,
         }
         tasks = problem.batch * problem.groups * cut.bands * cut.splits

@@ -139,7 +139,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     results = problem.batch * problem.groups * depth.outputs
     planes = depth.taps * (problem.in_channels // problem.groups)
     kernels = problem.out_channels // problem.groups
-    cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes)
+    cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes) * target.passes
     # Measured against `direct`, layers with a stride take a seventh longer than counted: 7x7 s2 3->64 loses by 5 %.
     cycles *= 1.15 if columns.stride > 1 else 1
     # So do many channels for one kernel at a time, by half and more: 16->8 5x5 24² 2.9 ms, 16->1 0.7, where `direct`

@@ -168,7 +168,7 @@ def _cycles(problem: Problem, target: Target) -> float:
     if tile.by_pixels:
         columns = lattices(problem)[2].outputs
         per_pixel *= -(-columns // lanes) / columns
-    return pixels * per_pixel + math.prod(problem.output_shape) * 0.7 * cut.shares
+    return pixels * per_pixel * target.passes + math.prod(problem.output_shape) * 0.7 * cut.shares
 
 
 def cost(problem: Problem, target: Target | None) -> float:

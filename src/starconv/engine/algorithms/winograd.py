@@ -219,9 +219,9 @@ def _task_cycles(problem: Problem, target: Target, m: int, block: tuple[int, int
     pictures, rows, columns = block
     tiles = pictures * rows * columns
     packing = pictures * (rows * m + TAPS - 1) * (columns * m + TAPS - 1) * padded * 4.4 / lanes
-    transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes
+    transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes * target.passes
     # Starting and storing the sums of a run takes as long as 4 channels.
-    products = positions * tiles * (channels + 4) * kernels / lanes / 2
+    products = positions * tiles * (channels + 4) * kernels / lanes / 2 * target.passes
     traffic = 4 * positions * channels * kernels / _bytes_per_cycle(target, problem, positions)
     intermediate = 4 * positions * tiles * (channels + kernels)
     if intermediate > target.l2_bytes * 3 // 4:

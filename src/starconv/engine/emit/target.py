@@ -3,6 +3,7 @@
 Algorithms are written once and ask the target; nothing else in the engine tells processors apart.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,6 +29,7 @@ class Target:
         registers: how many of them there are.
         has_fma: whether a * b + c is one instruction with one rounding.
         tuning: the processor whose latencies LLVM orders instructions by; it changes neither features nor results.
+        passes: cycles for which a unit is busy with one vector: 2 where halves of it go through one after the other.
         l1_bytes, l2_bytes, l3_bytes: data caches as one core sees them.
         cores: cores that this process may use.
     """
@@ -39,6 +41,7 @@ class Target:
     registers: int
     has_fma: bool
     tuning: str = ""
+    passes: int = 1
     l1_bytes: int = 32 << 10
     l2_bytes: int = 512 << 10
     l3_bytes: int = 8 << 20
@@ -75,7 +78,13 @@ def named_target(name: str) -> Target:
     host = jit.host()
     triple = host.triple if host.architecture == architecture else f"{architecture}-unknown-linux-gnu"
     caches = (host.l1_bytes, host.l2_bytes, host.l3_bytes, host.cores)
-    return Target(name, triple, features, vector_bytes, registers, has_fma, tuning, *caches)
+    passes = 2 if vector_bytes == 64 and _in_halves(host.features) else 1
+    return Target(name, triple, features, vector_bytes, registers, has_fma, tuning, passes, *caches)
+
+
+def _in_halves(features: Collection[str]) -> bool:
+    """Whether this is a Zen 4, whose units are 256 bits wide: AMD's first AVX-512, told by what its next one added."""
+    return "sse4a" in features and "avx512vp2intersect" not in features
 
 
 def runs_here(name: str) -> bool:
