@@ -13,6 +13,8 @@ __all__ = ["SERIAL_PRODUCTS", "Block", "Cut", "Form", "cut_of", "many_phases", "
 
 SERIAL_PRODUCTS = 1 << 18
 """Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
+TASK_CYCLES = 1000
+"""What it costs to start a task."""
 MOST_PHASES = 1 << 14
 """Of an input gradient, which are gone through one by one when it is planned: 128 x 128, or half a second."""
 
@@ -62,38 +64,36 @@ class Block:
     @classmethod
     def of(cls, problem: Problem, target: Target, panels: int, threads: int, form: Form) -> "Block":
         """Bands that fill about a third of the second-level cache; more, or shares of the panels, for threads."""
-        depth, rows, columns = lattices(problem)
+        fewest, most = _bands(problem, target, threads, form)
+        options = [
+            (bands, splits)
+            for bands in range(fewest, most + 1)
+            for splits in range(1, _most_splits(problem, target, panels, threads, bands) + 1)
+        ]
+        bands, splits = options[0]
+        if len(options) > 1:
+            bands, splits = min(options, key=lambda option: _cycles(problem, target, panels, threads, form, *option))
+        return cls._of(problem, target, threads, form, bands, splits)
+
+    @classmethod
+    def largest(cls, problem: Problem, target: Target, threads: int, form: Form) -> "Block":
+        """One that is at least as large as that for as many threads, or for more."""
+        return cls._of(problem, target, threads, form, _bands(problem, target, threads, form)[0], 1)
+
+    @classmethod
+    def _of(cls, problem: Problem, target: Target, threads: int, form: Form, bands: int, splits: int) -> "Block":
+        depth, rows, _ = lattices(problem)
         channels = problem.in_channels // problem.groups
-        wide = columns.span(-(-columns.outputs // form.room_columns) * form.room_columns)
-        pitch = -(-wide // form.phases) * form.phases * (channels if form.last else 1)
-        row_bytes = (1 if form.last else channels) * depth.taps * pitch * problem.itemsize
-        fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, form.room_rows)
-        bands = -(-rows.outputs // min(fit, rows.outputs))
         others = problem.batch * depth.outputs
-        shares, splits = problem.groups, 1
-        if threads > 1 and problem.multiply_adds >= SERIAL_PRODUCTS:
-            wanted = 4 * threads  # so that the last task to end is not long
-            weights = math.prod(problem.weight_shape[1:]) * problem.out_channels // problem.groups
-            if others * shares * bands < wanted:
-                # A band packs its halo again, a share of the panels packs everything again but reads fewer weights.
-                most = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4, form.room_rows), 1)
-                if weights * problem.itemsize <= target.l2_bytes // 2:
-                    bands = max(bands, min(-(-wanted // (others * shares)), most))
-                tasks = others * shares * bands
-                # Packing again for every share of the panels should stay under some 4 % of the arithmetic.
-                arithmetic = problem.multiply_adds / (2 * target.lanes(problem.itemsize)) * target.passes
-                affordable = int(0.04 * arithmetic / (0.5 * math.prod(problem.input_shape)))
-                splits = max(min(-(-wanted // tasks), affordable), -(-threads // tasks), 1)
-                splits = min(splits, panels)
         # A task should be worth its start, some 300 ns: take several small groups together.
-        products = problem.multiply_adds // max(others * shares * bands * splits, 1)
+        products = problem.multiply_adds // max(others * problem.groups * bands * splits, 1)
         together = max(
             min(SERIAL_PRODUCTS // 4 // max(products, 1), problem.groups * others * bands // (4 * threads)), 1
         )
         shares = -(-problem.groups // together)
-        per_band = -(-rows.outputs // bands)
-        per_band = min(-(-per_band // form.room_rows) * form.room_rows, rows.outputs)
+        per_band = _rows_per_band(problem, form, bands)
         bands = -(-rows.outputs // per_band)
+        pitch = _pitch(problem, form)
         packed_rows = rows.span(-(-per_band // form.room_rows) * form.room_rows)
         if form.spread and packed_rows * pitch * problem.itemsize % 1024 == 0:
             packed_rows += 1
@@ -110,6 +110,67 @@ class Block:
             splits,
             shares,
         )
+
+
+def _pitch(problem: Problem, form: Form) -> int:
+    """Elements from one packed row to the next."""
+    columns = lattices(problem)[2]
+    wide = columns.span(-(-columns.outputs // form.room_columns) * form.room_columns)
+    channels = problem.in_channels // problem.groups
+    return -(-wide // form.phases) * form.phases * (channels if form.last else 1)
+
+
+def _rows_per_band(problem: Problem, form: Form, bands: int) -> int:
+    """Output rows, whole tiles of them, in the largest of about `bands` bands."""
+    outputs = lattices(problem)[1].outputs
+    per_band = -(-outputs // bands)
+    return min(-(-per_band // form.room_rows) * form.room_rows, outputs)
+
+
+def _weight_bytes(problem: Problem) -> int:
+    """Of one group."""
+    return math.prod(problem.weight_shape[1:]) * problem.out_channels // problem.groups * problem.itemsize
+
+
+def _bands(problem: Problem, target: Target, threads: int, form: Form) -> tuple[int, int]:
+    """The least and the largest number of bands to look at; both grow with the threads."""
+    depth, rows, _ = lattices(problem)
+    channels = problem.in_channels // problem.groups
+    row_bytes = (1 if form.last else channels) * depth.taps * _pitch(problem, form) * problem.itemsize
+    fit = max((target.l2_bytes * 3 // 8 // row_bytes - rows.span(1)) // rows.stride + 1, form.room_rows)
+    fewest = -(-rows.outputs // min(fit, rows.outputs))
+    if threads == 1 or problem.multiply_adds < SERIAL_PRODUCTS or _weight_bytes(problem) > target.l2_bytes // 2:
+        return fewest, fewest  # every band reads all weights again
+    # Up to 4 tasks per thread, so that the last to end is not long. A band packs its halo again.
+    wanted = -(-4 * threads // (problem.batch * depth.outputs * problem.groups))
+    affordable = max(rows.outputs // max(2 * (rows.span(1) - rows.stride), 4, form.room_rows), 1)
+    most = max(fewest, min(wanted, affordable))
+    return max(fewest, -(-most // 2)), most
+
+
+def _most_splits(problem: Problem, target: Target, panels: int, threads: int, bands: int) -> int:
+    """Shares of the panels to look at, each of which packs everything again but reads fewer weights."""
+    tasks = problem.batch * lattices(problem)[0].outputs * problem.groups * bands
+    if threads == 1 or problem.multiply_adds < SERIAL_PRODUCTS:
+        return 1
+    # Packing again should stay under some 4 % of the arithmetic.
+    arithmetic = problem.multiply_adds / (2 * target.lanes(problem.itemsize)) * target.passes
+    affordable = int(0.04 * arithmetic / (0.5 * math.prod(problem.input_shape)))
+    splits = max(min(-(-4 * threads // tasks), affordable), -(-threads // tasks), 1)
+    return min(splits, panels)
+
+
+def _cycles(problem: Problem, target: Target, panels: int, threads: int, form: Form, bands: int, splits: int) -> float:
+    """When the last task ends: packing and arithmetic of as many rounds as the tasks take."""
+    depth, rows, columns = lattices(problem)
+    per_band, share = _rows_per_band(problem, form, bands), -(-panels // splits)
+    others = problem.batch * depth.outputs * problem.groups
+    tasks = others * -(-rows.outputs // per_band) * -(-panels // share)
+    row = problem.multiply_adds / (2 * target.lanes(problem.itemsize)) / (others * rows.outputs)
+    packing = 0.5 * problem.in_channels // problem.groups * depth.taps * columns.size
+    each = (per_band * row * share / panels + rows.span(per_band) * packing) * target.passes + TASK_CYCLES
+    # Threads do not go on at one speed: small tasks even out what a large one would let the others wait for.
+    return (-(-tasks // threads) + 0.15) * each
 
 
 def most_scratch(target: Target, per_thread: Callable[[int], int]) -> int:

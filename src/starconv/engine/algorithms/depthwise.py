@@ -82,9 +82,7 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     panels = _panels(problem, target)
     one = _as_one_group(problem)
-    return panels.bytes + most_scratch(
-        target, lambda threads: Block.of(one, target, panels.blocks, threads, _FORM).bytes
-    )
+    return panels.bytes + most_scratch(target, lambda threads: Block.largest(one, target, threads, _FORM).bytes)
 
 
 def error_bound(problem: Problem) -> float:
@@ -107,7 +105,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         }
         return values, (taps, pixels)
 
-    def source(of_x: str) -> Source:
+    def source(of_x: str, _: Block) -> Source:
         return _module(target, element, of_x, Finish.of(problem, floor=True))
 
     return PackedSolution(_as_one_group(problem), target, FIELDS, _panels(problem, target), source, own, form=_FORM)
@@ -160,5 +158,5 @@ def _tiles(name: str, target: Target, element: str, finish: Finish) -> Function:
         added = [bias.at(v * lanes).load(lanes) for v in range(VECTORS)]
         results = {(i, v): finisher.early(sums[i, v] + added[v]) for i, v in keys}
         count = (pixels - pixel).minimum(PIXELS)
-        store_tile(f, results, VECTORS, out, pixel, count, valid, out_channel, out_column, buffer, finisher)
+        store_tile(f, results, PIXELS, VECTORS, out, pixel, count, valid, out_channel, out_column, buffer, finisher)
     return f

@@ -38,7 +38,7 @@ from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
 from .packing import WEIGHT_LAYOUT, pack_block, pack_part, weight_layout
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
-from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
+from .tiles import offset_tables, refuses_forward, store_tile, tile_pixels
 
 NAME = "direct"
 
@@ -88,11 +88,12 @@ def cost(problem: Problem, target: Target | None) -> float:
     taps = math.prod(problem.weight_shape[1:])
     block = Block.of(problem, target, padded // panel, min(target.cores, 2), _form(problem))
     depth, _, columns = lattices(problem)
-    per_band = -(-block.rows * columns.outputs // PIXELS)
+    pixels = tile_pixels(block.rows * columns.outputs)
+    per_band = -(-block.rows * columns.outputs // pixels)
     tiles = problem.batch * depth.outputs * block.bands * per_band * problem.groups * (padded // panel)
     # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). Turning a tile round and storing it
     # takes 60 in the cache, 120 where results go to memory, as those of large layers with few taps do.
-    cycles = tiles * (taps * (PIXELS * max(panel // lanes, 1.4) / 2) + 120) * target.passes
+    cycles = tiles * (taps * (pixels * max(panel // lanes, 1.4) / 2) + 120) * target.passes
     cycles += math.prod(problem.input_shape) * block.splits * 0.5 * target.passes
     return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
 
@@ -112,7 +113,7 @@ def workspace(problem: Problem, target: Target | None) -> int:
     extra = _chunk_bytes(panels, chunk) if in_place else 0
 
     def per_thread(threads: int) -> int:
-        block = Block.of(problem, target, panels.blocks, threads, _form(problem))
+        block = Block.largest(problem, target, threads, _form(problem))
         waiting = waiting_bytes(problem, block, panels.width, _waiting_pixels(problem, chunk))
         return block.bytes + -(-(waiting + extra) // 64) * 64
 
@@ -195,10 +196,11 @@ def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: boo
     channels = problem.in_channels // problem.groups
     chunk = chunk_of(problem, target, panels)
 
-    def source(of_x: str) -> Source:
+    def source(of_x: str, block: Block) -> Source:
         return _module(
             target,
             element,
+            tile_pixels(block.rows * lattices(problem)[2].outputs),
             panels.width,
             of_x,
             last,
@@ -228,9 +230,14 @@ def _waiting_pixels(problem: Problem, chunk: int) -> int:
 
 
 def chunk_of(problem: Problem, target: Target, panels: Panels) -> int:
-    """Channels whose weights fill about half of the first-level cache; all of them if they are not many more."""
+    """Channels whose weights fill about half of the first-level cache; all of them if they are not many more.
+
+    Of the second where units take a vector in two halves: with 24 cycles for 256 bytes of weights it is near enough,
+    and sums that need not wait between chunks are worth 2 to 7 %.
+    """
     channels = problem.in_channels // problem.groups
-    fit = target.l1_bytes * 5 // 8 // (panels.length // channels * panels.width * problem.itemsize)
+    room = target.l1_bytes * 5 // 8 if target.passes == 1 else target.l2_bytes // 2
+    fit = room // (panels.length // channels * panels.width * problem.itemsize)
     chunks = -(-channels // max(fit, 1))
     return -(-channels // chunks)
 
@@ -264,6 +271,7 @@ def _own_fields(
 def _module(
     target: Target,
     element: str,
+    tile: int,
     panel: int,
     source: str,
     last: bool,
@@ -274,9 +282,8 @@ def _module(
 ) -> str:
     """The module's IR. It depends on no size but the `run` of taps that is written out: all others are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=last)
-    tiles = tiles_function(
-        "tiles", target, element, panel // target.lanes(ITEMSIZES[element]), chunked, run, finish, unpacked
-    )
+    vectors = panel // target.lanes(ITEMSIZES[element])
+    tiles = tiles_function("tiles", target, element, tile, vectors, chunked, run, finish, unpacked)
     part = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else None
     parts = [pack, tiles] if part is None else [pack, tiles, part]
     return module_source([*parts, _task(target, element, panel, pack, tiles, part)])
@@ -320,6 +327,7 @@ def tiles_function(
     name: str,
     target: Target,
     element: str,
+    tile: int,
     vectors: int,
     chunked: bool,
     run: int,
@@ -328,7 +336,7 @@ def tiles_function(
     *,
     in_place: bool = False,
 ) -> Function:
-    """All pixels of a band, 6 at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
+    """All pixels of a band, `tile` at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
     After the last chunk come bias, finish and store; before that, sums wait in memory. `block` is where the input of
     the band is, packed or not (`in_place`): the tables say where its pixels and taps are.
@@ -344,27 +352,27 @@ def tiles_function(
     finisher = Finisher(f, FIELDS, element, finish)
     out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
     waiting_sums = f.pointer("waiting", element)
-    buffer = f.buffer(element, PIXELS * width)
-    keys = [(i, v) for i in range(PIXELS) for v in range(vectors)]
+    buffer = f.buffer(element, tile * width)
+    keys = [(i, v) for i in range(tile) for v in range(vectors)]
 
     # The weights of the next chunk follow these. Each tile asks for its part of them, so that they are on their way
     # while this chunk computes: 7x7 pixels are 9 tiles, of which otherwise the first waits for 20 KiB.
     line = LINE_BYTES // ITEMSIZES[element]
     size = (stop - start) * taps * width
     upcoming = panel.at(stop * taps * width)
-    part = (size * PIXELS // pixels // line + 1) * line
+    part = (size * tile // pixels // line + 1) * line
 
-    for pixel in f.loop(0, pixels, PIXELS):
+    for pixel in f.loop(0, pixels, tile):
         if not unpacked:
-            asked = pixel * part // PIXELS
+            asked = pixel * part // tile
             for ahead in f.loop(asked, (asked + part).minimum(size), line):
                 upcoming.at(ahead).prefetch()
         # Pixels past the last of a whole band repeat it: the table ends with copies of its last entry. A last band of
         # fewer rows would read the rows behind it: a block has room for them, behind an input there may be nothing.
-        numbers = [(pixel + i).minimum(pixels - 1) if in_place else pixel + i for i in range(PIXELS)]
+        numbers = [(pixel + i).minimum(pixels - 1) if in_place else pixel + i for i in range(tile)]
         places = [pixel_table.at(number).load_int() for number in numbers]
         if finish.residual:
-            _fetch_residual(f, finisher, out, pixel, width, element)
+            _fetch_residual(f, finisher, out, pixel, tile, width, element)
         sums = Registers({key: f.zero(element, lanes) for key in keys})
         waiting = waiting_sums.at(pixel * width)
         if chunked:
@@ -381,16 +389,18 @@ def tiles_function(
                     tap = first + number
                     origin = plane.at_bytes(tap_table.at(tap).load_int())
                     row = [weights.at(tap * width + v * lanes).load(lanes) for v in range(vectors)]
-                    for i in range(PIXELS):
+                    for i in range(tile):
                         x = origin.at_bytes(places[i]).broadcast(lanes)
                         for v in range(vectors):
                             sums[i, v] = x.times_plus(row[v], sums[i, v])
-        count = (pixels - pixel).minimum(PIXELS)
+        count = (pixels - pixel).minimum(tile)
         with f.either(stop.equals(channels)) as (done, more):
             with done:
                 added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
                 results = {(i, v): finisher.early(sums[i, v] + added[v]) for i, v in keys}
-                store_tile(f, results, vectors, out, pixel, count, valid, out_channel, out_column, buffer, finisher)
+                store_tile(
+                    f, results, tile, vectors, out, pixel, count, valid, out_channel, out_column, buffer, finisher
+                )
             with more:
                 if chunked:
                     for number, key in enumerate(keys):
@@ -398,13 +408,15 @@ def tiles_function(
     return f
 
 
-def _fetch_residual(f: Function, finisher: Finisher, out: Pointer, pixel: Int, width: int, element: str) -> None:
+def _fetch_residual(
+    f: Function, finisher: Finisher, out: Pointer, pixel: Int, tile: int, width: int, element: str
+) -> None:
     """Ask for what will be added to a tile: a run of kernels per pixel, or of pixels per kernel, as `out` lies."""
     out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
     itemsize = ITEMSIZES[element]
     with f.either(out_channel.equals(itemsize)) as (last, first):
         with last:
-            for i in range(PIXELS):
+            for i in range(tile):
                 for line in range(0, width * itemsize, LINE_BYTES):
                     finisher.fetch(out.at_bytes((pixel + i) * out_column + line))
         with first:

@@ -259,7 +259,7 @@ class PackedSolution(CompiledSolution):
         problem, target: what and for what.
         fields: the kernel's fields: those of `BLOCK` and its own.
         panels: how it wants its weights.
-        source: from the element type of x to the IR of the module, whose task function is called "task".
+        source: from the element type of x, and a block, to the IR of the module, whose task function is called "task".
         own: the kernel's own fields for a block, and the arrays that they point to.
         form: how it wants its blocks.
         extra_bytes: scratch memory behind the block for the kernel's own use.
@@ -272,7 +272,7 @@ class PackedSolution(CompiledSolution):
         target: Target,
         fields: Fields,
         panels: Panels,
-        source: Callable[[str], Source],
+        source: Callable[[str, Block], Source],
         own: Callable[["Block"], tuple[dict[str, int | float], tuple[Array, ...]]],
         *,
         form: "Form",
@@ -345,7 +345,7 @@ class PackedSolution(CompiledSolution):
         }
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
-        function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype]), self.target, "task")
+        function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype], shape), self.target, "task")
         return Binding(
             function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
         )

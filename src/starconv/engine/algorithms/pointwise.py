@@ -77,8 +77,9 @@ def cost(problem: Problem, target: Target | None) -> float:
     kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
     pixels = math.prod(axis.output for axis in problem.axes)
     tiles = problem.batch * problem.groups * -(-kernels // KERNELS) * -(-pixels // (vectors * lanes))
-    # Measured, with 64 to 2048 channels: a seventh longer than 12 sums on two units take.
-    cycles = tiles * (channels * KERNELS * vectors / 2 * 1.15 + 15 * vectors) * target.passes
+    # Measured with 64 to 2048 channels: with 32 registers a seventh longer than 24 sums on two units take.
+    slower = 1.15 if vectors == 4 else 1
+    cycles = tiles * (channels * KERNELS * vectors / 2 * slower + 15 * vectors) * target.passes
     splits = Block.of(problem, target, -(-kernels // KERNELS), min(target.cores, 2), _FORM).splits
     packed = problem.batch * problem.in_channels * pixels * splits
     cycles += packed * (0.35 if problem.axes[-1].stride == 1 else 1.5) * target.passes
@@ -91,7 +92,7 @@ def workspace(problem: Problem, target: Target | None) -> int:
     panels = KernelRows(problem, target, KERNELS)
     extra = _extra_bytes(problem, target, panels)
     return panels.bytes + most_scratch(
-        target, lambda threads: Block.of(problem, target, panels.blocks, threads, _FORM).bytes + extra
+        target, lambda threads: Block.largest(problem, target, threads, _FORM).bytes + extra
     )
 
 
@@ -136,7 +137,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
         }
         return values, ()
 
-    def source(of_x: str) -> Source:
+    def source(of_x: str, _: Block) -> Source:
         return _module(target, element, of_x, sums > 0, Finish.of(problem, floor=True))
 
     return PackedSolution(

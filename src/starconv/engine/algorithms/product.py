@@ -11,6 +11,7 @@ to cut, into bands of rows and shares of the kernels: 14x14 pixels on two thread
 Limits: float32 and float64, kernels of one tap without padding.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,11 +30,12 @@ from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution, place
 from .panels import ELEMENTS, Panels, compiled, readable
 from .rounding import sum_bound
-from .tiles import PIXELS, refuses_forward
+from .tiles import PIXELS, refuses_forward, tile_pixels
 
 NAME = "product"
 
 FIELDS = Fields((*direct.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
+PAGE_BYTES = 4096
 TASK_CYCLES = 1500
 """What a task costs beside its tiles: being claimed, and the first tile's weights."""
 
@@ -107,9 +109,14 @@ def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
     _, rows, columns = lattices(problem)
     workers = threads if problem.multiply_adds >= SERIAL_PRODUCTS else 1
     most = 8 * workers
-    # 12 sums on two units take 6 cycles per channel. Storing a tile takes some 30, or 5 per vector that is turned round.
-    storing = 30 if problem.channels_last else 5 * PIXELS * (width // lanes)
-    tile = (channels * PIXELS * max(width // lanes, 1.4) / 2 + storing) * target.passes
+    vectors = width // lanes
+    # 12 sums on two units take 6 cycles per channel, and a seventh more where that is too short to find a channel's
+    # page, of which the first-level cache knows 64 to 96: with 24 sums it is not.
+    plane = math.prod(axis.input for axis in problem.axes) * problem.itemsize
+    page = 1.15 if not problem.channels_last and plane >= PAGE_BYTES and vectors < 4 else 1
+    # Storing takes 5 per pixel, or per vector that is turned round.
+    storing = 5 if problem.channels_last else 5 * vectors
+    pixel = (channels * max(vectors, 1.4) / 2 * page + storing) * target.passes
     # A band is read by every panel in turn: from the second-level cache, if it fits.
     row_bytes = columns.outputs * channels * problem.itemsize
     fit = max(target.l2_bytes // 2 // row_bytes, 1)
@@ -120,7 +127,9 @@ def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
         for splits in sorted({-(-blocks // -(-blocks // n)) for n in range(1, min(blocks, most) + 1)}):
             panels = -(-blocks // splits)
             tasks = problem.batch * problem.groups * bands * splits
-            each = -(-per_band * columns.outputs // PIXELS) * panels * tile + TASK_CYCLES
+            count = per_band * columns.outputs
+            tile = tile_pixels(count)
+            each = -(-count // tile) * tile * panels * pixel + TASK_CYCLES
             # Threads do not go on at one speed: small tasks even out what a large one would let the others wait for.
             yield Cut(
                 per_band, bands, panels, splits, -(-tasks // workers) * each + (0.15 * each if workers > 1 else 0)
@@ -192,16 +201,19 @@ class ProductSolution(CompiledSolution):
         tasks = problem.batch * problem.groups * cut.bands * cut.splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         finish = Finish.of(problem, floor=True)
-        source = _module(self.target, ELEMENTS[problem.dtype], panels.width, chunk < channels, finish)
+        tile = tile_pixels(cut.rows * columns.outputs)
+        source = _module(self.target, ELEMENTS[problem.dtype], tile, panels.width, chunk < channels, finish)
         function = compiled(source, self.target, "task")
         return Binding(function, self.fields.block(values), tasks, workers, waiting * workers, (pixels, taps), [])
 
 
 @emitted("task")
-def _module(target: Target, element: str, panel: int, chunked: bool, finish: Finish) -> str:
+def _module(target: Target, element: str, tile: int, panel: int, chunked: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
-    tiles = direct.tiles_function("tiles", target, element, vectors, chunked, 1, finish, unpacked=False, in_place=True)
+    tiles = direct.tiles_function(
+        "tiles", target, element, tile, vectors, chunked, 1, finish, unpacked=False, in_place=True
+    )
     return module_source([tiles, _task(target, element, panel, tiles)])
 
 

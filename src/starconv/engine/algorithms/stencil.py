@@ -159,9 +159,7 @@ def workspace(problem: Problem, target: Target | None) -> int:
     tile = tile_of(problem, target)
     panels = Panels(problem, target, tile.kernels)
     form = _form(problem, target, tile)
-    return panels.bytes + most_scratch(
-        target, lambda threads: Block.of(problem, target, panels.blocks, threads, form).bytes
-    )
+    return panels.bytes + most_scratch(target, lambda threads: Block.largest(problem, target, threads, form).bytes)
 
 
 def error_bound(problem: Problem) -> float:
@@ -181,7 +179,7 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
     panels = Panels(problem, target, tile.kernels)
     element, phases = ELEMENTS[problem.dtype], lattices(problem)[2].stride
 
-    def source(of_x: str) -> Source:
+    def source(of_x: str, _: Block) -> Source:
         finishes = problem.bias or problem.residual or problem.activation != "none"
         finish = Finish.of(problem, floor=True) if finishes else None
         return _module(target, element, tile, of_x, phases, problem.border == "constant", finish)

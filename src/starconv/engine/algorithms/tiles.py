@@ -13,10 +13,18 @@ from .finish import Finisher
 from .packed import Array
 from .panels import ELEMENTS
 
-__all__ = ["PIXELS", "offset_tables", "refuses_forward", "store_tile"]
+__all__ = ["PIXELS", "offset_tables", "refuses_forward", "store_tile", "tile_pixels"]
 
 PIXELS = 6
-"""Pixels in a tile: with 2 vectors of kernels 12 sums on 16 registers, with 4 vectors 24 on 32."""
+"""Most pixels in a tile: with 2 vectors of kernels 12 sums on 16 registers, with 4 vectors 24 on 32."""
+
+
+def tile_pixels(count: int) -> int:
+    """Pixels in a tile, for a band of `count`: 6, or 5 where that leaves fewer past the end, as 49 = 10 x 5 - 1 does.
+
+    What a tile costs besides (weights, storing) is taken for a third of a pixel.
+    """
+    return min((PIXELS, PIXELS - 1), key=lambda pixels: -(-count // pixels) * (pixels + 1 / 3))
 
 
 def refuses_forward(problem: Problem, target: Target | None) -> str | None:
@@ -61,6 +69,7 @@ def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
 def store_tile(
     f: Function,
     results: dict[tuple[int, int], Vector],
+    pixels: int,
     vectors: int,
     out: Pointer,
     pixel: Int,
@@ -71,26 +80,26 @@ def store_tile(
     buffer: Pointer,
     finisher: Finisher,
 ) -> None:
-    """Whole tiles go straight to a dense `out`; the others through a buffer, element by element."""
+    """Whole tiles, of `pixels` x `vectors`, go straight to a dense `out`; the others through a buffer, one by one."""
     lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
-    whole = count.equals(PIXELS) & valid.equals(vectors * lanes)
+    whole = count.equals(pixels) & valid.equals(vectors * lanes)
     with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
         with channels_first:
             start = out.at(pixel)
             for v in range(vectors):
-                for group in range(0, PIXELS, lanes):
-                    rows = [results[min(group + i, PIXELS - 1), v] for i in range(lanes)]
+                for group in range(0, pixels, lanes):
+                    rows = [results[min(group + i, pixels - 1), v] for i in range(lanes)]
                     for lane, column in enumerate(transposed(rows)):
                         run = start.at(group).at_bytes(out_channel * (v * lanes + lane))
-                        _store_part(run, column, min(PIXELS - group, lanes), finisher)
+                        _store_part(run, column, min(pixels - group, lanes), finisher)
         with other, f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
             with channels_last:
-                for i in range(PIXELS):
+                for i in range(pixels):
                     start = out.at_bytes((pixel + i) * out_column)
                     for v in range(vectors):
                         finisher.store(start.at(v * lanes), results[i, v])
             with rest:
-                for i in range(PIXELS):
+                for i in range(pixels):
                     for v in range(vectors):
                         buffer.at((i * vectors + v) * lanes).store(results[i, v])
                 for p in f.loop(count):
