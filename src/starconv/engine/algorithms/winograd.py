@@ -232,13 +232,14 @@ def _task_cycles(problem: Problem, target: Target, m: int, block: tuple[int, int
 def _bytes_per_cycle(target: Target, problem: Problem, positions: int) -> float:
     """How fast U comes from where it fits, while products are computed."""
     size = 4 * positions * problem.in_channels * problem.out_channels // problem.groups
-    return 48.0 if size <= target.l3_bytes // 3 else 20.0 if size <= target.l3_bytes * 3 // 4 else 8.0
+    rates = ((target.l2_bytes, 48.0), (target.l3_bytes // 3, 30.0), (target.l3_bytes * 3 // 4, 20.0))
+    return next((rate for limit, rate in rates if size <= limit), 8.0)
 
 
 def _weight_cycles(problem: Problem, target: Target, m: int) -> float:
     """Cycles of making U: stores, which go to memory where U is large, and to new pages where none can be kept."""
     size = 4 * (m + TAPS - 1) ** 2 * problem.in_channels * problem.out_channels // problem.groups
-    rates = ((target.l3_bytes // 3, 8.0), (memory.KEPT_BYTES, 3.5))
+    rates = ((target.l3_bytes // 3, 4.0), (memory.KEPT_BYTES, 2.3))
     rate = next((rate for limit, rate in rates if size <= limit), 1.2)
     return size / rate / min(target.cores, 2)
 
