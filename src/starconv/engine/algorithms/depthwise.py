@@ -24,9 +24,12 @@ from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
-from .tiles import PIXELS, offset_tables, refuses_forward, store_tile
+from .tiles import offset_tables, refuses_forward, store_tile
 
 NAME = "depthwise"
+
+PIXELS = 6
+"""In a tile: 12 sums with 2 vectors of channels."""
 
 VECTORS = 2
 

@@ -38,7 +38,7 @@ from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
 from .packing import WEIGHT_LAYOUT, pack_block, pack_part, weight_layout
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
-from .tiles import offset_tables, refuses_forward, store_tile, tile_pixels
+from .tiles import offset_tables, panel_vectors, refuses_forward, store_tile, tile_pixels
 
 NAME = "direct"
 
@@ -73,9 +73,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
 def width(problem: Problem, target: Target) -> int:
     """Kernels in a panel: as many vectors as the registers hold sums for, fewer where the group has fewer kernels."""
     lanes = target.lanes(problem.itemsize)
-    most = 4 if target.registers >= 32 and target.has_fma and target.vector_bytes == 64 else 2
-    vectors = -(-(problem.out_channels // problem.groups) // lanes)
-    return lanes * min(most, vectors if vectors < most else most)
+    return lanes * panel_vectors(problem.out_channels // problem.groups, lanes, target)
 
 
 def cost(problem: Problem, target: Target | None) -> float:
@@ -88,7 +86,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     taps = math.prod(problem.weight_shape[1:])
     block = Block.of(problem, target, padded // panel, min(target.cores, 2), _form(problem))
     depth, _, columns = lattices(problem)
-    pixels = tile_pixels(block.rows * columns.outputs)
+    pixels = tile_pixels(block.rows * columns.outputs, panel // lanes, target)
     per_band = -(-block.rows * columns.outputs // pixels)
     tiles = problem.batch * depth.outputs * block.bands * per_band * problem.groups * (padded // panel)
     # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). Turning a tile round and storing it
@@ -193,6 +191,7 @@ class Unpacked:
 
 def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: bool) -> PackedSolution:
     element, last = ELEMENTS[problem.dtype], problem.channels_last
+    vectors = panels.width // target.lanes(problem.itemsize)
     channels = problem.in_channels // problem.groups
     chunk = chunk_of(problem, target, panels)
 
@@ -200,7 +199,7 @@ def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: boo
         return _module(
             target,
             element,
-            tile_pixels(block.rows * lattices(problem)[2].outputs),
+            tile_pixels(block.rows * lattices(problem)[2].outputs, vectors, target),
             panels.width,
             of_x,
             last,

@@ -27,10 +27,10 @@ from ..lattice import lattices
 from . import direct
 from .blocks import SERIAL_PRODUCTS
 from .finish import Finish, finish_values
-from .packed import Array, Binding, CompiledSolution, place
+from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
 from .panels import ELEMENTS, Panels, compiled, readable
 from .rounding import sum_bound
-from .tiles import PIXELS, refuses_forward, tile_pixels
+from .tiles import refuses_forward, tile_pixels
 
 NAME = "product"
 
@@ -128,7 +128,7 @@ def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
             panels = -(-blocks // splits)
             tasks = problem.batch * problem.groups * bands * splits
             count = per_band * columns.outputs
-            tile = tile_pixels(count)
+            tile = tile_pixels(count, vectors, target)
             each = -(-count // tile) * tile * panels * pixel + TASK_CYCLES
             # Threads do not go on at one speed: small tasks even out what a large one would let the others wait for.
             yield Cut(
@@ -140,7 +140,7 @@ def _waiting(problem: Problem, target: Target, panels: Panels, cut: Cut) -> int:
     """Bytes per thread in which sums wait between chunks of channels; none where one chunk holds all."""
     if direct.chunk_of(problem, target, panels) == problem.in_channels // problem.groups:
         return 0
-    pixels = cut.rows * lattices(problem)[2].outputs + PIXELS
+    pixels = cut.rows * lattices(problem)[2].outputs + MOST_PIXELS
     return -(-pixels * panels.width * problem.itemsize // 64) * 64
 
 
@@ -163,7 +163,7 @@ class ProductSolution(CompiledSolution):
         _, out_row, out_column = missing + out.strides[2:]
         x_row, x_column = x_row * rows.step, x_column * columns.step
         pixels = (np.arange(cut.rows)[:, np.newaxis] * x_row + np.arange(columns.outputs) * x_column).ravel()
-        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], PIXELS)]).astype(np.int64)
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], MOST_PIXELS)]).astype(np.int64)
         taps = np.zeros(1, np.int64)
         channels = problem.in_channels // problem.groups
         chunk = direct.chunk_of(problem, self.target, panels)
@@ -201,7 +201,7 @@ class ProductSolution(CompiledSolution):
         tasks = problem.batch * problem.groups * cut.bands * cut.splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         finish = Finish.of(problem, floor=True)
-        tile = tile_pixels(cut.rows * columns.outputs)
+        tile = tile_pixels(cut.rows * columns.outputs, panels.width // self.target.lanes(problem.itemsize), self.target)
         source = _module(self.target, ELEMENTS[problem.dtype], tile, panels.width, chunk < channels, finish)
         function = compiled(source, self.target, "task")
         return Binding(function, self.fields.block(values), tasks, workers, waiting * workers, (pixels, taps), [])

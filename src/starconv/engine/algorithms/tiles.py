@@ -10,21 +10,35 @@ from ..emit.target import Target
 from ..lattice import lattices
 from .blocks import Block, cut_of
 from .finish import Finisher
-from .packed import Array
+from .packed import MOST_PIXELS, Array
 from .panels import ELEMENTS
 
-__all__ = ["PIXELS", "offset_tables", "refuses_forward", "store_tile", "tile_pixels"]
-
-PIXELS = 6
-"""Most pixels in a tile: with 2 vectors of kernels 12 sums on 16 registers, with 4 vectors 24 on 32."""
+__all__ = ["offset_tables", "panel_vectors", "refuses_forward", "store_tile", "tile_pixels"]
 
 
-def tile_pixels(count: int) -> int:
-    """Pixels in a tile, for a band of `count`: 6, or 5 where that leaves fewer past the end, as 49 = 10 x 5 - 1 does.
+def panel_vectors(kernels: int, lanes: int, target: Target) -> int:
+    """Vectors of kernels in a tile: at most 2 with 16 registers, 4 with 32; as many as leave the fewest lanes empty.
 
-    What a tile costs besides (weights, storing) is taken for a third of a pixel.
+    96 kernels are 6 vectors of 16: two panels of 3, where of two panels of 4 a quarter would be for nothing.
     """
-    return min((PIXELS, PIXELS - 1), key=lambda pixels: -(-count // pixels) * (pixels + 1 / 3))
+    there = -(-kernels // lanes)
+    most = min(4 if _wide(target) else 2, there)
+    return min(range(most, 0, -1), key=lambda vectors: -(-there // vectors) * max(vectors, 1.4))
+
+
+def tile_pixels(count: int, vectors: int, target: Target) -> int:
+    """Pixels in a tile of that many vectors of kernels, for a band of `count`.
+
+    6 x 4 or 8 x 3 sums with 32 registers, 6 x 2 with 16 (12 x 2 would fit 32, but not its twelve addresses). One less
+    where that leaves fewer past the end of the band, as 49 = 10 x 5 - 1 or 7 x 7 do. What a tile costs besides
+    (weights, storing) is taken for a third of a pixel.
+    """
+    most = 8 if vectors == 3 and _wide(target) else 6
+    return min((most, most - 1), key=lambda pixels: -(-count // pixels) * (pixels + 1 / 3))
+
+
+def _wide(target: Target) -> bool:
+    return target.registers >= 32 and target.has_fma and target.vector_bytes == 64
 
 
 def refuses_forward(problem: Problem, target: Target | None) -> str | None:
@@ -62,7 +76,7 @@ def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
         (depth.taps, rows.taps, columns.taps), (depth_step, rows.dilation * row_step, columns.dilation * column_step)
     )
     pixels = offsets((1, block.rows, columns.outputs), (0, rows.stride * row_step, columns.stride * column_step))
-    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], PIXELS)])
+    pixels = np.concatenate([pixels, np.repeat(pixels[-1:], MOST_PIXELS)])
     return taps, pixels
 
 
