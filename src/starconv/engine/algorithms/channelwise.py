@@ -245,6 +245,7 @@ class Cut:
     """How the work falls apart: positions of rows per band, and units per task."""
 
     per_band: int
+    per_strip: int
     bands: int
     blocks: int
     units: int
@@ -275,7 +276,25 @@ class Cut:
             together = max(together, min(blocks, units // (4 * limit)))
         past = _pixels(problem, target) * columns.stride * pixel  # a tile reaches past the last row
         frame = min((per_band - 1) * rows.stride + rows.reach, rows.size)
-        return cls(per_band, bands, blocks, units, together, -(-(frame * pitch + past) // 64) * 64, per_band * waiting)
+        block = -(-(frame * pitch + past) // 64) * 64
+        strip = min(_strip(problem, target), per_band)
+        return cls(per_band, strip, bands, blocks, units, together, block, strip * waiting)
+
+
+def _strip(problem: Problem, target: Target) -> int:
+    """Positions of rows that are packed, summed and turned round together, while they are in the first-level cache.
+
+    Of results that are turned round, vectors of pixels at a time, as many rows as fill vectors best.
+    """
+    rows, columns = frames(problem)
+    width, lanes = _width(problem, target), target.lanes(problem.itemsize)
+    pitch = frame_pitch(problem, width)
+    waiting = 0 if problem.channels_last else _waiting_bytes(problem, width)
+    most = max((target.l1_bytes * 3 // 4 - rows.reach * pitch) // (rows.stride * pitch + waiting), 1)
+    if problem.channels_last:
+        return most
+    pixels = rows.spread * columns.results
+    return min(range(most, most // 2, -1), key=lambda count: -(-count * pixels // lanes) / count)
 
 
 def cost(problem: Problem, target: Target | None) -> float:
@@ -395,7 +414,7 @@ class Channelwise(CompiledSolution):
         last = out.strides[1] == itemsize
         values, places = frame_fields(problem, x, self.width, frame_pitch(problem, self.width))
         block = cut.block_bytes
-        waiting = 0 if last else -(-cut.per_band * _waiting_bytes(problem, self.width) // LINE) * LINE
+        waiting = 0 if last else -(-cut.per_strip * _waiting_bytes(problem, self.width) // LINE) * LINE
         fields: dict[str, int | float] = {
             **values,
             **finish_values(problem),
@@ -413,6 +432,7 @@ class Channelwise(CompiledSolution):
             "units_per_task": cut.per_task,
             "positions": rows.positions,
             "per_band": cut.per_band,
+            "per_strip": cut.per_strip,
             "row_stride": rows.stride,
             "row_reach": rows.reach,
             "spread": rows.spread,

@@ -57,6 +57,7 @@ FIELDS = Fields(
         "units_per_task",
         "positions",  # rows that all phases have, in the phase that has the most
         "per_band",
+        "per_strip",  # of a band: packed, summed and turned round at one time
         "row_stride",  # rows of the frame from one position to the next
         "row_reach",  # and how many a single position reads
         "spread",  # rows and columns of the result from one position to the next
@@ -116,6 +117,7 @@ def _task(target: Target, element: str, form: Form, functions: list[Function]) -
     per_band, positions, stride, reach = FIELDS.integers(f, "per_band", "positions", "row_stride", "row_reach")
     channels, spread, out_rows, columns = FIELDS.integers(f, "channels", "spread", "out_rows", "out_columns")
     x_batch, x_channel, frame_rows = FIELDS.integers(f, "x_batch", "source_channel", "frame_rows")
+    pitch, per_strip = FIELDS.integers(f, "pitch", "per_strip")
     out_batch, out_channel, out_row = FIELDS.integers(f, "out_batch", "out_channel", "out_row")
     block = FIELDS.pointer(f, "scratch", element).at_bytes(worker * FIELDS.integer(f, "scratch_bytes"))
     waiting = block.at_bytes(FIELDS.integer(f, "results"))
@@ -133,19 +135,26 @@ def _task(target: Target, element: str, form: Form, functions: list[Function]) -
         first = band * per_band
         last = (first + per_band).minimum(positions)
         source = FIELDS.pointer(f, "x", element).at_bytes(picture * x_batch + channel * x_channel)
-        rows = ((last - first - 1) * stride + reach).minimum(frame_rows - first * stride)
-        f.run(functions[0], fields, source, block, first * stride, rows)
         weights = FIELDS.pointer(f, "panels", element).at(channel)
         bias = FIELDS.pointer(f, "bias", element).at(channel)
         corner = FIELDS.pointer(f, "out", element).at_bytes(picture * out_batch + channel * out_channel)
         corner = corner.at_bytes(first * spread * out_row)
-        after = source.at_bytes(FIELDS.integer(f, "ahead") + first * stride * FIELDS.integer(f, "source_row"))
-        if form.result_last:
-            f.run(functions[1], fields, block, weights, bias, corner, first, last, after, corner)
-            continue
-        f.run(functions[1], fields, block, weights, bias, waiting, first, last, after, corner)
-        rows = (last * spread).minimum(out_rows) - first * spread
-        f.run(functions[2], fields, waiting, corner, rows * columns)
+        after = source.at_bytes(FIELDS.integer(f, "ahead"))
+        for strip in f.loop(first, last, per_strip):
+            stop, start = (strip + per_strip).minimum(last), strip * stride
+            packed = ((strip - 1) * stride + reach).maximum(start)  # rows that the strip before it has read too
+            begin = (strip > first).integer(packed, start)
+            end = ((stop - 1) * stride + reach).minimum(frame_rows)
+            f.run(functions[0], fields, source, block.at_bytes((begin - first * stride) * pitch), begin, end - begin)
+            here = block.at_bytes((start - first * stride) * pitch)
+            to = corner.at_bytes((strip - first) * spread * out_row)
+            next_ = after.at_bytes(start * FIELDS.integer(f, "source_row"))
+            if form.result_last:
+                f.run(functions[1], fields, here, weights, bias, to, strip, stop, next_, to)
+                continue
+            f.run(functions[1], fields, here, weights, bias, waiting, strip, stop, next_, to)
+            count = ((stop * spread).minimum(out_rows) - strip * spread) * columns
+            f.run(functions[2], fields, waiting, to, count)
     return f
 
 
