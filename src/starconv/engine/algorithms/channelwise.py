@@ -33,7 +33,7 @@ from .blocks import SERIAL_PRODUCTS, cut_of, many_phases
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
-from .panels import ELEMENTS, readable
+from .panels import ELEMENTS, ChannelRows, readable
 from .rounding import sum_bound
 
 NAME = "channelwise"
@@ -333,25 +333,11 @@ def build(problem: Problem, target: Target | None) -> "Channelwise":
     return Channelwise(problem, target)
 
 
-class _Weights:
-    """Weights as [tap][channel], and biases."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.dtype = np.dtype(problem.dtype)
-        self.none = np.zeros(problem.in_channels, self.dtype)
-
-    def pack(self, weights: Array, once: bool = False) -> Array:
-        return np.array(weights.reshape(len(weights), -1).T, self.dtype, order="C")
-
-    def bias(self, bias: Array | None) -> Array:
-        return self.none if bias is None else np.array(bias, self.dtype)
-
-
 class Channelwise(CompiledSolution):
     """Runs one depthwise layer or its input gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        super().__init__(problem, target, FIELDS, _Weights(problem))  # type: ignore[arg-type]
+        super().__init__(problem, target, FIELDS, ChannelRows(problem))  # type: ignore[arg-type]
         self.width = _width(problem, target)
         self.tables = self._phase_tables()
 

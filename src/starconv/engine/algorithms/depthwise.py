@@ -1,91 +1,166 @@
-"""Depthwise layers of channels-last data: every channel has its own kernel, and vectors run over the channels.
+"""Depthwise layers of channels-last data, read where they lie: vectors run over the channels, each with its own kernel.
 
 Maths: the definition with one channel per group, as a chain of fused multiply-adds in the order depth, row, column, as
 `direct` and `stencil` have it, so all give the same bits.
 
-How it runs: a task packs the rows of input that a band of output rows reads, all channels side by side. A tile is 6
-pixels x 2 vectors of channels; per tap, 2 vectors of weights serve 12 multiply-adds, each with its own vector of input:
-7 loads for 6 multiply-adds, so the loads decide, 7/12 of the peak, and on most machines the memory before them.
+How it runs: nothing is packed. Tables say where the input has every row and column that a kernel meets, or that there
+is padding, which is read from a vector of it: so every border is alike, and no tile reads past a row. A tile is up to
+14 neighbouring pixels (7 with 16 registers) of a vector of channels. Per row of the kernel its weights are loaded once,
+and every vector of input once, for all pixels that it is a tap of: of 3x3 with stride 1, 3 + 16 loads for 42
+multiply-adds. A unit is some rows of four vectors of channels: a run of cache lines of every pixel.
 
-Limits: float32 and float64, channels last, one kernel per channel. Channels-first depthwise layers suit `stencil`.
+Limits: float32 and float64, channels last, one kernel per channel, at least a vector of channels.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass
+
+import numpy as np
 
 from ...problem import Problem
-from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Registers, module_source
-from ..emit.source import Source, emitted
+from ..descriptor import Fields, address_of
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.source import emitted
 from ..emit.target import Target
-from .blocks import Block, Form, most_scratch
+from ..lattice import Lattice, lattices
+from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
-from .packed import BLOCK, Array, PackedSolution, place
-from .packing import pack_block
-from .panels import ELEMENTS, Panels
+from .packed import Array, Binding, CompiledSolution
+from .panels import ELEMENTS, ChannelRows, compiled, readable
 from .rounding import sum_bound
-from .tiles import offset_tables, refuses_forward, store_tile
+from .tiles import refuses_forward
 
 NAME = "depthwise"
 
-PIXELS = 6
-"""In a tile: 12 sums with 2 vectors of channels."""
-
-VECTORS = 2
+VECTORS = 4
+"""Of channels in a unit."""
+MOST_COLUMNS = 7
+"""Taps in a row whose weights are in registers at one time; of longer rows they are loaded one by one."""
+TASK_PRODUCTS = 1 << 17
+"""Multiply-adds that are worth a task's start: some 5 µs."""
 
 FIELDS = Fields(
     (
-        *BLOCK,
-        "panels",
+        "x",
+        "out",
+        "panels",  # weights, [tap][channel]
         "bias",
+        "fill",
+        "scratch",
         *FINISH_FIELDS,
-        "taps",
-        "tap_table",
-        "pixel_table",
+        "x_batch",  # bytes between pictures of x, ...
+        "out_batch",
+        "out_depth",
+        "out_row",
+        "out_column",
+        "channels",
+        "out_rows",
+        "out_columns",
+        "blocks",  # units per band: runs of VECTORS vectors of channels
+        "bands",  # per picture
+        "lines",  # output rows of a picture, of all depths
+        "per_band",
+        "units",
+        "per_task",
+        "depth_table",  # per output depth and tap: where it is in a picture of x, in bytes, or -1
+        "row_table",
+        "column_table",  # per padded column
+        "padding_table",  # as many entries that are all -1
+        "taps_depth",
+        "taps_rows",
+        "taps_columns",
     )
 )
-_FORM = Form(last=True)
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise forward convolutions in floating point, channels last."""
     refusal = refuses_forward(problem, target)
-    if refusal is not None:
+    if refusal is not None or target is None:
         return refusal
     if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
         return "it takes one kernel per channel, groups = C = K"
     if not problem.channels_last:
         return "it runs along channels that lie side by side (channels_last)"
+    lanes = target.lanes(problem.itemsize)
+    if problem.in_channels < lanes:
+        return f"{problem.in_channels} channels do not fill a vector"
+    if problem.residual and problem.in_channels % lanes:
+        return "its last vector of channels would add the residual twice"
     return None
 
 
-def _as_one_group(problem: Problem) -> Problem:
-    """The problem as blocks see it: all channels together."""
-    return replace(problem, groups=1)
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Pixels whose sums are in registers at one time, and what is written out of the geometry of columns."""
+
+    pixels: int
+    taps: int
+    stride: int
+    dilation: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target) -> "Tile":
+        """As many pixels as leave the fewest past the end of a row."""
+        columns = lattices(problem)[2]
+        most = 14 if target.registers >= 32 else 7
+        sizes = range(most, most // 2, -1)
+        pixels = min(sizes, key=lambda size: -(-columns.outputs // size) * (size + 2))
+        return cls(pixels, min(columns.taps, MOST_COLUMNS + 1), columns.stride, columns.dilation)
+
+    def readers(self) -> dict[int, list[tuple[int, int]]]:
+        """Per column that the tile reads, in order, the (pixel, tap) pairs that meet there."""
+        pairs: dict[int, list[tuple[int, int]]] = {}
+        for pixel in range(self.pixels):
+            for tap in range(self.taps):
+                pairs.setdefault(pixel * self.stride + tap * self.dilation, []).append((pixel, tap))
+        return dict(sorted(pairs.items()))
 
 
-def _panels(problem: Problem, target: Target) -> Panels:
-    """The kernels of neighbouring channels side by side: as those of one group with a single input channel."""
-    return Panels(replace(problem, groups=1, in_channels=1), target, VECTORS * target.lanes(problem.itemsize))
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How the work falls apart: a unit is a band of output rows of some vectors of channels."""
+
+    blocks: int
+    lines: int
+    per_band: int
+    bands: int
+    units: int
+    per_task: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target, limit: int) -> "Cut":
+        """Bands whose input fills half of the second-level cache; more, up to 4 tasks per thread."""
+        depth, rows, columns = lattices(problem)
+        width = VECTORS * target.lanes(problem.itemsize)
+        blocks, lines = -(-problem.in_channels // width), depth.outputs * rows.outputs
+        line_bytes = columns.size * width * problem.itemsize * depth.taps * rows.stride
+        fit = max(target.l2_bytes // 2 // line_bytes - rows.taps, 1)
+        bands = -(-lines // fit)
+        if limit > 1 and problem.multiply_adds >= SERIAL_PRODUCTS:
+            bands = min(max(bands, -(-4 * limit // (problem.batch * blocks))), lines)
+        per_band = -(-lines // bands)
+        bands = -(-lines // per_band)
+        units = problem.batch * bands * blocks
+        together = min(TASK_PRODUCTS * units // max(problem.multiply_adds, 1), units // (4 * limit))
+        return cls(blocks, lines, per_band, bands, units, max(together, 1))
 
 
 def cost(problem: Problem, target: Target | None) -> float:
-    """Seconds: 7 loads per 6 multiply-adds at two loads a cycle, packing, or the memory's time."""
+    """Seconds: multiply-adds, and finding and loading what they read; or the time of memory, or of the last cache."""
     assert target is not None
-    lanes = target.lanes(problem.itemsize)
-    vectors = -(-problem.out_channels // (VECTORS * lanes)) * VECTORS
-    pixels = math.prod(problem.output_shape) // problem.out_channels
-    taps = math.prod(problem.weight_shape[1:])
-    cycles = pixels * vectors * (taps * 7 / 12 + 3) * target.passes + math.prod(problem.input_shape) * 2 / lanes
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 15e9)
+    tile, (depth, rows, columns) = Tile.of(problem, target), lattices(problem)
+    lines = problem.batch * depth.outputs * rows.outputs * -(-columns.outputs // tile.pixels)
+    per_row = max(columns.taps * tile.pixels / 2, (tile.pixels * columns.stride + columns.taps) * 1.2) + 4
+    vectors = -(-problem.in_channels // target.lanes(problem.itemsize))
+    cycles = vectors * lines * (depth.taps * rows.taps * per_row + 2 * tile.pixels + 10) * target.passes
+    rate = 60e9 if problem.bytes_moved <= target.l3_bytes // 2 else 20e9
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / rate)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: one packed block per thread, and the panels of weights."""
-    assert target is not None
-    panels = _panels(problem, target)
-    one = _as_one_group(problem)
-    return panels.bytes + most_scratch(target, lambda threads: Block.largest(one, target, threads, _FORM).bytes)
+    """Bytes: the weights."""
+    return math.prod(problem.weight_shape) * problem.itemsize
 
 
 def error_bound(problem: Problem) -> float:
@@ -93,73 +168,183 @@ def error_bound(problem: Problem) -> float:
     return sum_bound(problem)
 
 
-def build(problem: Problem, target: Target | None) -> PackedSolution:
+def build(problem: Problem, target: Target | None) -> "Depthwise":
     """The solution of `problem`."""
     assert target is not None
-    element = ELEMENTS[problem.dtype]
+    return Depthwise(problem, target)
 
-    def own(block: Block) -> tuple[dict[str, int | float], tuple[Array, ...]]:
-        taps, pixels = offset_tables(problem, block)
-        values: dict[str, int | float] = {
+
+class Depthwise(CompiledSolution):
+    """Runs one problem; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        super().__init__(problem, target, FIELDS, ChannelRows(problem))  # type: ignore[arg-type]
+
+    def _readable(self, first: Array) -> Array:
+        first = readable(first, self._dtype)
+        if first.strides[1] == self._dtype.itemsize:
+            return first
+        return np.moveaxis(np.moveaxis(first, 1, -1).copy(), -1, 1)
+
+    def _takes(self, out: Array, residual: Array | None) -> bool:
+        return super()._takes(out, residual) and out.strides[1] == self._dtype.itemsize
+
+    def _empty(self) -> Array:
+        count, channels, *sizes = self.problem.output_shape
+        return np.moveaxis(np.empty((count, *sizes, channels), self._dtype), -1, 1)
+
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """The tables of where everything lies, and all sizes and steps."""
+        problem, target = self.problem, self.target
+        cut, tile = Cut.of(problem, target, limit), Tile.of(problem, target)
+        axes = lattices(problem)
+        missing = (0,) * (3 - problem.spatial)
+        x_steps, out_steps = missing + x.strides[2:], missing + out.strides[2:]
+        depth_table, row_table = (
+            _places(axis, problem.border, step)[_windows(axis)]
+            for axis, step in zip(axes[:2], x_steps[:2], strict=True)
+        )
+        past = tile.pixels * tile.stride  # a tile reaches past the row's end
+        columns = np.pad(_places(axes[2], problem.border, x_steps[2]), (0, past), constant_values=-1)
+        tables = tuple(np.ascontiguousarray(table) for table in (depth_table, row_table, columns))
+        tables += (np.full_like(tables[2], -1),)
+        names = ("depth_table", "row_table", "column_table", "padding_table")
+        fields: dict[str, int | float] = {
             **finish_values(problem),
-            "taps": len(taps),
-            "tap_table": taps.ctypes.data,
-            "pixel_table": pixels.ctypes.data,
+            **{name: address_of(table) for name, table in zip(names, tables, strict=True)},
+            "x_batch": x.strides[0],
+            "out_batch": out.strides[0],
+            **dict(zip(("out_depth", "out_row", "out_column"), out_steps, strict=True)),
+            "channels": problem.in_channels,
+            "out_rows": axes[1].outputs,
+            "out_columns": axes[2].outputs,
+            "blocks": cut.blocks,
+            "bands": cut.bands,
+            "lines": cut.lines,
+            "per_band": cut.per_band,
+            "units": cut.units,
+            "per_task": cut.per_task,
+            **dict(zip(("taps_depth", "taps_rows", "taps_columns"), (axis.taps for axis in axes), strict=True)),
         }
-        return values, (taps, pixels)
+        function = compiled(_module(target, ELEMENTS[problem.dtype], tile, Finish.of(problem)), target, "task")
+        tasks = -(-cut.units // cut.per_task)
+        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        return Binding(function, FIELDS.block(fields), tasks, workers, 0, tables, [])
 
-    def source(of_x: str, _: Block) -> Source:
-        return _module(target, element, of_x, Finish.of(problem, floor=True))
 
-    return PackedSolution(_as_one_group(problem), target, FIELDS, _panels(problem, target), source, own, form=_FORM)
+def _places(axis: Lattice, border: str, step: int) -> Array:
+    """Byte offsets of all padded elements of an axis that are read; -1 where there is padding.
+
+    Offsets may be negative, with negative steps: -1 itself is none, being no multiple of an element's size.
+    """
+    sources = axis.sources(border)
+    return np.where(sources >= 0, sources * step, -1).astype(np.int64)
+
+
+def _windows(axis: Lattice) -> Array:
+    """Which padded elements each output reads, [output][tap]."""
+    return np.arange(axis.outputs)[:, np.newaxis] * axis.stride + np.arange(axis.taps) * axis.dilation
 
 
 @emitted("task")
-def _module(target: Target, element: str, source: str, finish: Finish) -> str:
-    """The module's IR. It depends on no size: all of them are fields."""
-    pack = pack_block("pack_block", target, FIELDS, source, element, last=True)
-    tiles = _tiles("tiles", target, element, finish)
-    return module_source([pack, tiles, _task(target, element, pack, tiles)])
+def _module(target: Target, element: str, tile: Tile, finish: Finish) -> str:
+    """The module's IR. Of the geometry only that of a kernel's row is written out: all else are fields."""
+    row = _row("row", target, element, tile, finish)
+    return module_source([row, _task(target, element, row)])
 
 
-def _task(target: Target, element: str, pack: Function, tiles: Function) -> Function:
-    """Task: pack the rows of a band; then for every two vectors of channels of its share, every tile of its pixels."""
+def _task(target: Target, element: str, row: Function) -> Function:
+    """Task: some units, one after the other; of a unit, all rows for each vector of channels."""
     f = Function("task", target, ["fields", "task", "worker"])
-    fields, where = f.integer("fields"), place(f, FIELDS, element)
-    f.run(pack, fields, where.source, where.block, where.depth_start, where.row_start, where.packed_rows)
-    channels, taps, columns, out_channel = FIELDS.integers(f, "channels", "taps", "out_columns", "out_channel")
-    panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
-    panel = VECTORS * target.lanes(ITEMSIZES[element])
-    for number in f.loop(where.first_block, where.last_block):
-        first = number * panel
-        weights, bias = panels.at(number * taps * panel), biases.at(first)
-        out, valid = where.out.at_bytes(first * out_channel), (channels - first).minimum(panel)
-        f.run(tiles, fields, where.block.at(first), weights, bias, out, where.rows * columns, valid)
+    fields, itemsize = f.integer("fields"), ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
+    blocks, bands, lines, per_band = FIELDS.integers(f, "blocks", "bands", "lines", "per_band")
+    units, per_task, channels, out_rows = FIELDS.integers(f, "units", "per_task", "channels", "out_rows")
+    taps_depth, taps_rows, out_depth, out_row = FIELDS.integers(f, "taps_depth", "taps_rows", "out_depth", "out_row")
+    x, out = FIELDS.pointer(f, "x", element), FIELDS.pointer(f, "out", element)
+    weights, bias = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
+    depth_table, row_table = FIELDS.pointer(f, "depth_table", "i64"), FIELDS.pointer(f, "row_table", "i64")
+    padding = f.buffer(element, lanes)
+    padding.store(FIELDS.real(f, "fill", element).broadcast(lanes))
+    start = f.integer("task") * per_task
+    for unit in f.loop(start, (start + per_task).minimum(units)):
+        block, rest = unit % blocks, unit // blocks
+        band, picture = rest % bands, rest // bands
+        first = band * per_band
+        source = x.at_bytes(picture * FIELDS.integer(f, "x_batch"))
+        corner = out.at_bytes(picture * FIELDS.integer(f, "out_batch"))
+        begin = block * (VECTORS * lanes)
+        for offset in f.loop(begin, (begin + VECTORS * lanes).minimum(channels), lanes):
+            channel = offset.minimum(channels - lanes)  # the last vector ends with the last channel
+            for line in f.loop(first, (first + per_band).minimum(lines)):
+                depth, number = line // out_rows, line % out_rows
+                to = corner.at(channel).at_bytes(depth * out_depth + number * out_row)
+                tables = depth_table.at(depth * taps_depth), row_table.at(number * taps_rows)
+                f.run(row, fields, source.at(channel), weights.at(channel), bias.at(channel), padding, *tables, to)
     return f
 
 
-def _tiles(name: str, target: Target, element: str, finish: Finish) -> Function:
-    """All pixels of a band for two vectors of channels, 6 pixels at a time, then bias, finish and store."""
-    f = Function(name, target, ["fields", "block", "panel", "bias", "out", "pixels", "valid"], internal=True)
-    lanes = target.lanes(ITEMSIZES[element])
-    block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
-    pixels, valid = f.integer("pixels"), f.integer("valid")
-    taps, out_channel, out_column = FIELDS.integers(f, "taps", "out_channel", "out_column")
-    tap_table, pixel_table = FIELDS.pointer(f, "tap_table", "i64"), FIELDS.pointer(f, "pixel_table", "i64")
+def _row(name: str, target: Target, element: str, tile: Tile, finish: Finish) -> Function:
+    """One output row of a vector of channels, tile after tile."""
+    f = Function(name, target, ["fields", "x", "weights", "bias", "padding", "depths", "rows", "out"], internal=True)
+    itemsize = ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
+    x, weights, padding, out = (f.pointer(part, element) for part in ("x", "weights", "padding", "out"))
+    depths, rows = f.pointer("depths", "i64"), f.pointer("rows", "i64")
+    column_table, no_column = FIELDS.pointer(f, "column_table", "i64"), FIELDS.pointer(f, "padding_table", "i64")
+    taps_depth, taps_rows, taps_columns = FIELDS.integers(f, "taps_depth", "taps_rows", "taps_columns")
+    channels, columns, out_column = FIELDS.integers(f, "channels", "out_columns", "out_column")
     finisher = Finisher(f, FIELDS, element, finish)
-    buffer = f.buffer(element, PIXELS * VECTORS * lanes)
-    keys = [(i, v) for i in range(PIXELS) for v in range(VECTORS)]
-    for pixel in f.loop(0, pixels, PIXELS):
-        places = [pixel_table.at(pixel + i).load_int() for i in range(PIXELS)]
-        sums = Registers({key: f.zero(element, lanes) for key in keys})
-        for tap in f.loop(taps, carry=[sums]):
-            origin = block.at_bytes(tap_table.at(tap).load_int())
-            weights = [panel.at((tap * VECTORS + v) * lanes).load(lanes) for v in range(VECTORS)]
-            for i, v in keys:
-                x = origin.at_bytes(places[i]).at(v * lanes).load(lanes)
-                sums[i, v] = x.times_plus(weights[v], sums[i, v])
-        added = [bias.at(v * lanes).load(lanes) for v in range(VECTORS)]
-        results = {(i, v): finisher.early(sums[i, v] + added[v]) for i, v in keys}
-        count = (pixels - pixel).minimum(PIXELS)
-        store_tile(f, results, PIXELS, VECTORS, out, pixel, count, valid, out_channel, out_column, buffer, finisher)
+    added = f.pointer("bias", element).load(lanes)
+    pixels = range(tile.pixels)
+    for column in f.loop(0, columns, tile.pixels):
+        sums = Registers({pixel: f.zero(element, lanes) for pixel in pixels})
+        for i in f.loop(taps_depth, carry=[sums]):
+            for j in f.loop(taps_rows, carry=[sums]):
+                depth, row = depths.at(i).load_int(), rows.at(j).load_int()
+                outside = depth.equals(-1) | row.equals(-1)
+                places = outside.pointer(no_column, column_table).at(column * tile.stride)
+                own = weights.at((i * taps_rows + j) * taps_columns * channels)
+                _kernel_row(f, tile, lanes, x.at_bytes(depth + row), padding, places, own, sums)
+        results = [finisher.early(sums[pixel] + added) for pixel in pixels]
+        to, left = out.at_bytes(column * out_column), columns - column
+        # A tile may reach past the row's end: what it summed there is not stored.
+        with f.either(left >= tile.pixels) as (whole, part):
+            with whole:
+                for pixel in pixels:
+                    finisher.store(to.at_bytes(out_column * pixel), results[pixel])
+            with part:
+                for pixel in pixels[:-1]:
+                    with f.when(left > pixel):
+                        finisher.store(to.at_bytes(out_column * pixel), results[pixel])
     return f
+
+
+def _kernel_row(
+    f: Function,
+    tile: Tile,
+    lanes: int,
+    x: Pointer,
+    padding: Pointer,
+    places: Pointer,
+    weights: Pointer,
+    sums: Registers,
+) -> None:
+    """One row of the kernel with all pixels of a tile; `places` are those of the tile's first column."""
+    channels, taps = FIELDS.integers(f, "channels", "taps_columns")
+
+    def met(column: Int | int) -> Vector:
+        place = places.at(column).load_int()
+        return place.equals(-1).pointer(padding, x.at_bytes(place)).load(lanes)
+
+    if tile.taps > MOST_COLUMNS:
+        for q in f.loop(taps, carry=[sums]):
+            weight = weights.at(q * channels).load(lanes)
+            for pixel in range(tile.pixels):
+                sums[pixel] = met(q * tile.dilation + pixel * tile.stride).times_plus(weight, sums[pixel])
+        return
+    own = [weights.at(channels * tap).load(lanes) for tap in range(tile.taps)]
+    for column, pairs in tile.readers().items():
+        value = met(column)
+        for pixel, tap in pairs:
+            sums[pixel] = value.times_plus(own[tap], sums[pixel])

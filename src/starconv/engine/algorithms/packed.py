@@ -177,8 +177,10 @@ class CompiledSolution:
     ) -> None:
         """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
         if not self._takes(out, residual):
-            result = np.empty(self.problem.output_shape, self._dtype)
-            self.run(first, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
+            result, added = self._empty(), None if residual is None else self._empty()
+            if added is not None:
+                added[...] = residual
+            self.run(first, prepared, result, added)
             out[...] = result
             return
         first = self._readable(first)
@@ -211,6 +213,10 @@ class CompiledSolution:
         return [
             Job(binding.function.address, block, binding.tasks, binding.threads, arrays, binding.scratch, places, keeps)
         ]
+
+    def _empty(self) -> Array:
+        """An array for the result that the kernel can write to."""
+        return np.empty(self.problem.output_shape, self._dtype)
 
     def _readable(self, first: Array) -> Array:
         """`first`, or a copy where the kernel cannot read it as it is."""

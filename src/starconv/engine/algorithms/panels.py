@@ -17,7 +17,7 @@ from ..emit.target import Target
 from ..runtime import jit, memory, threads
 from .packing import PANEL_FIELDS, pack_panels, weight_layout
 
-__all__ = ["ELEMENTS", "Compiled", "KernelRows", "Panels", "compiled", "readable"]
+__all__ = ["ELEMENTS", "ChannelRows", "Compiled", "KernelRows", "Panels", "compiled", "readable"]
 
 Array = NDArray[Any]
 
@@ -101,6 +101,22 @@ class KernelRows(Panels):
         if once and weights.dtype == self._dtype and weights.flags.c_contiguous and weights.flags.aligned:
             return weights
         return weights.astype(self._dtype, order="C")
+
+
+class ChannelRows:
+    """Weights of depthwise layers as [tap][channel], and biases."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._dtype = np.dtype(problem.dtype)
+        self._no_bias = np.zeros(problem.in_channels, self._dtype)
+
+    def pack(self, weights: Array, once: bool = False) -> Array:
+        """A copy, [tap][channel]."""
+        return np.array(weights.reshape(len(weights), -1).T, self._dtype, order="C")
+
+    def bias(self, bias: Array | None) -> Array:
+        """One value per channel; zeros where there is no bias."""
+        return self._no_bias if bias is None else np.array(bias, self._dtype)
 
 
 @dataclass(frozen=True, slots=True)
