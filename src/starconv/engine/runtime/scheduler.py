@@ -32,12 +32,15 @@ __all__ = ["MAX_THREADS", "source"]
 # The team size has 12 bits in the gate; 256 rows of worker state are 32 KiB that stay untouched until used.
 MAX_THREADS = 256
 
+# Every job sets so many counters back, 128 bytes apart.
+HOMES = 8
+
 _COMMON = f"""
 ; Every row has 128 bytes to itself: a line, and the neighbour that the prefetcher fetches with it.
 @owner    = internal global [16 x i64] zeroinitializer, align 128   ; 1 while a caller has the pool
 @gate     = internal global [16 x i64] zeroinitializer, align 128
-@next     = internal global [16 x i64] zeroinitializer, align 128   ; the first task nobody has claimed
-%job      = type {{ ptr, ptr, i64 }}                                  ; task function, descriptor, tasks
+@next     = internal global [{HOMES} x [16 x i64]] zeroinitializer, align 128  ; how many tasks of each home are claimed
+%job      = type {{ ptr, ptr, i64, i64 }}                             ; task function, descriptor, tasks, homes
 @job      = internal global %job zeroinitializer, align 128
 %listed   = type {{ ptr, ptr, i64, i64 }}                             ; one of a list: a job, and threads
 %settings = type {{ ptr, ptr, ptr, i64, i64 }}                        ; park, wake, yield, polls before parking, stop
@@ -148,7 +151,17 @@ publish:
   store ptr %task, ptr @job
   store ptr %descriptor, ptr getelementptr (%job, ptr @job, i64 0, i32 1)
   store i64 %tasks, ptr getelementptr (%job, ptr @job, i64 0, i32 2)
-  store atomic i64 0, ptr @next monotonic, align 8
+  %homes = call i64 @llvm.smin.i64(i64 %team, i64 {HOMES})
+  store i64 %homes, ptr getelementptr (%job, ptr @job, i64 0, i32 3)
+  br label %clear
+clear:
+  %home = phi i64 [ 0, %publish ], [ %home.next, %clear ]
+  %claimed = getelementptr [{HOMES} x [16 x i64]], ptr @next, i64 0, i64 %home
+  store atomic i64 0, ptr %claimed monotonic, align 8
+  %home.next = add i64 %home, 1
+  %more = icmp slt i64 %home.next, %homes
+  br i1 %more, label %clear, label %begin
+begin:
   %before = load atomic i64, ptr @gate monotonic, align 8
   %number = lshr i64 %before, 25
   %number.next = add i64 %number, 1
@@ -164,7 +177,7 @@ publish:
   br label %wait
 
 wait:
-  %left = phi i64 [ %patience, %publish ], [ %less, %spin ], [ 0, %give.way ]
+  %left = phi i64 [ %patience, %begin ], [ %less, %spin ], [ 0, %give.way ]
   %now = load atomic i64, ptr @gate acquire, align 8
   %inside = and i64 %now, 4095
   %empty = icmp eq i64 %inside, 0
@@ -186,19 +199,39 @@ finished:
 }}
 
 ; Claim tasks one by one until there are none. Which thread runs a task is a matter of luck, that each runs once is not.
+; Every worker begins at home, in a part of the tasks that is the same in every job: what it wrote in one layer is in its
+; own cache when the next one reads it. Then it helps at the other homes.
 define internal void @claim(i64 %worker) nounwind {{
 entry:
   %task = load ptr, ptr @job
   %descriptor = load ptr, ptr getelementptr (%job, ptr @job, i64 0, i32 1)
   %tasks = load i64, ptr getelementptr (%job, ptr @job, i64 0, i32 2)
+  %homes = load i64, ptr getelementptr (%job, ptr @job, i64 0, i32 3)
+  %own = urem i64 %worker, %homes
+  br label %visit
+visit:
+  %visited = phi i64 [ 0, %entry ], [ %visited.next, %leave ]
+  %sum = add i64 %own, %visited
+  %home = urem i64 %sum, %homes
+  %home.after = add i64 %home, 1
+  %first.scaled = mul i64 %home, %tasks
+  %first = udiv i64 %first.scaled, %homes
+  %last.scaled = mul i64 %home.after, %tasks
+  %last = udiv i64 %last.scaled, %homes
+  %claimed = getelementptr [{HOMES} x [16 x i64]], ptr @next, i64 0, i64 %home
   br label %take
 take:
-  %index = atomicrmw add ptr @next, i64 1 monotonic
-  %more = icmp slt i64 %index, %tasks
-  br i1 %more, label %run, label %done
+  %number = atomicrmw add ptr %claimed, i64 1 monotonic
+  %index = add i64 %first, %number
+  %more = icmp slt i64 %index, %last
+  br i1 %more, label %run, label %leave
 run:
   call void %task(ptr %descriptor, i64 %index, i64 %worker)
   br label %take
+leave:
+  %visited.next = add i64 %visited, 1
+  %others = icmp slt i64 %visited.next, %homes
+  br i1 %others, label %visit, label %done
 done:
   ret void
 }}
