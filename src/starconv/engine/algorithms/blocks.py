@@ -75,6 +75,14 @@ class Block:
             bands, splits = min(options, key=lambda option: _cycles(problem, target, panels, threads, form, *option))
         return cls._of(problem, target, threads, form, bands, splits)
 
+    def unevenness(self, panels: int, threads: int) -> float:
+        """How much longer it takes until the last task has ended than if every thread had the same to do."""
+        share = -(-panels // self.splits)
+        parts = -(-panels // share)
+        others = self.problem.batch * lattices(self.problem)[0].outputs * self.problem.groups
+        tasks = others * self.bands * parts
+        return -(-tasks // threads) * threads / tasks * share * parts / panels
+
     @classmethod
     def largest(cls, problem: Problem, target: Target, threads: int, form: Form) -> "Block":
         """One that is at least as large as that for as many threads, or for more."""

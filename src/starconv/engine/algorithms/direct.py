@@ -93,6 +93,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     # takes 60 in the cache, 120 where results go to memory, as those of large layers with few taps do.
     cycles = tiles * (taps * (pixels * max(panel // lanes, 1.4) / 2) + 120) * target.passes
     cycles += math.prod(problem.input_shape) * block.splits * 0.5 * target.passes
+    cycles *= block.unevenness(padded // panel, min(target.cores, 2))
     return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
 
 
