@@ -95,6 +95,8 @@ def test_every_module_compiles_for_processors_that_are_not_here(algorithm: str, 
     target, texts = named_target(name), set()
     for number, problem in enumerate(PROBLEMS):
         texts.update(modules(name, algorithm, problem, ["same", "uint8", "int16"][number % 3]))
+    if not texts and any(modules(other, algorithm, problem) for other in LEVELS for problem in PROBLEMS):
+        pytest.skip(f"{algorithm} refuses {name}")
     assert texts, "no problem of this file is one of the row's"
     for text in sorted(texts):
         assert len(jit.compile_object(text, target.triple, target.features)) > 500

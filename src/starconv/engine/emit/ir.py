@@ -23,7 +23,7 @@ import numpy as np
 
 from .target import Target
 
-__all__ = ["Condition", "Function", "Int", "Pointer", "Registers", "Vector"]
+__all__ = ["Condition", "Function", "Int", "Mask", "Pointer", "Registers", "Vector"]
 
 IntLike = Union["Int", int]
 
@@ -135,6 +135,26 @@ class Condition:
         return Pointer(self.function, text, yes.element)
 
 
+class Mask:
+    """Which lanes of a vector take part in a load or a store: the bits of a 64-bit integer, the first lane's lowest."""
+
+    __slots__ = ("bits", "function", "lanes")
+
+    def __init__(self, function: "Function", bits: Int, lanes: int) -> None:
+        self.function, self.bits, self.lanes = function, bits, lanes
+
+    def where(self, condition: Condition) -> "Mask":
+        """The same lanes where the condition holds, else none."""
+        return Mask(self.function, condition.integer(self.bits, 0), self.lanes)
+
+    @property
+    def text(self) -> str:
+        """A vector of truth values."""
+        f = self.function
+        narrow = f.emit(f"trunc i64 {self.bits.text} to i{self.lanes}")
+        return f.emit(f"bitcast i{self.lanes} {narrow} to <{self.lanes} x i1>")
+
+
 class Pointer:
     """The address of an element of type `element` ("float", "double", "i8", ...)."""
 
@@ -172,6 +192,20 @@ class Pointer:
         type_ = _vector_type(self.element, lanes)
         text = self.function.emit(f"load {type_}, ptr {self.text}, align {ITEMSIZES[self.element]}")
         return Vector(self.function, text, self.element, lanes)
+
+    def load_where(self, mask: Mask, otherwise: "Vector") -> "Vector":
+        """The elements whose lanes are in `mask`, which alone are read, and those of `otherwise` in the other lanes."""
+        type_, itemsize = otherwise.type, ITEMSIZES[self.element]
+        operands = [("ptr", self.text), ("i32", str(itemsize)), (f"<{mask.lanes} x i1>", mask.text)]
+        name = f"llvm.masked.load.{_mangled(self.element, mask.lanes)}.p0"
+        text = self.function.call(name, type_, [*operands, (type_, otherwise.text)])
+        return Vector(self.function, text, self.element, mask.lanes)
+
+    def store_where(self, mask: Mask, value: "Vector") -> None:
+        """Write the lanes that are in `mask` and nothing else."""
+        operands = [(value.type, value.text), ("ptr", self.text), ("i32", str(ITEMSIZES[self.element]))]
+        name = f"llvm.masked.store.{_mangled(self.element, mask.lanes)}.p0"
+        self.function.call(name, "void", [*operands, (f"<{mask.lanes} x i1>", mask.text)])
 
     def broadcast(self, lanes: int) -> "Vector":
         """One element in all lanes of a vector."""
@@ -342,6 +376,13 @@ class Function:
         text = "0x" + struct.pack(">d", rounded).hex().upper()
         lanes_text = ", ".join([f"{element} {text}"] * lanes)
         return Vector(self, text if lanes == 1 else f"<{lanes_text}>", element, lanes)
+
+    def lanes_between(self, first: IntLike, last: IntLike, lanes: int) -> Mask:
+        """The lanes first, ..., last - 1 of those that there are."""
+        low = self.number(first).maximum(0).minimum(lanes)
+        high = self.number(last).minimum(lanes).maximum(low)
+        below = [Int(self, self.emit(f"shl i64 1, {bound.text}")) for bound in (high, low)]
+        return Mask(self, below[0] - below[1], lanes)
 
     def buffer(self, element: str, count: int) -> Pointer:
         """Room for `count` elements on the stack. Not inside a loop: it is freed only when the function returns."""

@@ -199,8 +199,8 @@ finished:
 }}
 
 ; Claim tasks one by one until there are none. Which thread runs a task is a matter of luck, that each runs once is not.
-; Every worker begins at home, in a part of the tasks that is the same in every job: what it wrote in one layer is in its
-; own cache when the next one reads it. Then it helps at the other homes.
+; Every worker begins at home, in a part of the tasks that is the same in every job: what it wrote in one layer is in
+; its own cache when the next one reads it. Then it helps at the other homes.
 define internal void @claim(i64 %worker) nounwind {{
 entry:
   %task = load ptr, ptr @job
