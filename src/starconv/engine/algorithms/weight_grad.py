@@ -55,6 +55,8 @@ PARTIAL_BYTES = 8 << 20
 
 MOST_SUMS_BYTES = 16 << 20
 """A gradient whose sums take more is computed piece by piece: 32 MiB of workspace are promised."""
+MOST_ADDRESSES = 11
+"""Entries and kernels of a tile of pixels, each of which has an address in one of 16 registers."""
 MOST_COLUMNS = 32
 """Output columns from which rows are long enough for vectors of pixels."""
 
@@ -127,15 +129,15 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     entries = channels * math.prod(problem.weight_shape[2:])
     columns = lattices(problem)[2].outputs
     wide = target.registers >= 32
-    candidates = [
-        Tile("kernels", e, v * lanes) for e, v in ([(6, 4), (8, 3), (12, 2), (24, 1)] if wide else [(6, 2), (12, 1)])
-    ]
+    # More entries than 8 would fit the vector registers, but not their addresses the others: 12 x 2 takes three times as
+    # long as 6 x 2. One vector of kernels leaves room for long units, where that many sums keep the units busy.
+    candidates = [Tile("kernels", e, v * lanes) for e, v in ([(8, 1), (8, 2)] if wide else [(6, 2)])]
     budget = 26 if wide else 13
     candidates += [
         Tile("pixels", e, k)
         for k in range(1, min(kernels, 4) + 1)
-        for e in range(1, min(entries, 25) + 1)
-        if e * k + k + 1 <= budget + 2 and e * k <= budget
+        for e in range(1, min(entries, MOST_ADDRESSES - k) + 1)
+        if e * k <= budget
     ]
 
     if channels == kernels == 1 and problem.groups >= lanes and _small(problem, target):
@@ -146,10 +148,10 @@ def tile_of(problem: Problem, target: Target) -> Tile:
         vectors = tile.kernels if tile.by_pixels else tile.kernels // lanes
         tiles = -(-entries // tile.entries) * -(-kernels // tile.kernels)
         loads = tile.entries + vectors + 1
-        per_tile = max(tile.entries * vectors / 2, loads / 2, 4.0)
+        per_tile = max(tile.entries * vectors / 2 * target.passes, loads / 2, 4.0)
         if tile.by_pixels:
             used = columns / (-(-columns // lanes) * lanes) * lanes
-            return (tiles * (per_tile + 0.5) + kernels) / used
+            return (tiles * (1.2 * per_tile + 0.5) + kernels) / used
         return tiles * per_tile + -(-kernels // tile.kernels) * tile.kernels * 0.7
 
     return min(candidates, key=cycles)
