@@ -125,9 +125,10 @@ def _width(problem: Problem, target: Target) -> int:
 
 
 def _chunk(problem: Problem, target: Target, taps: int) -> int:
-    """Channels of G whose weights for so many taps fill about half of the first-level cache, in equal chunks."""
+    """Channels of G whose weights for so many taps fill about half of a cache, in equal chunks: see `direct.chunk_of`."""
     channels = problem.out_channels // problem.groups
-    held = max(target.l1_bytes * 5 // 8 // (taps * _width(problem, target) * problem.itemsize), 1)
+    room = target.l1_bytes * 5 // 8 if target.passes == 1 else target.l2_bytes // 2
+    held = max(room // (taps * _width(problem, target) * problem.itemsize), 1)
     return -(-channels // -(-channels // held))
 
 
