@@ -125,7 +125,7 @@ def _width(problem: Problem, target: Target) -> int:
 
 
 def _chunk(problem: Problem, target: Target, taps: int) -> int:
-    """Channels of G whose weights for so many taps fill about half of a cache, in equal chunks: see `direct.chunk_of`."""
+    """Channels of G whose weights for so many taps fill about half of a cache, as `direct.chunk_of` has it."""
     channels = problem.out_channels // problem.groups
     room = target.l1_bytes * 5 // 8 if target.passes == 1 else target.l2_bytes // 2
     held = max(room // (taps * _width(problem, target) * problem.itemsize), 1)

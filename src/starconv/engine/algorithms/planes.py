@@ -10,7 +10,8 @@ per column of the kernel and serves all output rows that it is a tap of; the ker
 
     3x3, 7 rows: (7 + 2) x 3 = 27 loads for 63 multiply-adds and 7 stores
 
-With a stride of 2, vectors of every second column are picked from pairs of loads: 4 loads and 3 shuffles per row.
+With a stride of 2, vectors of every second column are picked from pairs of loads, 4 loads and 3 shuffles per row; or
+from a single one, where all that a row reads fits a vector.
 
 Limits: float32 and float64, one kernel per channel, up to two axes, constant padding, strides of 1 and 2, and masked
 loads, which of the targets only AVX-512 has.
@@ -88,8 +89,6 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return "it takes strides of 1 and 2"
     if problem.axes[-1].stride > 1 and problem.axes[-1].dilation > 1:
         return "with a stride it takes no dilation"
-    if problem.axes[-1].stride > 1 and problem.axes[-1].input <= target.lanes(problem.itemsize):
-        return "of every pair of loads one would lie past the row"  # and loads of no lane at all are slow: 16 cycles
     if math.prod(axis.kernel for axis in problem.axes) > MOST_TAPS:
         return f"it writes out at most {MOST_TAPS} taps"
     if problem.residual:
@@ -105,14 +104,24 @@ class Tile:
     taps: tuple[int, int]
     strides: tuple[int, int]
     dilations: tuple[int, int]
+    narrow: bool
+    """Whether the columns that a row of output reads fit one vector. (A load of no lane at all takes 16 cycles.)"""
 
     @classmethod
-    def of(cls, problem: Problem) -> "Tile":
+    def of(cls, problem: Problem, target: Target) -> "Tile":
         """As many rows as leave the fewest past the end of a plane."""
         down, across = _axes(problem)
+        reads = (across.output - 1) * across.stride + across.extent
+        narrow = across.stride > 1 and reads <= target.lanes(problem.itemsize)
         most = 8 if down.stride == 1 else 4
         rows = min(range(most, 0, -1), key=lambda rows: -(-down.output // rows) * (rows + 1))
-        return cls(rows, *((getattr(down, name), getattr(across, name)) for name in ("kernel", "stride", "dilation")))
+        return cls(
+            rows,
+            (down.kernel, across.kernel),
+            (down.stride, across.stride),
+            (down.dilation, across.dilation),
+            narrow,
+        )
 
     @property
     def input_rows(self) -> int:
@@ -137,9 +146,9 @@ def _axes(problem: Problem) -> tuple[Axis, Axis]:
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: multiply-adds, loads and stores of all tiles; or the time of memory, or of the last cache."""
     assert target is not None
-    tile, (down, across) = Tile.of(problem), _axes(problem)
+    tile, (down, across) = Tile.of(problem, target), _axes(problem)
     lanes = target.lanes(problem.itemsize)
-    loads = tile.input_rows * tile.taps[1] * (1 if across.stride == 1 else 3)
+    loads = tile.input_rows * tile.taps[1] * (1 if across.stride == 1 else 2 if tile.narrow else 3)
     per_tile = (tile.rows * math.prod(tile.taps) + loads) * target.passes / 2 + tile.rows + 25
     tiles = -(-down.output // tile.rows) * -(-across.output // lanes)
     cycles = problem.batch * problem.in_channels * (tiles * per_tile + 60)
@@ -201,7 +210,7 @@ class Planes(CompiledSolution):
             "rows_before": down.before,
             "columns_before": across.before,
         }
-        source = _module(self.target, ELEMENTS[problem.dtype], Tile.of(problem), Finish.of(problem))
+        source = _module(self.target, ELEMENTS[problem.dtype], Tile.of(problem, self.target), Finish.of(problem))
         tasks = -(-planes // per_task)
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         return Binding(compiled(source, self.target, "task"), FIELDS.block(fields), tasks, workers, 0, (), [])
@@ -279,6 +288,8 @@ def _windows(f: Function, tile: Tile, first: Int, columns: Int, lanes: int) -> d
     """Per run of columns that a tile loads, by its distance from the first: where it begins, and which lanes exist."""
     if tile.strides[1] == 1:
         distances = [tap * tile.dilations[1] for tap in range(tile.taps[1])]
+    elif tile.narrow:
+        distances = [0]
     else:  # two runs side by side hold the columns of two neighbouring taps
         distances = [start + half for start in range(0, tile.taps[1], 2) for half in (0, lanes)]
     return {d: (first + d, f.lanes_between(0 - first - d, columns - first - d, lanes)) for d in distances}
@@ -290,6 +301,10 @@ def _vectors(tile: Tile, row: Pointer, windows: dict[int, tuple[Int, Mask]], fil
     if tile.strides[1] == 1:
         return list(loaded.values())
     lanes = filler.lanes
+    if tile.narrow:
+        return [
+            loaded[0].shuffled(filler, [min(tap + 2 * i, lanes) for i in range(lanes)]) for tap in range(tile.taps[1])
+        ]
     pairs = [(loaded[start], loaded[start + lanes]) for start in range(0, tile.taps[1], 2)]
     return [
         pairs[tap // 2][0].shuffled(pairs[tap // 2][1], range(tap % 2, 2 * lanes, 2)) for tap in range(tile.taps[1])

@@ -129,8 +129,8 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     entries = channels * math.prod(problem.weight_shape[2:])
     columns = lattices(problem)[2].outputs
     wide = target.registers >= 32
-    # More entries than 8 would fit the vector registers, but not their addresses the others: 12 x 2 takes three times as
-    # long as 6 x 2. One vector of kernels leaves room for long units, where that many sums keep the units busy.
+    # More entries than 8 would fit the vector registers, but not their addresses the others: 12 x 2 takes three times
+    # as long as 6 x 2. One vector of kernels leaves room for long units, where so many sums keep the processor busy.
     candidates = [Tile("kernels", e, v * lanes) for e, v in ([(8, 1), (8, 2)] if wide else [(6, 2)])]
     budget = 26 if wide else 13
     candidates += [
