@@ -3,7 +3,7 @@
 make bench                                        everything, and write bench/RESULTS.md and .json
 make bench ARGS="resnet18 --batch 16"             one suite at another batch size, printed only
 make bench ARGS="--rows 'w=64x64x3x3' --threads 2 --peers torch"
-make bench ARGS="latency memory networks"         calls' overhead, first calls, peak memory; whole networks
+make bench ARGS="latency memory networks training" calls' overhead, first calls, memory; whole networks, steps
 make bench ARGS="--check"                         does the harness itself work?
 """
 
@@ -18,13 +18,18 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from . import latency, memory, networks, roofline, shapes, timing
+from . import latency, memory, networks, roofline, shapes, timing, training
 from .machine import cores, describe
 from .peers import ENTRANTS, Entrant
 from .report import Figure, Report, Run, figure_table, lines_of, summary
 from .rows import measure
 
-PROBES = {"latency": latency.measure, "memory": memory.measure, "networks": networks.measure}
+PROBES = {
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "networks": networks.measure,
+    "training": training.measure,
+}
 RESULTS = Path(__file__).with_name("RESULTS")
 CHECK_LIMIT = 5_000_000
 """Multiply-adds of the largest row that --check runs."""
@@ -32,7 +37,7 @@ CHECK_LIMIT = 5_000_000
 
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Shape files, latency, memory, networks; default all.")
+        list[str] | None, typer.Argument(help="Shape files, latency, memory, networks, training; default all.")
     ] = None,
     rows: Annotated[str, typer.Option(help="Only rows whose problem or note contains this.")] = "",
     threads: Annotated[list[int] | None, typer.Option(help="Repeat for each; default all cores, then 1.")] = None,
