@@ -239,6 +239,23 @@ def test_damaged_models_are_refused_with_a_reason(written, change, message):
     assert "model.onnx" in str(caught.value)
 
 
+def test_what_was_found_right_is_not_checked_again(written, monkeypatch, tmp_path):
+    monkeypatch.setenv("STARCONV_CACHE_DIR", str(tmp_path / "cache"))
+    checked = []
+    check = onnx.checker.check_model
+    monkeypatch.setattr(onnx.checker, "check_model", lambda proto: (checked.append(proto), check(proto)))
+    weights = [numpy_helper.from_array(RNG.standard_normal((200, 3, 3, 3)).astype("f"), "first.weight")]
+    right, wrong = model(weights=weights), model(weights=weights)
+    wrong.graph.node[0].attribute.append(helper.make_attribute("nonsense", 3))
+    for expected in (1, 1):
+        assert nets.load(written(right)).graph.constants["first.weight"].shape == (200, 3, 3, 3)
+        assert len(checked) == expected
+    for expected in (2, 3):
+        with pytest.raises(FileContentError, match="nonsense"):
+            nets.load(written(wrong))
+        assert len(checked) == expected
+
+
 def test_other_files_are_refused(written, tmp_path):
     whole = model().SerializeToString()
     for data, message in (

@@ -4,11 +4,14 @@ The package ``onnx`` reads the protocol buffers and checks operators against the
 the checker, which works on a copy, sees the model.
 """
 
+import hashlib
+import itertools
 import math
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,13 @@ import numpy as np
 
 from ..arguments import Array
 from ..data.files import FileContentError, optional_import, replaced_when_complete
+from ..engine.runtime import cache, memory
 from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .graph import Attribute, Graph, Node, Value
 from .interpret import refuse_unsupported
 from .network import Network
 from .operators import DTYPES, LARGEST
+from .outline import BUFFER, SMALL, outline
 
 __all__ = ["load", "read_graph", "save"]
 
@@ -38,8 +43,6 @@ _FIELDS = {
 """Where a tensor keeps numbers that are not raw bytes; all other types are in int32_data."""
 _PLAIN = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
 """The attributes in which a Constant node may have its value instead of a tensor."""
-_SMALL = 1024
-"""Bytes up to which the checker sees a weight; shapes and the like are smaller."""
 
 
 def load(path: str | os.PathLike[str], *, largest: int = LARGEST) -> Network:
@@ -76,6 +79,8 @@ class _Reader:
         self.onnx, self.path = onnx, path
         self.folder = Path(os.path.realpath(path)).parent
         self.borrowed: dict[Path, int] = {}
+        self.raw: dict[int, Array] = {}
+        """The raw data of large initializers, by their numbers."""
 
     def wrong(self, expected: str) -> FileContentError:
         return FileContentError(self.path, expected)
@@ -112,24 +117,38 @@ class _Reader:
             raise self.wrong(f"a network whose values are given once and before their use ({error})") from None
 
     def _parsed(self) -> Any:
-        with open(self.path, "rb") as file:
+        with BufferedReader(FileIO(self.path), BUFFER) as file:
             status = os.fstat(file.fileno())
             size = status.st_size
             if not stat.S_ISREG(status.st_mode):
                 raise self.wrong("an ONNX file; this is a device or a pipe")
             if size > _LARGEST_FILE:
                 raise self.wrong(f"an ONNX file of at most {_LARGEST_FILE:,} bytes; this one has {size:,}")
-            data = file.read(size)
-        if not data:
-            raise self.wrong("an ONNX file; this one is empty")
+            if not size:
+                raise self.wrong("an ONNX file; this one is empty")
+            message, weights = outline(file, size)
+            self.raw = self._read(file, weights)
+        self.digest = hashlib.sha256(message).hexdigest()
         model = self.onnx.ModelProto()
         try:
-            model.ParseFromString(data)
+            model.ParseFromString(message)
         except Exception as error:  # protobuf's DecodeError, whose place differs between its versions
             raise self.wrong(f"an ONNX file; it cannot be decoded ({error})") from None
         if not model.HasField("graph") or not model.graph.node:
             raise self.wrong("an ONNX file; there is no network in it")
         return model
+
+    def _read(self, file: "BufferedReader[FileIO]", weights: dict[int, tuple[int, int]]) -> dict[int, Array]:
+        """Weights straight from the file to where they stay, side by side in one block that begins each on a line."""
+        starts = [0, *itertools.accumulate(-(-length // 64) * 64 for _, length in weights.values())]
+        block = memory.aligned_empty(starts[-1], np.uint8)
+        found = {}
+        for (number, (first, length)), start in zip(weights.items(), starts, strict=False):
+            found[number] = block[start : start + length]
+            file.seek(first)
+            if file.readinto(found[number].data) != length:
+                raise self.wrong("an ONNX file that nobody writes to meanwhile")
+        return found
 
     def _opset(self, model: Any) -> int:
         newest = self.onnx.defs.onnx_opset_version()
@@ -139,9 +158,16 @@ class _Reader:
         return int(versions[0])
 
     def _check(self, model: Any, constants: dict[str, Array]) -> None:
-        """Let the package check the model, in which inputs stand for large weights."""
+        """Let the package check the model, in which inputs stand for large weights.
+
+        Its first check in a process takes 10 ms, for which it makes the schemas of all operators. So what it found
+        right is kept among the compiled kernels, under the digest of the file without its large weights.
+        """
+        verdict = cache.key("checked by onnx", self.onnx.__version__, self.digest)
+        if cache.load(verdict) is not None:
+            return
         graph, given = model.graph, {value.name for value in model.graph.input}
-        kept = [tensor for tensor in graph.initializer if constants[tensor.name].nbytes <= _SMALL]
+        kept = [tensor for tensor in graph.initializer if constants[tensor.name].nbytes <= SMALL]
         stripped = self.onnx.ModelProto()
         stripped.ir_version = model.ir_version
         stripped.opset_import.extend(model.opset_import)
@@ -161,6 +187,7 @@ class _Reader:
             self.onnx.checker.check_model(stripped)
         except Exception as error:  # its ValidationError, and others of what C++ reports
             raise self.wrong(f"a valid ONNX model ({_first_lines(error)})") from None
+        cache.store(verdict, b"")
 
     # Parts
 
@@ -174,8 +201,8 @@ class _Reader:
             array.flags.writeable = False
             found[name] = array
 
-        for tensor in graph.initializer:
-            add(tensor.name, self._array(tensor, f"weight {tensor.name!r}"))
+        for number, tensor in enumerate(graph.initializer):
+            add(tensor.name, self._array(tensor, f"weight {tensor.name!r}", self.raw.get(number)))
         for node in graph.node:
             if node.op_type != "Constant":
                 continue
@@ -193,8 +220,8 @@ class _Reader:
             add(node.output[0], given)
         return found
 
-    def _array(self, tensor: Any, what: str) -> Array:
-        """A tensor as an array. Its declared size must be that of its data, before anything is made."""
+    def _array(self, tensor: Any, what: str, raw: Array | None = None) -> Array:
+        """A tensor as an array. Its declared size must be that of its data (`raw`, where the tensor is without it)."""
         kinds = self.onnx.TensorProto
         if tensor.data_type not in DTYPES:
             names = {number: name for name, number in kinds.DataType.items()}
@@ -210,13 +237,13 @@ class _Reader:
         stored = dtype.newbyteorder("<")
         if tensor.data_location == kinds.EXTERNAL:
             flat = self._external(tensor, what, count, stored)
-        elif tensor.HasField("raw_data"):
-            raw = tensor.raw_data
+        elif raw is not None or tensor.HasField("raw_data"):
+            raw = np.frombuffer(tensor.raw_data, np.uint8) if raw is None else raw
             if len(raw) != count * dtype.itemsize:
                 raise self.wrong(
                     f"{count * dtype.itemsize} bytes for {what} of shape {dims} and {dtype}, not {len(raw)}"
                 )
-            flat = np.frombuffer(raw, stored)
+            flat = raw.view(stored)
         else:
             numbers = getattr(tensor, _FIELDS.get(dtype.name, "int32_data"))
             if len(numbers) != count:

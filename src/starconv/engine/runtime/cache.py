@@ -89,7 +89,7 @@ def store(name: bytes, payload: bytes) -> None:
         write_private(_path(directory, name), header + payload)
         # Looking through a full directory takes 50 ms, more than compiling: only after every 64th part of the limit.
         global _unweighed
-        _unweighed += len(payload)
+        _unweighed += _HEADER.size + len(payload)
         if _unweighed >= LIMIT_BYTES // 64:
             _unweighed = 0
             _shrink(directory)
