@@ -11,7 +11,7 @@ The string is the test id, the wisdom key, the benchmark row and the argument of
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -47,6 +47,11 @@ class Problem:
         residual: an array of the result's shape is added, after the bias and before the activation.
         activation: "none", "relu" or "relu6", applied last.
         precision: "float32" allows algorithms with a declared larger error bound, "strict" only the definition's sum.
+        input_shape: of X, (N, C, ...).
+        weight_shape: of K, (K, C / groups, ...).
+        output_shape: of O, (N, K, ...).
+
+    The shapes follow from the rest. A plan asks for them some hundred times, so they are worked out once.
 
     >>> problem = Problem.parse("conv2d x=1x3x224x224 w=64x3x7x7 stride=2 padding=3")
     >>> problem.output_shape
@@ -68,6 +73,9 @@ class Problem:
     residual: bool = False
     activation: str = "none"
     precision: str = "float32"
+    input_shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    weight_shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    output_shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for argument, value, allowed in (
@@ -85,7 +93,14 @@ class Problem:
             raise ArgumentValueError("axes", self.axes, "at least one output element along every axis")
         if self.batch < 0:
             raise ArgumentValueError("batch", self.batch, "a number of pictures, 0 or more")
-        if max(map(math.prod, (self.input_shape, self.weight_shape, self.output_shape))) > 2**60:
+        shapes = {
+            "input_shape": (self.batch, self.in_channels, *(axis.input for axis in self.axes)),
+            "weight_shape": (self.out_channels, self.in_channels // self.groups, *(axis.kernel for axis in self.axes)),
+            "output_shape": (self.batch, self.out_channels, *(axis.output for axis in self.axes)),
+        }
+        for name, shape in shapes.items():
+            object.__setattr__(self, name, shape)
+        if max(map(math.prod, shapes.values())) > 2**60:
             raise ArgumentValueError(
                 "axes", self.axes, "arrays of up to 2**60 elements", result_shape=self.result_shape
             )
@@ -127,26 +142,11 @@ class Problem:
         return len(self.axes)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of X, (N, C, ...)."""
-        return (self.batch, self.in_channels, *(axis.input for axis in self.axes))
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """Shape of K, (K, C / groups, ...)."""
-        return (self.out_channels, self.in_channels // self.groups, *(axis.kernel for axis in self.axes))
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of O, (N, K, ...)."""
-        return (self.batch, self.out_channels, *(axis.output for axis in self.axes))
-
-    @property
     def result_shape(self) -> tuple[int, ...]:
         """Shape of what the operation seeks."""
-        return {"conv": self.output_shape, "input_grad": self.input_shape, "weight_grad": self.weight_shape}[
-            self.operation
-        ]
+        if self.operation == "conv":
+            return self.output_shape
+        return self.input_shape if self.operation == "input_grad" else self.weight_shape
 
     @property
     def operand_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -253,7 +253,7 @@ def test_the_size_is_bounded(directory, monkeypatch):
 
 def test_contenders_are_those_that_may_win():
     def candidate(name, seconds, refusal=None):
-        return planner.Candidate(name, refusal, seconds, 0, 0.0)
+        return planner.Candidate(name, refusal, seconds)
 
     rows = [candidate("a", 0.3), candidate("b", 0.1), candidate("c", 0.6), candidate("d", 0.01, "tired")]
     assert measure.contenders([rows[0], rows[1], rows[2]]) == ["b", "a"]

@@ -66,7 +66,7 @@ def _seconds(lowered: Lowered, way: dict[str, bool]) -> float:
     for operation in lowered.operations:
         if isinstance(operation, Convolution):
             plan = operation.plan(last=way[operation.reads[0]], out_last=way[operation.writes[0]])
-            total += next(row for row in plan.candidates if row.name == plan.algorithm).seconds
+            total += plan.chosen.seconds
     return total
 
 

@@ -24,6 +24,7 @@ from ..geometry import transposed_axes
 from ..nets.graph import Graph, Node
 from ..problem import ACTIVATIONS, Problem
 from .operations import Convolution, Info, Interpreted, Operation, Product
+from .shapes import shape_of
 
 __all__ = ["Lowered", "lower"]
 
@@ -125,18 +126,18 @@ class _Lowering:
 
     def _guess(self, operation: Interpreted) -> list[Info]:
         """Shapes and dtypes of an operator's results: by rule, else by computing it once, from ones."""
-        rule = RULES.get(operation.node.op)
-        if rule is not None and all(operation.node.inputs):
-            shape = rule([self.info(name) for name in operation.node.inputs])
-            if shape is not None and shape.size <= self.largest:
-                return [shape]
+        node = operation.node
+        if all(node.inputs):
+            info = shape_of(node, operation.opset, [self.info(name) for name in node.inputs])
+            if info is not None and info.size <= self.largest:
+                return [info]
         arrays = {name: self.constants.get(name) for name in operation.reads}
         given = {
             name: np.ones(self.infos[name].shape, self.infos[name].dtype) if array is None else array
             for name, array in arrays.items()
         }
         with np.errstate(all="ignore"):
-            results = self._run(operation.node, [given[name] if name else None for name in operation.node.inputs])
+            results = self._run(node, [given[name] if name else None for name in node.inputs])
             return [Info(np.shape(array), np.asarray(array).dtype) for array in results]
 
     # -- for the rules below ---------------------------------------------------------------------------------
@@ -417,29 +418,3 @@ TAKE_UP: dict[str, Callable[[_Lowering, Node, Sequence[str]], bool]] = {
     "Clip": _clip,
 }
 """How each operator is made into an operation, or taken up by one; False where it is to be interpreted."""
-
-
-# -- shapes of what is interpreted ----------------------------------------------------------------------------
-
-
-def _same_shape(infos: Sequence[Info]) -> Info:
-    return infos[0]
-
-
-def _broadcast(infos: Sequence[Info]) -> Info | None:
-    if len({info.dtype for info in infos}) != 1:
-        return None
-    try:
-        return Info(np.broadcast_shapes(*(info.shape for info in infos)), infos[0].dtype)
-    except ValueError:
-        raise ArgumentValueError("graph", [info.shape for info in infos], "shapes that broadcast") from None
-
-
-RULES: dict[str, Callable[[Sequence[Info]], Info | None]] = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _broadcast),
-    **dict.fromkeys(
-        ("Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Softmax", "Elu", "Erf", "Clip", "Exp"),
-        _same_shape,
-    ),
-}
-"""Shapes that need no computing."""

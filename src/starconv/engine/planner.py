@@ -7,8 +7,8 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +36,39 @@ Weights that a caller has prepared are the caller's, and not counted.
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
-    """One row of the table, asked about one problem."""
+    """One row of the table, asked about one problem. What most choices do without is asked when it is wanted.
+
+    Attributes:
+        name: of the row.
+        refusal: the reason, or None.
+        seconds: predicted.
+        parts: plans for the problems of which a compound row makes this one.
+    """
 
     name: str
     refusal: str | None
     seconds: float
-    workspace: int
-    error_bound: float
     parts: tuple["Plan", ...] = field(default=(), repr=False)
+    row: "Algorithm | Compound | None" = field(default=None, repr=False, compare=False)
+    problem: Problem | None = field(default=None, repr=False, compare=False)
+    target: "Target | None" = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def workspace(self) -> int:
+        """Bytes; none of a row that refuses."""
+        return 0 if self.refusal is not None else self._ask("workspace", self.problem, self.target)
+
+    @cached_property
+    def error_bound(self) -> float:
+        """Relative to the sum of the products' absolute values."""
+        return math.inf if self.refusal is not None else self._ask("error_bound", self.problem)
+
+    def _ask(self, what: str, *about: object) -> Any:
+        if self.row is not None and _is_compound(self.row):
+            about = (*about, [getattr(part.chosen, what) for part in self.parts])
+        return getattr(self.row, what)(*about)
 
 
 class Shapes(NamedTuple):
@@ -134,10 +157,14 @@ class Plan:
                 return PreparedPlan(self, self.special.candidate.name, self.special.solution, prepared)
         return PreparedPlan(self, self.algorithm, self.solution, self.solution.prepare(second, bias, fill, once))
 
+    @property
+    def chosen(self) -> Candidate:
+        """What the algorithm answered."""
+        return next(row for row in self.candidates if row.name == self.algorithm)
+
     def explain(self) -> str:
         """The choice, its predicted cost and workspace, and the reason of every refusal, as lines of text."""
-        problem = self.problem
-        chosen = next(row for row in self.candidates if row.name == self.algorithm)
+        problem, chosen = self.problem, self.chosen
         lines = [
             str(problem),
             f"  result {'x'.join(map(str, problem.result_shape))} {problem.dtype}, "
@@ -326,7 +353,7 @@ _lock = threading.RLock()
 
 @lru_cache(maxsize=4096)
 def _plan(problem: Problem, algorithm: str | None, target: "Target | None", state: int, prepared: bool = False) -> Plan:
-    from .algorithms import SPECIALS, TABLE, is_compound
+    from .algorithms import SPECIALS, TABLE
 
     special = next((row for row in SPECIALS if algorithm == row.NAME), None)
     wanted, algorithm = algorithm, None if special is not None else algorithm
@@ -341,7 +368,7 @@ def _plan(problem: Problem, algorithm: str | None, target: "Target | None", stat
     if candidate.refusal is not None:
         raise ArgumentValueError("algorithm", algorithm, f"one that takes {problem}; it refuses: {candidate.refusal}")
     shapes = Shapes(*problem.operand_shapes, problem.result_shape, np.dtype(problem.dtype))
-    if is_compound(row):
+    if _is_compound(row):
         solution = row.build(problem, target, [part.solution for part in candidate.parts])
     else:
         solution = cast("Algorithm", row).build(problem, target)
@@ -379,7 +406,9 @@ def _choice(
     # What a file says is asked again: a candidate that refuses is not to be taken, whatever was written down.
     if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates)):
         return entry.algorithm, entry.seconds
-    return _cheapest(_modest(problem, candidates)), ()
+    # The cheapest of the modest ones; others are not asked how modest they are.
+    accept = sorted((row for row in candidates if row.refusal is None), key=lambda row: row.seconds)
+    return next((row for row in accept if _is_modest(problem, row)), accept[0]).name, ()
 
 
 def _cheapest(candidates: Sequence[Candidate]) -> str:
@@ -402,34 +431,33 @@ def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candida
 def _modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Who accepts and keeps the promise about a call's memory; all who accept, should none keep it."""
     accept = [row for row in candidates if row.refusal is None]
-    promised = max(MOST_WORKSPACE, problem.bytes_moved // 4)
-    return [row for row in accept if row.workspace <= promised] or accept
+    return [row for row in accept if _is_modest(problem, row)] or accept
+
+
+def _is_modest(problem: Problem, candidate: Candidate) -> bool:
+    return candidate.workspace <= max(MOST_WORKSPACE, problem.bytes_moved // 4)
 
 
 def _asked(
     row: "Algorithm | Compound", problem: Problem, target: "Target | None", state: int, prepared: bool = False
 ) -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
-    from .algorithms import is_compound
-
     refusal = row.refuses(problem, target)
     if refusal is not None:
-        return Candidate(row.NAME, refusal, math.inf, 0, math.inf)
-    saved = getattr(row, "preparation", _nothing)(problem, target) if prepared else 0.0
-    if not is_compound(row):
-        plain = cast("Algorithm", row)
-        seconds = plain.cost(problem, target) - saved
-        return Candidate(row.NAME, None, seconds, plain.workspace(problem, target), plain.error_bound(problem))
-    parts = tuple(_plan(part, None, target, state, prepared) for part in row.parts(problem, target))
-    chosen = [next(asked for asked in part.candidates if asked.name == part.algorithm) for part in parts]
-    return Candidate(
-        row.NAME,
-        None,
-        row.cost(problem, target, [part.seconds for part in chosen]) - saved,
-        row.workspace(problem, target, [part.workspace for part in chosen]),
-        row.error_bound(problem, [part.error_bound for part in chosen]),
-        parts,
-    )
+        return Candidate(row.NAME, refusal, math.inf)
+    parts: tuple[Plan, ...] = ()
+    if _is_compound(row):
+        parts = tuple(_plan(part, None, target, state, prepared) for part in row.parts(problem, target))
+        seconds = row.cost(problem, target, [part.chosen.seconds for part in parts])
+    else:
+        seconds = cast("Algorithm", row).cost(problem, target)
+    if prepared:
+        seconds -= getattr(row, "preparation", _nothing)(problem, target)
+    return Candidate(row.NAME, None, seconds, parts, row, problem, target)
+
+
+def _is_compound(row: "Algorithm | Compound") -> TypeGuard["Compound"]:
+    return hasattr(row, "parts")
 
 
 def _nothing(problem: Problem, target: "Target | None") -> float:

@@ -21,7 +21,7 @@ shapes, carries it beside its algorithm where it would be quicker, and asks it f
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -47,7 +47,7 @@ from . import (
     winograd,
 )
 
-__all__ = ["SPECIALS", "TABLE", "Algorithm", "Compound", "Conditional", "Solution", "is_compound"]
+__all__ = ["SPECIALS", "TABLE", "Algorithm", "Compound", "Conditional", "Solution"]
 
 Array = NDArray[Any]
 
@@ -88,7 +88,6 @@ class Conditional(Algorithm, Protocol):
     CONDITION: str
 
 
-@runtime_checkable
 class Compound(Protocol):
     """A row that leaves the computing to its parts; see the module's text. Parts must not lead back to the row."""
 
@@ -124,9 +123,3 @@ TABLE: tuple[Algorithm | Compound, ...] = (
 """In the order in which equal costs are decided. The last row takes everything."""
 SPECIALS: tuple[Conditional, ...] = (lowrank,)
 """Rows that the weights decide about."""
-_COMPOUND = frozenset(row.NAME for row in TABLE if isinstance(row, Compound))
-
-
-def is_compound(row: Algorithm | Compound) -> TypeGuard[Compound]:
-    """Whether a row of the table has parts. (By name, because asking a protocol takes 50 µs.)"""
-    return row.NAME in _COMPOUND
