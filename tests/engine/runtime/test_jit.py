@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from starconv.engine.runtime import cache, jit
+from starconv.engine.runtime import cache, image, jit
 
 ADD = """
 define i64 @"add"(i64 %x, i64 %y) nounwind {
@@ -203,13 +203,42 @@ assert jit.host().features == frozenset() and jit.host().cores >= 1
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_where_executable_memory_is_forbidden_there_is_a_reason():
-    program = """
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        "image._library().mprotect = lambda *arguments: ctypes.set_errno(13) or -1",
+        "image.image_of = lambda *arguments: None; llvmlite.binding.check_jit_execution = refuse",
+    ],
+)
+def test_where_executable_memory_is_forbidden_there_is_a_reason(refuse):
+    program = f"""
+import ctypes
 import llvmlite.binding
+from starconv.engine.runtime import image, jit
 def refuse():
-    raise OSError(13, "cannot allocate executable memory")
-llvmlite.binding.check_jit_execution = refuse
-from starconv.engine.runtime import jit
-assert "cannot allocate executable memory" in jit.available()
+    raise OSError(13, "Permission denied")
+{refuse}
+assert "Permission denied" in jit.available()
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_kernels_on_disk_need_no_llvm():
+    program = """
+import sys
+import numpy as np, starconv as sc
+x, w = np.ones((1, 8, 9, 9), "float32"), np.ones((8, 8, 3, 3), "float32")
+assert (sc.conv2d(x, w) == 72).all()
+print("llvmlite.binding" in sys.modules)
+"""
+    runs = [subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True) for _ in "12"]
+    assert [run.stdout.strip() for run in runs] == ["True", "False"]
+
+
+def test_what_is_no_image_is_linked_by_llvm(monkeypatch):
+    monkeypatch.setattr(image, "image_of", lambda *arguments: None)
+    for text in (ADD, ADD):  # compiled, then from disk
+        module = compile_here(text + "; linked")
+        assert BINARY(module.address("add"))(40, 2) == 42
+        del module
+        gc.collect()

@@ -31,7 +31,7 @@ __all__ = [
 LIMIT_BYTES = 64 * 1024 * 1024
 
 # Change the last digits when the meaning of the file changes: old files are then simply not found.
-_MAGIC = b"starconv object 1\n"
+_MAGIC = b"starconv object 2\n"
 _HEADER = struct.Struct(f"<{len(_MAGIC)}s32sQ32s")  # magic, key, payload length, SHA-256 of the payload
 _SUFFIX = ".object"
 

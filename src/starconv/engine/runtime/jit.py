@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from starconv.engine.runtime import cache, machine
+from starconv.engine.runtime import cache, image, machine
 from starconv.errors import StarconvError
 
 __all__ = ["CompileError", "Host", "Module", "assembly", "available", "compile_module", "compile_object", "host"]
@@ -76,15 +76,31 @@ def host() -> Host:
     """What this process runs on. Without llvmlite the features are empty, and the rest still holds."""
     level1, level2, level3 = machine.cache_sizes()
     try:
-        llvm = _llvm()
-        with _lock:
-            triple = llvm.get_process_triple()
-            features = frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+        triple, *names = _processor()
+        features = frozenset(names)
     except Exception:  # available() is where the reason is told
         triple, features = f"{platform.machine()}-unknown-{sys.platform}", frozenset()
     if sys.platform == "win32" and not triple.endswith("-elf"):
         triple += "-elf"  # the in-process linker's ELF side is the complete one
     return Host(triple, _architecture(triple), features, level1, level2, level3, machine.usable_cores())
+
+
+def _processor() -> list[str]:
+    """The triple and the features, as LLVM tells them: once for each kind of processor, as importing it takes 30 ms."""
+    known = machine.processor()
+    key = cache.key("processor", known or "", platform.machine(), _version())
+    found = None if known is None else cache.load(key)
+    if found is not None:
+        return found.decode().split()
+    llvm = _llvm()
+    with _lock:
+        words = [
+            llvm.get_process_triple(),
+            *sorted(name for name, is_there in llvm.get_host_cpu_features().items() if is_there),
+        ]
+    if known is not None:
+        cache.store(key, " ".join(words).encode())
+    return words
 
 
 @functools.cache
@@ -104,7 +120,7 @@ def available() -> str | None:
 class Module:
     """Machine code in memory. It is unmapped when the last reference goes: keep one as long as code may run."""
 
-    _tracker: Any
+    _code: Any
     _addresses: dict[str, int]
 
     def address(self, name: str) -> int:
@@ -158,6 +174,8 @@ def _found_or_compiled(key: bytes, text: Callable[[], str], names: list[str], fe
                 code = None  # an object that LLVM of the same version does not take: make it anew
         if module is None:
             code = compile_object(text(), triple, features)
+            if triple == host().triple:
+                code = image.image_of(code, names) or code
             module = _link(code, names)
             cache.store(key, code)
         _modules[key] = module
@@ -194,12 +212,22 @@ def _sources() -> str | None:
     None where they cannot be read, or one was changed since this process began: then they may not say what it runs.
     """
     try:
-        files = sorted(Path(__file__).resolve().parent.parent.rglob("*.py"))
+        folder = Path(__file__).resolve().parent.parent
+        files = sorted(
+            os.path.join(where, name) for where, _, names in os.walk(folder) for name in names if name.endswith(".py")
+        )
+        states = [os.stat(file) for file in files]
         # An installer may keep the time of a file's contents; when it was put there shows in its status.
-        status = [file.stat() for file in files]
-        if not files or any(max(each.st_mtime_ns, each.st_ctime_ns) >= _BEGAN for each in status):
+        if not files or any(max(each.st_mtime_ns, each.st_ctime_ns) >= _BEGAN for each in states):
             return None
-        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+        # Reading them takes 3 ms. Files that are where they were, as they were since, hold what they held.
+        seen = [(each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in states]
+        key = cache.key("sources", *files, repr(seen))
+        known = cache.load(key)
+        if known is None:
+            known = hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest().encode()
+            cache.store(key, known)
+        return known.decode()
     except OSError:
         return None
 
@@ -227,10 +255,12 @@ def _all_targets() -> None:
 
 @functools.cache
 def _version() -> str:
-    """Everything outside the text that decides the machine code."""
+    """Everything outside the text that decides the machine code; LLVM by its file, as it is not to be loaded yet."""
     import llvmlite
 
-    return f"llvmlite {llvmlite.__version__}, LLVM {_llvm().llvm_version_info}, {_CODE_OPTIONS}, {_GENERIC_CPU}"
+    files = sorted(Path(llvmlite.__file__).parent.glob("binding/*llvmlite.*"))
+    library = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return f"llvmlite {llvmlite.__version__}, {library or _llvm().llvm_version_info}, {_CODE_OPTIONS}, {_GENERIC_CPU}"
 
 
 @functools.cache
@@ -270,6 +300,20 @@ def _parse(ir_text: str, triple: str, target: Any) -> Any:
 
 
 def _link(code: bytes, names: list[str]) -> Module:
+    try:
+        loaded = image.load(code, names)
+    except OSError as error:
+        raise CompileError(f"cannot make compiled code executable: {error}") from None
+    module = _linked(code, names) if loaded is None else Module(loaded, loaded.addresses)
+    # Not __del__: while that runs, weak references still lead to the module, and a thread that looks it up in
+    # `_modules` would be handed code that is about to go. While the process exits nothing is unmapped, because other
+    # threads may still be inside.
+    weakref.finalize(module, _unmap, module._code).atexit = False
+    return module
+
+
+def _linked(code: bytes, names: list[str]) -> Module:
+    """An object that is no image, linked by LLVM."""
     builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
     for name in names:
         builder.export_symbol(name)
@@ -277,17 +321,12 @@ def _link(code: bytes, names: list[str]) -> Module:
         tracker = builder.link(_linker(), f"starconv {next(_library_numbers)}")
     except RuntimeError as error:
         raise CompileError(f"cannot link compiled code: {error}") from None
-    module = Module(tracker, {name: int(tracker[name]) for name in names})
-    # Not __del__: while that runs, weak references still lead to the module, and a thread that looks it up in
-    # `_modules` would be handed code that is about to go. While the process exits nothing is unmapped, because other
-    # threads may still be inside.
-    weakref.finalize(module, _unmap, tracker).atexit = False
-    return module
+    return Module(tracker, {name: int(tracker[name]) for name in names})
 
 
-def _unmap(tracker: Any) -> None:
+def _unmap(code: Any) -> None:
     with _lock:
-        tracker.close()
+        code.close()
 
 
 def _architecture(triple: str) -> str:

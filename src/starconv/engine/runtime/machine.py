@@ -8,12 +8,23 @@ import math
 import os
 from pathlib import Path
 
-__all__ = ["cache_sizes", "cgroup_limit", "usable_cores"]
+__all__ = ["cache_sizes", "cgroup_limit", "processor", "usable_cores"]
 
 # What a desktop core of the last ten years has at least; used where the system does not say.
 DEFAULT_CACHES = (32 * 1024, 256 * 1024, 4 * 1024 * 1024)
 
 _DEVICES = Path("/sys/devices/system/cpu")
+
+
+def processor(description: Path = Path("/proc/cpuinfo")) -> str | None:
+    """What tells one kind of processor from another, its features included; None where the system does not say."""
+    try:
+        with open(description, "rb") as file:
+            first = file.read(8192).decode(errors="replace").partition("\n\n")[0]
+    except OSError:
+        return None
+    lines = [line for line in first.splitlines() if line.startswith(("vendor_id", "cpu family", "model", "flags"))]
+    return "\n".join(lines) if any(line.startswith("flags") for line in lines) else None
 
 
 def usable_cores(devices: Path = _DEVICES) -> int:

@@ -32,7 +32,7 @@ def run(task: Callable[[int], None], tasks: int) -> None:
                 futures.append(executor.submit(_work, task, numbers))
         _work(task, numbers)
     finally:
-        for _ in numbers:  # after an exception or an interrupt: nothing is left to begin
+        for _ in numbers:  # an interrupt may come before the work
             pass
         raised = [future.exception() for future in futures if not future.cancel()]
     for error in raised:
@@ -41,8 +41,12 @@ def run(task: Callable[[int], None], tasks: int) -> None:
 
 
 def _work(task: Callable[[int], None], numbers: Iterator[int]) -> None:
-    for number in numbers:
-        task(number)
+    try:
+        for number in numbers:
+            task(number)
+    finally:
+        for _ in numbers:  # after an exception nothing is left to begin, for the others either
+            pass
 
 
 _executor: ThreadPoolExecutor | None = None
