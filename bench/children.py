@@ -14,12 +14,14 @@ def numbers(code: str, *arguments: str, environment: dict[str, str] | None = Non
     Raises:
         RuntimeError: the process failed; with its last line of error output.
     """
+    # Modules are compiled when a package is installed; here, when they are first imported.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
+        env={**inherited, **(environment or {})},
         check=False,
     )
     if done.returncode:

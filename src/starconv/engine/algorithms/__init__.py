@@ -21,7 +21,7 @@ shapes, carries it beside its algorithm where it would be quicker, and asks it f
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -88,6 +88,7 @@ class Conditional(Algorithm, Protocol):
     CONDITION: str
 
 
+@runtime_checkable
 class Compound(Protocol):
     """A row that leaves the computing to its parts; see the module's text. Parts must not lead back to the row."""
 

@@ -13,6 +13,7 @@ rows it reads; a vector of input is loaded once and serves every output row that
 Limits: float32 and float64. Rows shorter than a vector waste lanes. With many channels `direct` needs fewer loads.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -108,14 +109,15 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     budget = 12 if target.registers == 16 else 24
     lanes = target.lanes(problem.itemsize)
     shape = (rows.taps, columns.taps, rows.stride, rows.dilation, columns.stride == columns.dilation == 1)
-    candidates = [
-        Tile(k, r, v, *shape)
-        for k in range(1, min(kernels, 8) + 1)
-        for r in range(1, min(rows.outputs, 8) + 1)
-        for v in (1, 2, 3)
-        if k * r * v <= budget and v <= -(-columns.outputs // lanes)
-    ]
-    return min(candidates, key=lambda tile: _cycles(tile, kernels, rows, columns, lanes))
+    most = (min(kernels, 8), min(rows.outputs, 8), min(-(-columns.outputs // lanes), 3))
+    return min(_tiles(most, budget, shape), key=lambda tile: _cycles(tile, kernels, rows, columns, lanes))
+
+
+@lru_cache(maxsize=256)
+def _tiles(most: tuple[int, int, int], budget: int, shape: tuple[int, int, int, int, bool]) -> list[Tile]:
+    """The tiles of up to `most` kernels, rows and vectors with sums for `budget` registers."""
+    sizes = itertools.product(*(range(1, limit + 1) for limit in most))
+    return [Tile(*size, *shape) for size in sizes if math.prod(size) <= budget]
 
 
 def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int, planes: int = 1) -> float:
@@ -370,7 +372,7 @@ def _slice(
         # The next input row needs the same weights again, for other output rows: loading them is cheaper than keeping.
         weights = weights.disguised()
         if last - first == 1:
-            meet(origin.at(pitch * first), weights, tile.readers(first))
+            meet(origin.at(pitch * first).disguised(), weights, tile.readers(first))
         else:  # rows that every output row reads, each with the tap one further on
             readers = [(r, tap - first) for r, tap in tile.readers(first)]
             for i in f.loop(first, last, carry=[sums]):

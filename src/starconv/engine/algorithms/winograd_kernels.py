@@ -185,7 +185,8 @@ def _run_of_tiles(
     """`height` tiles x `vectors` vectors of kernels: per channel `height` broadcasts and `vectors` loads."""
     keys = [(i, v) for i in range(height) for v in range(vectors)]
     sums = Registers({key: f.zero(ELEMENT, lanes) for key in keys})
-    tiles = [values.at(value_tile * i) for i in range(height)]
+    tiles = [values.at(value_tile * i).disguised() for i in range(height)]
+    panel, after = panel.disguised(), after.disguised()
     together = 4 if height > TILES // 2 else 1  # the shorter ones are for few tiles: not worth compiling more
     whole = channels // together * together
 
