@@ -117,7 +117,7 @@ def tile_of(problem: Problem, target: Target) -> Tile:
 def _tiles(most: tuple[int, int, int], budget: int, shape: tuple[int, int, int, int, bool]) -> list[Tile]:
     """The tiles of up to `most` kernels, rows and vectors with sums for `budget` registers."""
     sizes = itertools.product(*(range(1, limit + 1) for limit in most))
-    return [Tile(*size, *shape) for size in sizes if math.prod(size) <= budget]
+    return [Tile(k, r, v, *shape) for k, r, v in sizes if k * r * v <= budget]
 
 
 def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int, planes: int = 1) -> float:
