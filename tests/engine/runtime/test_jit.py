@@ -2,9 +2,11 @@
 
 import ctypes
 import gc
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +148,37 @@ def test_without_a_cache_everything_works(monkeypatch):
     monkeypatch.setenv("STARCONV_CACHE_DIR", "off")
     module = compile_here(ADD + "; no cache")
     assert BINARY(module.address("add"))(1, 2) == 3
+
+
+def test_the_digest_of_the_sources_is_kept_but_never_trusted_after_a_change(tmp_path, monkeypatch):
+    folder = tmp_path / "engine" / "runtime"
+    folder.mkdir(parents=True)
+    for name in ("jit.py", "other.py"):
+        (folder / name).write_text(name)
+    monkeypatch.setattr(jit, "__file__", str(folder / "jit.py"))
+    digest = jit._sources.__wrapped__
+    assert digest() is None  # written since this process began
+    monkeypatch.setattr(jit, "_BEGAN", 2**63)
+    first = digest()
+    assert first is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", None)  # not read again
+        assert digest() == first
+    times = (folder / "other.py").stat()
+    (folder / "other.py").write_text("OTHER.py")  # as long, and as old
+    os.utime(folder / "other.py", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert digest() not in (None, first)
+
+
+def test_what_llvm_says_of_a_processor_is_kept(monkeypatch):
+    words = jit._processor()
+    if jit.machine.processor() is None:
+        pytest.skip("this system does not describe its processor")
+    monkeypatch.setattr(jit, "_llvm", None)
+    assert jit._processor() == words
+    monkeypatch.setattr(jit.machine, "processor", lambda: "another one")
+    with pytest.raises(TypeError):
+        jit._processor()
 
 
 def test_host_is_described():

@@ -72,3 +72,21 @@ def test_cache_sizes(tmp_path):
         for name, text in {"level": level, "type": kind, "size": size}.items():
             write(tmp_path / f"cpu0/cache/index{index}/{name}", text + "\n")
     assert machine.cache_sizes(tmp_path) == (48 * 1024, 2 * 1024 * 1024, machine.DEFAULT_CACHES[2])
+
+
+def test_processors_differ_by_model_and_features(tmp_path):
+    def described(model, mhz, flags):
+        path = tmp_path / "cpuinfo"
+        one = f"vendor_id\t: AuthenticAMD\nmodel name\t: {model}\ncpu MHz\t\t: {mhz}\nflags\t\t: {flags}\n"
+        path.write_text(f"processor\t: 0\n{one}\nprocessor\t: 1\n{one}")
+        return machine.processor(path)
+
+    first = described("EPYC", 2600.5, "fma avx2")
+    assert first == described("EPYC", 1800, "fma avx2")
+    assert len({first, described("EPYC", 2600.5, "fma avx2 avx512f"), described("Ryzen", 2600.5, "fma avx2")}) == 3
+
+
+def test_a_processor_that_is_not_described_is_not_told_apart(tmp_path):
+    assert machine.processor(tmp_path / "missing") is None
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n")
+    assert machine.processor(tmp_path / "cpuinfo") is None
