@@ -1,17 +1,25 @@
 """What layers have compiled code for, where there is any: every function gives None where NumPy must do it instead."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arguments import Array, channels_last_in_memory
 from ..engine.runtime.recycling import recycled_empty
 from ..geometry import Axis
+from ..problem import Problem
 
-__all__ = ["Counts", "descended", "elementwise", "pooled", "pooling_gradient", "sums"]
+if TYPE_CHECKING:
+    from ..engine.planner import Plan
+
+__all__ = ["Counts", "dense", "dense_gradients", "descended", "elementwise", "pooled", "pooling_gradient", "sums"]
 
 Counts = tuple[tuple[int, ...], ...]
 
+WORTHWHILE_PRODUCTS = 1 << 16
+"""Multiply-adds of a dense layer below which NumPy is done before a plan has found its kernel."""
 WORTHWHILE = 4096
 """Elements below which NumPy is done before a call has found its kernel, some 10 µs."""
 
@@ -40,6 +48,61 @@ def descended(
         if run("descend_nesterov" if nesterov else "descend", (value, velocity, gradient), results, numbers)
         else None
     )
+
+
+def dense(x: Array, weight: Array, bias: Array | None) -> Array | None:
+    """x W^T + b for rows x (N, C) and W (K, C): a convolution with one tap of a row of N pixels with C channels.
+
+    NumPy's matrix product would leave its own threads awake, in the way of those of the layers around it: a step of a
+    small network takes a third longer.
+    """
+    plan = _dense_plan("conv", x, weight.shape, bias is not None)
+    return None if plan is None else _rows(plan(_pixels(x), weight[:, :, np.newaxis, np.newaxis], bias))
+
+
+def dense_gradients(grad: Array, x: Array, weight: Array, needed: bool) -> tuple[Array, Array | None] | None:
+    """grad^T x for the weight and, if `needed`, grad W for the input; grad (N, K), x (N, C), W (K, C)."""
+    plan = _dense_plan("weight_grad", x, weight.shape, False) if grad.dtype == x.dtype else None
+    back = _dense_plan("conv", grad, weight.shape[::-1], False)
+    if plan is None or back is None:
+        return None
+    descent = plan(_pixels(x), _pixels(grad))[:, :, 0, 0]
+    return descent, _rows(back(_pixels(grad), weight.T[:, :, np.newaxis, np.newaxis])) if needed else None
+
+
+def _dense_plan(operation: str, x: Array, shape: tuple[int, ...], bias: bool) -> "Plan | None":
+    """The plan for rows `x` and weights of `shape`; None where NumPy is as fast."""
+    if x.dtype not in (np.float32, np.float64) or x.size * shape[0] < WORTHWHILE_PRODUCTS:
+        return None
+    from ..engine.emit.target import host_target
+    from ..engine.planner import wisdom_state
+
+    if host_target() is None:
+        return None
+    return _kept_dense_plan(operation, x.shape, shape, x.dtype.name, bias, wisdom_state())
+
+
+@lru_cache(maxsize=256)
+def _kept_dense_plan(
+    operation: str, x_shape: tuple[int, ...], shape: tuple[int, ...], dtype: str, bias: bool, state: int
+) -> "Plan":
+    from ..engine.planner import make_plan
+
+    rows, inputs = x_shape
+    problem = Problem.of_shapes(
+        (1, inputs, 1, rows), (*shape, 1, 1), operation=operation, dtype=dtype, bias=bias, channels_last=True
+    )
+    return make_plan(problem)
+
+
+def _pixels(rows: Array) -> Array:
+    """(N, C) as (1, C, 1, N): a picture whose channels lie side by side."""
+    return np.ascontiguousarray(rows).T[np.newaxis, :, np.newaxis, :]
+
+
+def _rows(picture: Array) -> Array:
+    """(1, C, 1, N) as (N, C)."""
+    return picture[0, :, 0, :].T
 
 
 def sums(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Array | None:

@@ -5,6 +5,7 @@ import math
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..geometry import Axis
+from .compiled import dense, dense_gradients
 from .initial import Seed, generator_of, kaiming_uniform, uniform_bias
 from .module import Module, Shape, checked_count
 from .parameter import Parameter, Weight, layer_dtype
@@ -58,6 +59,11 @@ class Linear(Module):
         """(..., out_features) for (..., in_features)."""
         self.output_shape(x.shape)
         self.keep(x)
+        computed = None
+        if x.dtype == self.weight.dtype:
+            computed = dense(x.reshape(-1, self.in_features), self.weight, self.bias)
+        if computed is not None:
+            return computed.reshape(*x.shape[:-1], self.out_features)
         output: Array = x @ self.weight.T
         return output if self.bias is None else output + self.bias
 
@@ -65,10 +71,16 @@ class Linear(Module):
         """grad W for the input, grad^T x for the weight, the sum over all rows for the bias."""
         (x,) = self.kept()
         rows, inputs = grad.reshape(-1, self.out_features), x.reshape(-1, self.in_features)
-        self.own_parameters["weight"].add_grad(rows.T @ inputs)
         if self.bias is not None:
             self.own_parameters["bias"].add_grad(rows.sum(axis=0))
-        return grad @ self.weight if needed else None
+        computed = None
+        if grad.dtype == self.weight.dtype:
+            computed = dense_gradients(rows, inputs, self.weight, needed)
+        if computed is None:
+            self.own_parameters["weight"].add_grad(rows.T @ inputs)
+            return grad @ self.weight if needed else None
+        self.own_parameters["weight"].add_grad(computed[0])
+        return None if computed[1] is None else computed[1].reshape(*grad.shape[:-1], self.in_features)
 
     def output_shape(self, shape: Shape) -> Shape:
         """(..., out_features)."""

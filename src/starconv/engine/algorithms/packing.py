@@ -5,6 +5,7 @@ it: 64 kernels on 8 lanes and 9 taps make 72, so packing is about 3 % of such a 
 of borders, strides and dtypes. Where a layer does too little with an element, its algorithm must not pack.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -288,26 +289,33 @@ def pack_part(name: str, target: Target, fields: Fields, element: str, width: in
     Of `channels` channels from `weights` on; how these lie is said by WEIGHT_LAYOUT among the `fields`.
     """
     f = Function(name, target, ["fields", "weights", "panel", "channels", "valid"], internal=True)
-    lanes = target.lanes(ITEMSIZES[element])
+    itemsize = ITEMSIZES[element]
+    lanes = target.lanes(itemsize)
     weights, panel = f.pointer("weights", element), f.pointer("panel", element)
     channels, valid = f.integer("channels"), f.integer("valid")
     kernel_step, channel_step, *tap_steps, depths, rows, columns, dense = fields.integers(f, *WEIGHT_LAYOUT)
     length = channels * depths * rows * columns
 
-    def one_by_one(start: IntLike, count: int) -> None:
+    def each_weight(start: IntLike, put: Callable[[Pointer, Pointer], None]) -> None:
+        """`put` what is at a place in kernel `start` to where it goes."""
         for c in f.loop(channels):
             for d in f.loop(depths):
                 for r in f.loop(rows):
                     for q in f.loop(columns):
-                        to = panel.at((((c * depths + d) * rows + r) * columns + q) * width + start)
                         place = c * channel_step + d * tap_steps[0] + r * tap_steps[1] + q * tap_steps[2]
-                        origin = weights.at_bytes(place + kernel_step * start)
-                        for k in f.loop(count):
-                            with f.either(k + start < valid) as (there, beyond):
-                                with there:
-                                    to.at(k).store(origin.at_bytes(k * kernel_step).load())
-                                with beyond:
-                                    to.at(k).store(f.zero(element, 1))
+                        to = panel.at((((c * depths + d) * rows + r) * columns + q) * width + start)
+                        put(to, weights.at_bytes(place + kernel_step * start))
+
+    def one_by_one(start: IntLike, count: int) -> None:
+        def put(to: Pointer, origin: Pointer) -> None:
+            for k in f.loop(count):
+                with f.either(k + start < valid) as (there, beyond):
+                    with there:
+                        to.at(k).store(origin.at_bytes(k * kernel_step).load())
+                    with beyond:
+                        to.at(k).store(f.zero(element, 1))
+
+        each_weight(start, put)
 
     whole = width // lanes * lanes
     # A loop, although it is of 4 turns at most: turning 16 x 16 numbers round takes LLVM 15 ms each time it is written.
@@ -316,8 +324,11 @@ def pack_part(name: str, target: Target, fields: Fields, element: str, width: in
             with quick:
                 origin = weights.at_bytes(kernel_step * start)
                 _transpose_run(f, origin, panel.at(start), kernel_step, length, width, lanes)
-            with general:
-                one_by_one(start, lanes)
+            with general, f.either((valid >= start + lanes) & kernel_step.equals(itemsize)) as (beside, strided):
+                with beside:  # as those of a transposed matrix
+                    each_weight(start, lambda to, origin: to.store(origin.load(lanes)))
+                with strided:
+                    one_by_one(start, lanes)
     if whole < width:
         one_by_one(whole, width - whole)
     return f
