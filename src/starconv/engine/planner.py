@@ -242,7 +242,7 @@ class PreparedPlan:
         None where its algorithm wants them in another form.
         """
         form = getattr(self._solution, "weight_form", None)
-        if form is None or plan.special is not None or plan.algorithm != self.algorithm:
+        if form is None or self.plan.special is not None or plan.special is not None:
             return None
         if getattr(plan.solution, "weight_form", None) != form:
             return None

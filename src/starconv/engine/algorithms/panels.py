@@ -110,6 +110,11 @@ class ChannelRows:
         self._dtype = np.dtype(problem.dtype)
         self._no_bias = np.zeros(problem.in_channels, self._dtype)
 
+    @property
+    def form(self) -> object:
+        """What `pack` and `bias` give depends on this and the arrays alone."""
+        return type(self).__name__
+
     def pack(self, weights: Array, once: bool = False) -> Array:
         """A copy, [tap][channel]."""
         return np.array(weights.reshape(len(weights), -1).T, self._dtype, order="C")
