@@ -138,7 +138,7 @@ def inner_loops(code: str) -> Iterator[list[str]]:
 
 HOT = [PROBLEMS[number] for number in (0, 2, 3, 4, 7)]
 MULTIPLY_ADD = re.compile(r"\t(vfmadd|fmla)")
-ON_THE_STACK = re.compile(r"\(%r[sb]p\).*%[xyz]mm|%[xyz]mm.*\(%r[sb]p\)|\t(ld|st)[rp]\s+q.*\[sp")
+ON_THE_STACK = re.compile(r"\(%rsp\).*%[xyz]mm|%[xyz]mm.*\(%rsp\)|\t(ld|st)[rp]\s+q.*\[sp")
 
 
 @pytest.mark.parametrize(

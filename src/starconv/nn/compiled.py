@@ -14,7 +14,17 @@ from ..problem import Problem
 if TYPE_CHECKING:
     from ..engine.planner import Plan
 
-__all__ = ["Counts", "dense", "dense_gradients", "descended", "elementwise", "pooled", "pooling_gradient", "sums"]
+__all__ = [
+    "Counts",
+    "dense",
+    "dense_gradients",
+    "descended",
+    "elementwise",
+    "laid_out_like",
+    "pooled",
+    "pooling_gradient",
+    "sums",
+]
 
 Counts = tuple[tuple[int, ...], ...]
 
@@ -154,6 +164,15 @@ def empty_like_in_memory(array: Array, shape: tuple[int, ...]) -> Array:
     if array.ndim > 2 and channels_last_in_memory(array):
         return np.moveaxis(recycled_empty((shape[0], *shape[2:], shape[1]), array.dtype), -1, 1)
     return recycled_empty(shape, array.dtype)
+
+
+def laid_out_like(array: Array, other: Array) -> Array:
+    """`array`, copied if need be so that its channels are where `other` has them, as kernels of both want it."""
+    if array.strides == other.strides:
+        return array
+    copied = empty_like_in_memory(other, array.shape)
+    copied[...] = array
+    return copied
 
 
 def _in_four_axes(array: Array) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..arguments import Array
 from ..errors import ArgumentValueError
-from .compiled import elementwise, sums
+from .compiled import elementwise, laid_out_like, sums
 from .module import Module, Shape, checked_count, checked_number
 from .parameter import Parameter, Weight, frozen_copy, layer_dtype
 
@@ -130,7 +130,11 @@ class BatchNorm2d(Module):
         """With the batch's statistics the gradient loses its mean and its part along the normalised x."""
         normal, mean, scale, batch = self.kept()
         if mean is not None:
-            found = sums("gradient", [grad, normal], [mean, scale]) if grad.dtype == normal.dtype else None
+            if grad.dtype == normal.dtype:
+                grad = laid_out_like(grad, normal)
+                found = sums("gradient", [grad, normal], [mean, scale])
+            else:
+                found = None
             if found is None:
                 normal, mean = (normal - _channels(mean)) * _channels(scale), None
             else:
