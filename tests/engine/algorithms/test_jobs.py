@@ -26,7 +26,17 @@ PROBLEMS = [
     "input_grad2d x=2x8x9x9 w=6x8x4x4 stride=2 padding=1",
     "weight_grad2d x=2x8x9x9 w=6x8x3x3 padding=1",
 ]
-COMPILED = {"direct", "pointwise", "product", "winograd", "winograd2", "stencil", "depthwise", "weight_grad"}
+COMPILED = {
+    "direct",
+    "pointwise",
+    "product",
+    "winograd",
+    "winograd2",
+    "stencil",
+    "depthwise",
+    "weight_grad",
+    "winograd_grad",
+}
 
 
 @pytest.mark.parametrize("text", PROBLEMS)

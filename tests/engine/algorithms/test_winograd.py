@@ -79,6 +79,15 @@ def test_the_short_forms_are_the_matrices(m: int, kernel: int, entry: int, outpu
 
 
 @BOTH
+def test_the_adjoints_are_the_transposed_matrices(m: int) -> None:
+    tile = TRANSFORMS[m]
+    for form, matrix in ((tile.output_adjoint, tile.output_matrix), (tile.kernel_adjoint, tile.kernel_matrix)):
+        vector = numbers(len(matrix), m)
+        transposed = [list(column) for column in zip(*matrix, strict=True)]
+        assert [result.value for result in form([Counted(v) for v in vector], Counted)] == times(transposed, vector)
+
+
+@BOTH
 def test_data_meets_only_coefficients_that_float32_has(m: int) -> None:
     tile = TRANSFORMS[m]
     for matrix in (tile.input_matrix, tile.output_matrix):

@@ -45,6 +45,7 @@ from . import (
     vectorized,
     weight_grad,
     winograd,
+    winograd_grad,
 )
 
 __all__ = ["SPECIALS", "TABLE", "Algorithm", "Compound", "Conditional", "Solution"]
@@ -118,6 +119,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     phased,
     adjoint,
     channelwise_grad,
+    winograd_grad,
     weight_grad,
     vectorized,
 )

@@ -19,6 +19,7 @@ __all__ = [
     "ELEMENT",
     "FIELDS",
     "WEIGHT_FIELDS",
+    "Constants",
     "pack",
     "transform_input",
     "transform_output",
@@ -173,7 +174,7 @@ def transform_input(name: str, target: Target, tile: Transform) -> Function:
     value_tile, value_position = FIELDS.integers(f, "value_tile", "value_position")
     pitch = (columns * m + (TAPS - 1)) * CHANNELS
     buffer = f.buffer(ELEMENT, n * n * lanes)
-    constant = _Constants(f, lanes)
+    constant = Constants(f, lanes)
     for r in f.loop(rows):
         for c in f.loop(columns):
             corner, to = block.at(r * m * pitch + c * (m * CHANNELS)), values.at((r * columns + c) * value_tile)
@@ -207,7 +208,7 @@ def transform_output(name: str, target: Target, tile: Transform, finish: Finish)
     bias = f.pointer("bias", ELEMENT).load(lanes)
     finisher = Finisher(f, FIELDS, ELEMENT, finish)
     buffer, results = f.buffer(ELEMENT, m * n * lanes), f.buffer(ELEMENT, m * m * lanes)
-    constant = _Constants(f, lanes)
+    constant = Constants(f, lanes)
     whole = valid >= lanes
     channels_first = whole & out_column.equals(ITEMSIZES[ELEMENT])
     channels_last = whole & out_channel.equals(ITEMSIZES[ELEMENT])
@@ -317,7 +318,7 @@ def transform_weights(target: Target, tile: Transform, panel: int) -> Function:
     origin = WEIGHT_FIELDS.pointer(f, "panels", ELEMENT).at(task * channels * (TAPS * TAPS * panel))
     to = WEIGHT_FIELDS.pointer(f, "transformed", ELEMENT).at(group * position * (n * n) + number * channels * panel)
     buffer = f.buffer(ELEMENT, n * TAPS * lanes)
-    constant = _Constants(f, lanes)
+    constant = Constants(f, lanes)
     for c in f.loop(channels):
         for k in f.loop(0, panel, lanes):
             taps = origin.at(c * (TAPS * TAPS * panel) + k)
@@ -334,11 +335,12 @@ def transform_weights(target: Target, tile: Transform, panel: int) -> Function:
     return f
 
 
-class _Constants:
+class Constants:
     """Coefficients as vectors of equal lanes, rounded to float32."""
 
     def __init__(self, f: Function, lanes: int) -> None:
         self.f, self.lanes = f, lanes
 
     def __call__(self, value: Fraction) -> Vector:
+        """The vector of `value`."""
         return self.f.constant(float(value), ELEMENT, self.lanes)

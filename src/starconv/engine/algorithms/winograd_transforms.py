@@ -112,6 +112,20 @@ class Transform:
             values += _plus_minus(even, p, odd, constant)
         return [*values, _sum(zip(matrix[-1], d, strict=True), constant)]
 
+    def output_adjoint(self, y: Sequence[N], constant: Constant[N]) -> list[N]:
+        """A y, the transpose of `output`."""
+        values = [y[0]]
+        for p in self.pairs:
+            even = _sum([(p**i, y[i]) for i in range(0, self.m, 2)], constant)
+            odd = _sum([(p ** (i - 1), y[i]) for i in range(1, self.m, 2)], constant)
+            values += _plus_minus(even, p, odd, constant)
+        return [*values, y[-1]]
+
+    def kernel_adjoint(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
+        """G^T products, the transpose of `kernel`."""
+        columns = zip(*self.kernel_matrix, strict=True)
+        return [_sum(zip(column, products, strict=True), constant) for column in columns]
+
     def output(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
         """A^T products."""
         pairs = [(products[1 + 2 * i], products[2 + 2 * i]) for i in range(len(self.pairs))]

@@ -1,0 +1,321 @@
+"""Weight gradients of 3x3 kernels with a quarter of the multiplications, float32: Winograd's tiles, summed over tiles.
+
+Maths: a tile of 4 x 4 outputs is Y = A^T [U * V] A with U = G g G^T and V = B^T d B (see `winograd_transforms`), linear
+in g. Its transpose takes the tile's gradient dY to that of g; what is summed over tiles is summed at the 36 positions:
+
+    dg = G^T [sum over tiles of (A dY A^T) * (B^T d B)] G,          36 products per tile instead of 9 x 16
+
+At each position that is a product of matrices whose inner dimension are the tiles: [channels x tiles] [tiles x
+kernels].
+
+How it runs: a unit is a few dozen tiles, of one picture or several. Its rows of X and of G are packed 16 channels at a
+time and transformed to [position][tile][channel], which stays in the second-level cache; then 8 channels x 1 vector of
+kernels keep their sums in registers over all tiles of the unit and are added to those in memory. A task is a range of
+units, a *partial* sum. How many there are is decided by the shape alone, and partial sums are added in the order of
+their numbers, so the result has the same bits for any number of threads. Per tile, in vector operations:
+
+    products 36 C K / lanes       packing and transforms about (36 x 6 C + 36 x 5 K) / lanes
+
+so at C = K = 16 it takes half of what `weight_grad` does, at 64 a third.
+
+Limits: the sums take 144 C K bytes per partial; where two are too large, some kernels are computed after the others, as
+`weight_grad_pieces` has it. A NaN or an infinity spreads over all nine weights. The error bound is a multiple of the
+plain sum's, as for `winograd`.
+"""
+
+import ctypes
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...problem import Problem
+from ..descriptor import address_of
+from ..emit.target import Target
+from ..lattice import lattices
+from ..runtime.jobs import Job, run_jobs
+from ..runtime.threads import get_num_threads
+from .blocks import SERIAL_PRODUCTS
+from .panels import Array, Compiled, readable
+from .rounding import sum_bound
+from .weight_grad_pieces import InPieces, Piece, pieces
+from .winograd_grad_kernels import ENTRIES, FIELDS, M, compute_function, reduce_function
+from .winograd_tiles import CHANNELS
+from .winograd_tiles import FIELDS as TILE_FIELDS
+from .winograd_transforms import TAPS, transform
+
+NAME = "winograd_grad"
+
+POSITIONS = transform(M).n ** 2
+LEAST = 8
+"""Channels and kernels per group, as for `winograd`."""
+PARTIALS = 16
+"""At most, whatever the number of threads; half as many where that is enough for every task to be worth its start."""
+PARTIAL_BYTES = 10 << 20
+"""Of all partial sums together, at most."""
+TASK_PRODUCTS = 1 << 19
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only what the transforms are made for, where its sums are small enough."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.operation != "weight_grad":
+        return "it computes weight gradients"
+    if problem.dtype != "float32":
+        return f"its error is known for float32, not {problem.dtype}"
+    if problem.precision == "strict":
+        return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
+    if [axis.kernel for axis in problem.axes] != [TAPS, TAPS]:
+        return "its transforms are for 3x3 kernels"
+    if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
+        return "neighbouring outputs share products only with stride 1 and dilation 1"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
+        return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
+    return None
+
+
+def _pieces(problem: Problem, target: Target) -> list[Piece]:
+    return pieces(problem, 2 * problem.groups * Cut.of(problem, target).sums_bytes, PARTIAL_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a problem falls into units and tasks: a function of its shape and the processor's caches only."""
+
+    tile_rows: int
+    tile_columns: int
+    pictures: int
+    rows: int
+    row_blocks: int
+    units: int
+    partials: int
+    padded_channels: int
+    padded_kernels: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target) -> "Cut":
+        """Units whose transformed tiles fill a third of the second-level cache."""
+        channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
+        rows, columns = (-(-axis.output // M) for axis in problem.axes)
+        fit = max(target.l2_bytes * 3 // 8 // (4 * POSITIONS * (channels + kernels)), 8)
+        per_unit = min(max(fit // columns, 1), rows)
+        row_blocks = -(-rows // per_unit)
+        per_unit = -(-rows // row_blocks)
+        pictures = min(max(fit // (rows * columns), 1), problem.batch) if row_blocks == 1 else 1
+        units = -(-problem.batch // pictures) * row_blocks
+        lanes = target.lanes(4)
+        padded_channels, padded_kernels = (-(-n // size) * size for n, size in ((channels, ENTRIES), (kernels, lanes)))
+        room = PARTIAL_BYTES // (4 * POSITIONS * padded_channels * padded_kernels * problem.groups)
+        wanted = min(problem.multiply_adds // (TASK_PRODUCTS * problem.groups), PARTIALS)
+        partials = max(min(wanted, room, units), 1)
+        partials -= partials % 2 if partials > 1 else 0  # two threads have as much to do
+        return cls(rows, columns, pictures, per_unit, row_blocks, units, partials, padded_channels, padded_kernels)
+
+    @property
+    def tiles(self) -> int:
+        """Of a unit."""
+        return self.pictures * self.rows * self.tile_columns
+
+    @property
+    def sums_bytes(self) -> int:
+        """Of a partial sum."""
+        return 4 * POSITIONS * self.padded_channels * self.padded_kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where block and transformed tiles lie in a thread's scratch memory: steps in elements, places in bytes."""
+
+    value_tile: int
+    value_position: int
+    product_tile: int
+    product_position: int
+    values: int
+    products: int
+    bytes: int
+
+    @classmethod
+    def of(cls, problem: Problem, cut: Cut) -> "Room":
+        """A line more per tile, and an odd number per position: powers of two share few sets of the cache."""
+        channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
+        steps = [-(-count // CHANNELS) * CHANNELS + CHANNELS for count in (channels, kernels)]
+        positions = [(-(-cut.tiles * step // CHANNELS) | 1) * CHANNELS for step in steps]
+        block = 4 * (cut.rows * M + TAPS - 1) * (cut.tile_columns * M + TAPS - 1) * CHANNELS
+        products = block + 4 * POSITIONS * positions[0]
+        return cls(
+            steps[0], positions[0], steps[1], positions[1], block, products, products + 4 * POSITIONS * positions[1]
+        )
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: packing, transforms and products of all tiles, adding to the sums, and reducing them."""
+    assert target is not None
+    return sum(_seconds(part, target) for _, _, part in _pieces(problem, target))
+
+
+def _seconds(problem: Problem, target: Target) -> float:
+    cut, lanes = Cut.of(problem, target), target.lanes(4)
+    channels, kernels = cut.padded_channels, cut.padded_kernels
+    tiles = problem.batch * cut.tile_rows * cut.tile_columns
+    each = POSITIONS * (channels * 6.5 + kernels * 5.5 + channels * kernels / 2 * 1.1) / lanes
+    each += POSITIONS * channels * kernels / lanes * 2 / cut.tiles
+    reducing = cut.partials * cut.sums_bytes / 24 + channels * kernels * 12
+    cycles = problem.groups * (tiles * each * target.passes + reducing)
+    threads = min(target.cores, 2, problem.groups * cut.partials)
+    return 10e-6 + max(cycles / 3e9 / threads, problem.bytes_moved / 12e9)
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: the partial sums, and a unit's tiles per thread."""
+    assert target is not None
+    largest = 0
+    for _, _, part in _pieces(problem, target):
+        cut = Cut.of(part, target)
+        largest = max(largest, part.groups * cut.partials * cut.sums_bytes + target.cores * Room.of(part, cut).bytes)
+    return largest
+
+
+def error_bound(problem: Problem) -> float:
+    """16 times that of the plain sum, as `winograd` declares it."""
+    return 16 * sum_bound(problem)
+
+
+def build(problem: Problem, target: Target | None) -> "WinogradGradient | InPieces":
+    """The solution of `problem`."""
+    assert target is not None
+    cut = _pieces(problem, target)
+    if len(cut) == 1:
+        return WinogradGradient(problem, target)
+    return InPieces(cut, lambda part: WinogradGradient(part, target))
+
+
+class WinogradGradient:
+    """Runs one weight gradient; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        self.problem, self.target = problem, target
+        self.cut = Cut.of(problem, target)
+        self.room = Room.of(problem, self.cut)
+        self._dtype = np.dtype(problem.dtype)
+        self._bindings: dict[tuple[object, ...], tuple[Any, tuple[Any, ...], Compiled, Compiled]] = {}
+
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
+        """The output's gradient, as it is."""
+        return _plain(second, self._dtype)
+
+    def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
+        """Compute into `out`; through a temporary array where it is not dense."""
+        if not self._takes(out):
+            result = np.empty(self.problem.weight_shape, self._dtype)
+            self.run(first, prepared, result)
+            out[...] = result
+            return
+        run_jobs(self._jobs(_plain(first, self._dtype), prepared, out))
+
+    def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
+        if not self._takes(out) or _plain(first, self._dtype) is not first:
+            return None
+        return self._jobs(first, prepared, out)
+
+    def _takes(self, out: Array) -> bool:
+        return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
+
+    def _jobs(self, x: Array, g: Array, out: Array) -> list[Job]:
+        problem, cut, room = self.problem, self.cut, self.room
+        key = (x.strides, g.strides)
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= 32:
+                self._bindings.clear()
+            binding = self._bindings[key] = self._bind(x, g)
+        fields, _, compute, reduce = binding
+        tasks = problem.groups * cut.partials
+        busy = problem.multiply_adds >= SERIAL_PRODUCTS
+        workers = min(get_num_threads(), tasks) if busy else 1
+        block, index = FIELDS.copy(fields), FIELDS.index
+        block[index["x"]], block[index["g"]], block[index["out"]] = (address_of(array) for array in (x, g, out))
+        arrays = (index["x"], index["g"], index["out"])
+        scratch = workers * room.bytes
+        places = ((index["scratch"], 0), (index["sums"], scratch))
+        size, keeps = scratch + tasks * cut.sums_bytes, (binding, self, x, g)
+        return [
+            Job(function.address, block, count, min(workers, count), arrays, size, places, keeps)
+            for function, count in ((compute, tasks), (reduce, problem.in_channels))
+        ]
+
+    def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Any, ...], Compiled, Compiled]:
+        problem, cut, room = self.problem, self.cut, self.room
+        _, rows, columns = lattices(problem)
+        channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
+        tiles = (cut.tile_rows, cut.tile_columns)
+        x_tables = [
+            _table(axis.sources(problem.border), step, count * M + TAPS - 1)
+            for axis, step, count in zip((rows, columns), x.strides[2:], tiles, strict=True)
+        ]
+        g_tables = [
+            _table(np.arange(axis.outputs), step, count * M)
+            for axis, step, count in zip((rows, columns), g.strides[2:], tiles, strict=True)
+        ]
+        left, right = columns.inside()
+        of_g = TILE_FIELDS.block(
+            {
+                "x_channel": g.strides[1],
+                "x_column": g.strides[3],
+                "row_table": address_of(g_tables[0]),
+                "column_table": address_of(g_tables[1]),
+                "right": columns.outputs,
+            }
+        )
+        fields: dict[str, int | float] = {
+            "x_batch": x.strides[0],
+            "x_group": x.strides[1] * channels,
+            "x_channel": x.strides[1],
+            "x_column": x.strides[3],
+            "row_table": address_of(x_tables[0]),
+            "column_table": address_of(x_tables[1]),
+            "left": left,
+            "right": right,
+            "scratch_bytes": room.bytes,
+            "values": room.values,
+            "products": room.products,
+            "value_tile": room.value_tile,
+            "value_position": room.value_position,
+            "product_tile": room.product_tile,
+            "product_position": room.product_position,
+            "channels": channels,
+            "kernels": kernels,
+            "pictures": problem.batch,
+            "tile_rows": cut.tile_rows,
+            "tile_columns": cut.tile_columns,
+            "pictures_per_task": cut.pictures,
+            "rows_per_task": cut.rows,
+            "row_blocks": cut.row_blocks,
+            "g_batch": g.strides[0],
+            "g_group": g.strides[1] * kernels,
+            "g_kernel": g.strides[1],
+            "g_fields": ctypes.addressof(of_g),
+            "padded_channels": cut.padded_channels,
+            "padded_kernels": cut.padded_kernels,
+            "partials": cut.partials,
+            "units": cut.units,
+        }
+        kept = (*x_tables, *g_tables, of_g)
+        return FIELDS.block(fields), kept, compute_function(self.target), reduce_function(self.target)
+
+
+def _table(sources: Array, step: int, length: int) -> Array:
+    """Byte offsets of `length` elements of a padded axis; -1 for padding, and past the end."""
+    table = np.full(length, -1, np.int64)
+    table[: len(sources)] = np.where(sources >= 0, sources * step, -1)
+    return table
+
+
+def _plain(array: Array, dtype: "np.dtype[Any]") -> Array:
+    """`array` in `dtype`, aligned, with no negative steps."""
+    array = readable(array, dtype)
+    return array if min(array.strides, default=0) >= 0 else array.copy()
