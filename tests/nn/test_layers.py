@@ -316,3 +316,16 @@ def test_extreme_scores_have_a_finite_loss():
     assert loss(np.array([[1e30, -1e30]], "float32"), [0]) == 0
     np.testing.assert_array_equal(loss.backward(), [[0, 0]])
     assert np.isnan(loss([[0.0, 1.0]], [-100]))  # nothing counts: torch's mean is NaN too
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_relu_after_the_maxima_gives_the_same_bits(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 3, (3, 4, 12, 12)).astype(dtype)  # many equals, and windows without a positive number
+    x[0, 0, 0, 0] = np.nan
+    first, maxima = nn.ReLU(), nn.MaxPool2d(2)
+    network = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    expected = maxima(first(x))
+    np.testing.assert_array_equal(network(x), expected)
+    grad = rng.standard_normal(expected.shape).astype(dtype)
+    np.testing.assert_array_equal(network.backward(grad), first.backward(maxima.backward(grad)))

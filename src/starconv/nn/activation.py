@@ -17,6 +17,8 @@ class ReLU(Module):
     array([0., 0., 2.])
     """
 
+    keeps_order = True
+
     def forward(self, x: Array) -> Array:
         """max(x, 0); NaN stays."""
         output = elementwise("relu", x)

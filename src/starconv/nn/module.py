@@ -33,6 +33,8 @@ class Module:
 
     Attributes:
         training: True after :meth:`train` (and at first), False after :meth:`eval`.
+        keeps_order: whether it is one function of every number that never falls, as ReLU is.
+        takes_maxima: whether it gives maxima of some of its input's numbers.
 
     >>> class Double(Module):
     ...     def forward(self, x):
@@ -43,6 +45,9 @@ class Module:
     >>> layer([1.0, 2.0]), layer.backward(np.ones(2))
     (array([2., 4.]), array([2., 2.]))
     """
+
+    keeps_order = False
+    takes_maxima = False
 
     def __init__(self) -> None:
         self.training = True

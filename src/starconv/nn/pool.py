@@ -90,6 +90,8 @@ class MaxPool2d(_Pool):
              [13., 15.]]]])
     """
 
+    takes_maxima = True
+
     def __init__(
         self,
         kernel_size: PerAxis,
