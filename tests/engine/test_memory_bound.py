@@ -10,7 +10,7 @@ from strategies import every_algorithm, operands, targets
 
 from starconv import Problem, get_num_threads, set_num_threads
 from starconv.engine.algorithms import TABLE
-from starconv.engine.emit.target import host_target
+from starconv.engine.emit.target import host_target, named_target
 from starconv.engine.runtime import memory
 
 pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
@@ -90,6 +90,7 @@ COUNTED = [
     "input_grad2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40",
     "weight_grad2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40",
     "conv2d x=1x1x500x500 w=1x1x41x41",
+    "conv2d x=2x32x28x28 w=32x32x5x5 padding=2",
 ]
 
 
@@ -131,7 +132,8 @@ def test_the_workspace_of_a_plan_is_an_upper_bound(text: str, monkeypatch: pytes
 def test_every_row_of_the_table_was_counted() -> None:
     problems = [Problem.parse(text) for text in COUNTED]
     for row in TABLE:
-        assert any(row.refuses(problem, host_target()) is None for problem in problems), row.NAME
+        here = [host_target(), named_target("avx512")]  # some rows are for one kind of processor only
+        assert any(row.refuses(problem, target) is None for problem in problems for target in here), row.NAME
 
 
 def test_plans_hold_no_more_than_their_share(monkeypatch: pytest.MonkeyPatch) -> None:

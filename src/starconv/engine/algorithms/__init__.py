@@ -109,6 +109,7 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     product,
     winograd.F4,
     winograd.F2,
+    winograd.FIVE,
     stencil,
     depthwise,
     planes,

@@ -1,15 +1,16 @@
-"""Winograd convolution: 3x3 kernels with a quarter (or 4/9) of the multiplications, float32.
+"""Winograd convolution: 3x3 kernels with a quarter (or 4/9) of the multiplications, 5x5 with 9/25 of them, float32.
 
-Maths: outputs are computed in tiles of m x m, here 4 x 4 or 2 x 2, from n x n inputs, n = m + 2. Transforms along both
-axes turn the convolution of a tile into n^2 products per pair of channel and kernel instead of 9 m^2:
+Maths: outputs are computed in tiles of m x m, from n x n inputs, n = m + r - 1 for kernels of r x r taps. Transforms
+along both axes turn the convolution of a tile into n^2 products per pair of channel and kernel instead of r^2 m^2:
 
-    Y = A^T [sum over channels of (G g G^T) * (B^T d B)] A,     36 / 16 / 9 = 1/4 for m = 4,  16 / 4 / 9 = 4/9 for m = 2
+    Y = A^T [sum over channels of (G g G^T) * (B^T d B)] A,     for 3x3 36 / 16 / 9 = 1/4 with m = 4, 4/9 with m = 2
+                                                                for 5x5 36 / 4 / 25 = 9/25 with m = 2
 
 For each of the n^2 positions the sum over channels is a product of matrices, [tiles x channels] [channels x kernels].
 Which matrices and points, and what the transforms cost, `winograd_transforms` says. The sum's order is fixed: channels
 in their order at every position, then the transform; neither tasks nor threads nor the layout of the data change a bit.
 
-How it runs, for m = 4, C channels and K kernels, in cycles of two 8-lane fma units per tile:
+How it runs, for 3x3 and m = 4, C channels and K kernels, in cycles of two 8-lane fma units per tile:
 
     products            36 C K / 16 = 2.25 C K       6 tiles x 2 vectors of kernels per run, like direct
     packing             13 C    1.6 elements per input of the tile, transposed in registers
@@ -23,9 +24,9 @@ transformed weights U once, 144 C K bytes. More tiles per task save reading U, a
 products; fewer keep V and M in the second-level cache, which saves 128 (C + K) / (C K) bytes per cycle. `cut` weighs
 both, the threads, and tiles that reach past the end of the picture, which is also how m is chosen.
 
-Limits: U is 4 times (m = 2: 16/9) as large as the weights. On a small picture that costs more than the arithmetic
-saves, so cost says so and direct is taken. A NaN or an infinity spreads over its tile. The error bound is a multiple
-of the plain sum's, see `error_bound`.
+Limits: U is 4 times (m = 2: 16/9, 5x5: 36/25) as large as the weights. On a small picture that costs more than the
+arithmetic saves, so cost says so and direct is taken. A NaN or an infinity spreads over its tile. The error bound is a
+multiple of the plain sum's, see `error_bound`.
 """
 
 import ctypes
@@ -48,7 +49,7 @@ from .panels import Array, Compiled, Panels, compiled
 from .rounding import sum_bound
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS
-from .winograd_transforms import TAPS, TRANSFORMS
+from .winograd_transforms import F2_3, F2_5, F4_3, Transform
 
 LEAST = 8
 """Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
@@ -75,7 +76,7 @@ class Row:
     """The rows of the table: m = 4 saves more products, m = 2 needs less than half the memory for its weights."""
 
     NAME: str
-    m: int
+    tile: Transform
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
@@ -87,8 +88,9 @@ class Row:
             return f"its error is known for float32, not {problem.dtype}"
         if problem.precision == "strict":
             return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-        if [axis.kernel for axis in problem.axes] != [TAPS, TAPS]:
-            return "its transforms are for 3x3 kernels"
+        taps = self.tile.taps
+        if [axis.kernel for axis in problem.axes] != [taps, taps]:
+            return f"its transforms are for {taps}x{taps} kernels"
         if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
             return "neighbouring outputs share products only with stride 1 and dilation 1"
         if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
@@ -97,7 +99,7 @@ class Row:
             return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
         weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
         if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
-            size = weights * problem.itemsize * TRANSFORMS[self.m].n ** 2 // TAPS**2
+            size = weights * problem.itemsize * self.tile.n**2 // taps**2
             return f"reading transformed weights of {size >> 20} MiB for {pixels} pixels costs more than it saves"
         return None
 
@@ -107,21 +109,21 @@ class Row:
         Not in it: packing them before, which direct does too.
         """
         assert target is not None
-        chosen = cut(problem, target, min(target.cores, 2), self.m)
+        chosen = cut(problem, target, min(target.cores, 2), self.tile)
         return 12e-6 + chosen.cycles / FREQUENCY + self.preparation(problem, target)
 
     def preparation(self, problem: Problem, target: Target | None) -> float:
         """Seconds of that for transforming the weights."""
         assert target is not None
-        return _weight_cycles(problem, target, self.m) / FREQUENCY
+        return _weight_cycles(problem, target, self.tile) / FREQUENCY
 
     def workspace(self, problem: Problem, target: Target | None) -> int:
         """Bytes: block, V and M of every thread, and U."""
         assert target is not None
-        panels = TransformedPanels(problem, target, self.m)
+        panels = TransformedPanels(problem, target, self.tile)
 
         def per_thread(threads: int) -> int:
-            return Room.of(problem, panels, cut(problem, target, threads, self.m)).bytes
+            return Room.of(problem, panels, cut(problem, target, threads, self.tile)).bytes
 
         return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
 
@@ -140,11 +142,12 @@ class Row:
     def build(self, problem: Problem, target: Target | None) -> "WinogradSolution":
         """The solution of `problem`."""
         assert target is not None
-        return WinogradSolution(problem, target, self.m)
+        return WinogradSolution(problem, target, self.tile)
 
 
-F4 = Row("winograd", 4)
-F2 = Row("winograd2", 2)
+F4 = Row("winograd", F4_3)
+F2 = Row("winograd2", F2_3)
+FIVE = Row("winograd5", F2_5)
 
 
 # -- how tiles are cut into tasks ----------------------------------------------------------------------------
@@ -154,7 +157,7 @@ F2 = Row("winograd2", 2)
 class Cut:
     """A task is a block of tiles, `pictures` x `rows` x `columns`, and one of `splits` shares of the panels."""
 
-    m: int
+    tile: Transform
     tile_rows: int
     tile_columns: int
     pictures: int
@@ -170,9 +173,9 @@ class Cut:
 
 
 @lru_cache(maxsize=4096)
-def cut(problem: Problem, target: Target, limit: int, m: int) -> Cut:
-    """The blocks of tiles of m x m for which the model predicts the fewest cycles on `limit` threads."""
-    options = list(_cuts(problem, target, limit, m))
+def cut(problem: Problem, target: Target, limit: int, tile: Transform) -> Cut:
+    """The blocks of tiles for which the model predicts the fewest cycles on `limit` threads."""
+    options = list(_cuts(problem, target, limit, tile))
     modest = [option for option in options if _intermediate(problem, option) <= MOST_SCRATCH]
     return min(modest or options, key=lambda option: option.cycles)
 
@@ -180,12 +183,12 @@ def cut(problem: Problem, target: Target, limit: int, m: int) -> Cut:
 def _intermediate(problem: Problem, shape: Cut) -> int:
     """Bytes of V and M of a task."""
     kernels = problem.out_channels // problem.groups // shape.splits
-    return 4 * (shape.m + TAPS - 1) ** 2 * shape.tiles * (problem.in_channels // problem.groups + kernels)
+    return 4 * shape.tile.n**2 * shape.tiles * (problem.in_channels // problem.groups + kernels)
 
 
-def _cuts(problem: Problem, target: Target, limit: int, m: int) -> Iterator[Cut]:
+def _cuts(problem: Problem, target: Target, limit: int, tile: Transform) -> Iterator[Cut]:
     """Parts of rows, some rows of a picture or some pictures, as even as can be; the panels of a group in parts."""
-    rows, columns = (-(-axis.output // m) for axis in problem.axes)
+    rows, columns = (-(-axis.output // tile.m) for axis in problem.axes)
     blocks: set[tuple[int, int, int]] = set()
     for tiles in (6, 12, 18, 24, 30, 36, 48, 64, 96, MOST_TILES):
         if tiles < columns:
@@ -201,9 +204,9 @@ def _cuts(problem: Problem, target: Target, limit: int, m: int) -> Iterator[Cut]
         tasks = -(-problem.batch // p) * -(-rows // r) * -(-columns // c) * problem.groups
         for splits in {1, *(n for n in (2, 4, workers) if tasks < 4 * workers and n <= min(panels, workers))}:
             per_split = -(-panels // splits)
-            cycles = _task_cycles(problem, target, m, (p, r, c), per_split * width(problem, target))
+            cycles = _task_cycles(problem, target, tile, (p, r, c), per_split * width(problem, target))
             rounds = -(-tasks * -(-panels // per_split) // workers)
-            yield Cut(m, rows, columns, p, r, c, splits, rounds * cycles)
+            yield Cut(tile, rows, columns, p, r, c, splits, rounds * cycles)
 
 
 def _even(total: int, most: int) -> int:
@@ -211,14 +214,15 @@ def _even(total: int, most: int) -> int:
     return -(-total // -(-total // most))
 
 
-def _task_cycles(problem: Problem, target: Target, m: int, block: tuple[int, int, int], kernels: int) -> float:
+def _task_cycles(problem: Problem, target: Target, tile: Transform, block: tuple[int, int, int], kernels: int) -> float:
     """Cycles of a task of pictures x rows x columns of tiles. The constants were fitted to measurements on AVX2."""
-    positions, lanes = (m + TAPS - 1) ** 2, target.lanes(4)
+    n, m = tile.n, tile.m
+    positions, lanes = n**2, target.lanes(4)
     channels = problem.in_channels // problem.groups
     padded = -(-channels // CHANNELS) * CHANNELS
     pictures, rows, columns = block
     tiles = pictures * rows * columns
-    packing = pictures * (rows * m + TAPS - 1) * (columns * m + TAPS - 1) * padded * 4.4 / lanes
+    packing = pictures * (rows * m + n - m) * (columns * m + n - m) * padded * 4.4 / lanes
     transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes * target.passes
     # Starting and storing the sums of a run takes as long as 4 channels.
     products = positions * tiles * (channels + 4) * kernels / lanes / 2 * target.passes
@@ -236,9 +240,9 @@ def _bytes_per_cycle(target: Target, problem: Problem, positions: int) -> float:
     return next((rate for limit, rate in rates if size <= limit), 8.0)
 
 
-def _weight_cycles(problem: Problem, target: Target, m: int) -> float:
+def _weight_cycles(problem: Problem, target: Target, tile: Transform) -> float:
     """Cycles of making U: stores, which go to memory where U is large, and to new pages where none can be kept."""
-    size = 4 * (m + TAPS - 1) ** 2 * problem.in_channels * problem.out_channels // problem.groups
+    size = 4 * tile.n**2 * problem.in_channels * problem.out_channels // problem.groups
     rates = ((target.l3_bytes // 3, 4.0), (memory.KEPT_BYTES, 2.3))
     rate = next((rate for limit, rate in rates if size <= limit), 1.2)
     return size / rate / min(target.cores, 2)
@@ -250,12 +254,12 @@ def _weight_cycles(problem: Problem, target: Target, m: int) -> float:
 class TransformedPanels(Panels):
     """U = G g G^T in the order of the products: [group][position][panel][channel][kernel]."""
 
-    def __init__(self, problem: Problem, target: Target, m: int) -> None:
+    def __init__(self, problem: Problem, target: Target, tile: Transform) -> None:
         super().__init__(problem, target, width(problem, target))
-        self.m = m
+        self.tile = tile
         self.channels = problem.in_channels // problem.groups
         self.position = odd_lines(self.blocks * self.channels * self.width)
-        self.transformed_size = problem.groups * TRANSFORMS[m].n ** 2 * self.position
+        self.transformed_size = problem.groups * tile.n**2 * self.position
         self.transformed_bytes = self.transformed_size * problem.itemsize
         # Large weights are packed in slices, so that they are not there three times over.
         self.slices = -(-self.bytes // MOST_PLAIN_BYTES) if problem.groups == 1 else 1
@@ -265,7 +269,7 @@ class TransformedPanels(Panels):
     @property
     def form(self) -> object:
         """Besides the width, the size of the tiles."""
-        return type(self).__name__, self.width, self.m
+        return type(self).__name__, self.width, self.tile
 
     def pack(self, weights: Array, once: bool = False) -> Array:
         """U of `weights` (K, C / groups, 3, 3), of any strides."""
@@ -292,13 +296,13 @@ class TransformedPanels(Panels):
                 "position": self.position,
             }
         )
-        function = _weight_function(self.target, self.m, self.width)
+        function = _weight_function(self.target, self.tile, self.width)
         threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
 
 
 @lru_cache(maxsize=64)
-def _weight_function(target: Target, m: int, panel: int) -> Compiled:
-    return compiled(weight_module(target, m, panel), target, "task")
+def _weight_function(target: Target, tile: Transform, panel: int) -> Compiled:
+    return compiled(weight_module(target, tile, panel), target, "task")
 
 
 @dataclass(frozen=True)
@@ -316,13 +320,13 @@ class Room:
     @classmethod
     def of(cls, problem: Problem, panels: "TransformedPanels", shape: Cut) -> "Room":
         """The room that a task of `shape` needs."""
-        n, m, itemsize = TRANSFORMS[shape.m].n, shape.m, problem.itemsize
+        n, m, itemsize = shape.tile.n, shape.tile.m, problem.itemsize
         line = 64 // itemsize
         # A line more per tile, so that tiles of 1024 channels do not all fall into one set of the cache.
         value_tile = -(-panels.channels // CHANNELS) * CHANNELS + line
         product_tile = -(-panels.blocks // shape.splits) * panels.width + line
         value_position, product_position = (odd_lines(shape.tiles * step) for step in (value_tile, product_tile))
-        values = (shape.rows * m + TAPS - 1) * (shape.columns * m + TAPS - 1) * CHANNELS * itemsize
+        values = (shape.rows * m + n - m) * (shape.columns * m + n - m) * CHANNELS * itemsize
         products = values + n * n * value_position * itemsize
         size = products + n * n * product_position * itemsize
         return cls(value_tile, value_position, product_tile, product_position, values, products, size)
@@ -334,22 +338,22 @@ def odd_lines(elements: int) -> int:
 
 
 class WinogradSolution(CompiledSolution):
-    """Runs a problem in tiles of m x m; see the module's text."""
+    """Runs a problem in tiles; see the module's text."""
 
-    def __init__(self, problem: Problem, target: Target, m: int) -> None:
-        self.m, self.transformed = m, TransformedPanels(problem, target, m)
+    def __init__(self, problem: Problem, target: Target, tile: Transform) -> None:
+        self.tile, self.transformed = tile, TransformedPanels(problem, target, tile)
         super().__init__(problem, target, FIELDS, self.transformed)
 
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """Tables of where padded elements come from, and all sizes and steps."""
         problem, panels = self.problem, self.transformed
-        shape = cut(problem, self.target, limit, self.m)
+        shape = cut(problem, self.target, limit, self.tile)
         room = Room.of(problem, panels, shape)
         _, rows, columns = lattices(problem)
         tables, base = [], 0
         for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
             # What the last tile reads past the end is constant padding too: it must only be finite.
-            table = np.full(tiles * self.m + TAPS - 1, -1, np.int64)
+            table = np.full(tiles * self.tile.m + self.tile.taps - 1, -1, np.int64)
             sources = axis.sources(problem.border)
             inside = sources >= 0
             offsets = sources[inside] * step
@@ -409,6 +413,6 @@ class WinogradSolution(CompiledSolution):
         tasks = problem.groups * picture_blocks * row_blocks * column_blocks * splits
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         of_x = SOURCES.get(x.dtype, "float")
-        source = kernel_module(self.target, self.m, panels.width, of_x, Finish.of(problem))
+        source = kernel_module(self.target, self.tile, panels.width, of_x, Finish.of(problem))
         function = compiled(source, self.target, "task")
         return Binding(function, self.fields.block(fields), tasks, workers, room.bytes * workers, tuple(tables), [])

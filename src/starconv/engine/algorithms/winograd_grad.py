@@ -1,9 +1,10 @@
-"""Weight gradients of 3x3 kernels with a quarter of the multiplications, float32: Winograd's tiles, summed over tiles.
+"""Weight gradients of 3x3 and 5x5 kernels with 1/4 and 9/25 of the multiplications, float32: Winograd's tiles, summed.
 
-Maths: a tile of 4 x 4 outputs is Y = A^T [U * V] A with U = G g G^T and V = B^T d B (see `winograd_transforms`), linear
-in g. Its transpose takes the tile's gradient dY to that of g; what is summed over tiles is summed at the 36 positions:
+Maths: a tile of outputs, 4 x 4 for 3x3 kernels and 2 x 2 for 5x5, is Y = A^T [U * V] A with U = G g G^T and
+V = B^T d B (see `winograd_transforms`), linear in g. Its transpose takes the tile's gradient dY to that of g; what is
+summed over tiles is summed at the 36 positions:
 
-    dg = G^T [sum over tiles of (A dY A^T) * (B^T d B)] G,          36 products per tile instead of 9 x 16
+    dg = G^T [sum over tiles of (A dY A^T) * (B^T d B)] G,          36 products per tile instead of 9 x 16 or 25 x 4
 
 At each position that is a product of matrices whose inner dimension are the tiles: [channels x tiles] [tiles x
 kernels].
@@ -19,8 +20,8 @@ their numbers, so the result has the same bits for any number of threads. Per ti
 so at C = K = 16 it takes half of what `weight_grad` does, at 64 a third.
 
 Limits: the sums take 144 C K bytes per partial; where two are too large, some kernels are computed after the others, as
-`weight_grad_pieces` has it. A NaN or an infinity spreads over all nine weights. The error bound is a multiple of the
-plain sum's, as for `winograd`.
+`weight_grad_pieces` has it. A NaN or an infinity spreads over all weights of a kernel. The error bound is a multiple of
+the plain sum's, as for `winograd`.
 """
 
 import ctypes
@@ -40,14 +41,17 @@ from .blocks import SERIAL_PRODUCTS
 from .panels import Array, Compiled, readable
 from .rounding import sum_bound
 from .weight_grad_pieces import InPieces, Piece, pieces
-from .winograd_grad_kernels import ENTRIES, FIELDS, M, compute_function, reduce_function
+from .winograd_grad_kernels import ENTRIES, FIELDS, compute_function, reduce_function
 from .winograd_tiles import CHANNELS
 from .winograd_tiles import FIELDS as TILE_FIELDS
-from .winograd_transforms import TAPS, transform
+from .winograd_transforms import F2_5, F4_3, Transform
 
 NAME = "winograd_grad"
 
-POSITIONS = transform(M).n ** 2
+TILES = {3: F4_3, 5: F2_5}
+"""By the size of the kernel."""
+POSITIONS = F4_3.n**2
+"""Of both."""
 LEAST = 8
 """Channels and kernels per group, as for `winograd`."""
 PARTIALS = 16
@@ -67,8 +71,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return f"its error is known for float32, not {problem.dtype}"
     if problem.precision == "strict":
         return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-    if [axis.kernel for axis in problem.axes] != [TAPS, TAPS]:
-        return "its transforms are for 3x3 kernels"
+    if [axis.kernel for axis in problem.axes] not in ([3, 3], [5, 5]):
+        return "its transforms are for 3x3 and 5x5 kernels"
     if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
         return "neighbouring outputs share products only with stride 1 and dilation 1"
     if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
@@ -76,6 +80,10 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
         return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
     return None
+
+
+def _tile(problem: Problem) -> Transform:
+    return TILES[problem.axes[-1].kernel]
 
 
 def _pieces(problem: Problem, target: Target) -> list[Piece]:
@@ -100,7 +108,7 @@ class Cut:
     def of(cls, problem: Problem, target: Target) -> "Cut":
         """Units whose transformed tiles fill a third of the second-level cache."""
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
-        rows, columns = (-(-axis.output // M) for axis in problem.axes)
+        rows, columns = (-(-axis.output // _tile(problem).m) for axis in problem.axes)
         fit = max(target.l2_bytes * 3 // 8 // (4 * POSITIONS * (channels + kernels)), 8)
         per_unit = min(max(fit // columns, 1), rows)
         row_blocks = -(-rows // per_unit)
@@ -144,7 +152,8 @@ class Room:
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         steps = [-(-count // CHANNELS) * CHANNELS + CHANNELS for count in (channels, kernels)]
         positions = [(-(-cut.tiles * step // CHANNELS) | 1) * CHANNELS for step in steps]
-        block = 4 * (cut.rows * M + TAPS - 1) * (cut.tile_columns * M + TAPS - 1) * CHANNELS
+        m, more = _tile(problem).m, _tile(problem).taps - 1
+        block = 4 * (cut.rows * m + more) * (cut.tile_columns * m + more) * CHANNELS
         products = block + 4 * POSITIONS * positions[0]
         return cls(
             steps[0], positions[0], steps[1], positions[1], block, products, products + 4 * POSITIONS * positions[1]
@@ -252,13 +261,13 @@ class WinogradGradient:
         problem, cut, room = self.problem, self.cut, self.room
         _, rows, columns = lattices(problem)
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
-        tiles = (cut.tile_rows, cut.tile_columns)
+        tile, tiles = _tile(problem), (cut.tile_rows, cut.tile_columns)
         x_tables = [
-            _table(axis.sources(problem.border), step, count * M + TAPS - 1)
+            _table(axis.sources(problem.border), step, count * tile.m + tile.taps - 1)
             for axis, step, count in zip((rows, columns), x.strides[2:], tiles, strict=True)
         ]
         g_tables = [
-            _table(np.arange(axis.outputs), step, count * M)
+            _table(np.arange(axis.outputs), step, count * tile.m)
             for axis, step, count in zip((rows, columns), g.strides[2:], tiles, strict=True)
         ]
         left, right = columns.inside()
@@ -305,7 +314,7 @@ class WinogradGradient:
             "units": cut.units,
         }
         kept = (*x_tables, *g_tables, of_g)
-        return FIELDS.block(fields), kept, compute_function(self.target), reduce_function(self.target)
+        return FIELDS.block(fields), kept, compute_function(self.target, tile), reduce_function(self.target, tile)
 
 
 def _table(sources: Array, step: int, length: int) -> Array:

@@ -9,11 +9,10 @@ from ..emit.target import Target
 from .panels import Compiled, compiled
 from .winograd_tiles import CHANNELS, ELEMENT, Constants, pack, transform_input
 from .winograd_tiles import FIELDS as TILE_FIELDS
-from .winograd_transforms import TAPS, Transform, transform
+from .winograd_transforms import Transform
 
 __all__ = ["ENTRIES", "FIELDS", "compute_function", "reduce_function"]
 
-M = 4
 ENTRIES = 8
 """Channels of a tile of sums, for one vector of kernels: 8 broadcasts and a load for 8 multiply-adds."""
 
@@ -36,26 +35,27 @@ FIELDS = Fields(
 
 
 @lru_cache(maxsize=64)
-def compute_function(target: Target) -> Compiled:
+def compute_function(target: Target, tile: Transform) -> Compiled:
     """Task: the units of a partial sum of a group."""
-    return compiled(_compute_module(target), target, "task")
+    return compiled(_compute_module(target, tile), target, "task")
 
 
 @emitted("task")
-def _compute_module(target: Target) -> str:
-    tile = transform(M)
+def _compute_module(target: Target, tile: Transform) -> str:
     functions = [
         pack("pack", target, ELEMENT),
         transform_input("transform_input", target, tile),
         _transform_gradient("transform_gradient", target, tile),
         _sums("sums", target),
     ]
-    return module_source([*functions, _task(target, *functions)])
+    return module_source([*functions, _task(target, tile, *functions)])
 
 
-def _task(target: Target, packing: Function, values: Function, gradients: Function, sums: Function) -> Function:
+def _task(
+    target: Target, tile: Transform, packing: Function, values: Function, gradients: Function, sums: Function
+) -> Function:
     f = Function("task", target, ["fields", "task", "worker"])
-    n, lanes = transform(M).n, target.lanes(4)
+    n, m, lanes = tile.n, tile.m, target.lanes(4)
     fields, g_fields = f.integer("fields"), FIELDS.integer(f, "g_fields")
     partials, units, row_blocks = FIELDS.integers(f, "partials", "units", "row_blocks")
     channels, kernels, tile_rows, columns = FIELDS.integers(f, "channels", "kernels", "tile_rows", "tile_columns")
@@ -84,13 +84,13 @@ def _task(target: Target, packing: Function, values: Function, gradients: Functi
             for c in f.loop(0, channels, CHANNELS):
                 source = x.at((picture + p) * x_batch + c * x_channel)
                 valid = (channels - c).minimum(CHANNELS)
-                extent = (row * M, rows * M + (TAPS - 1), 0, columns * M + (TAPS - 1))
+                extent = (row * m, rows * m + (n - m), 0, columns * m + (n - m))
                 f.run(packing, fields, source, scratch, *extent, valid)
                 f.run(values, fields, scratch, transformed.at(first * value_tile + c), rows, columns)
             for k in f.loop(0, kernels, CHANNELS):
                 source = g.at((picture + p) * g_batch + k * g_kernel)
                 valid = (kernels - k).minimum(CHANNELS)
-                f.run(packing, g_fields, source, scratch, row * M, rows * M, 0, columns * M, valid)
+                f.run(packing, g_fields, source, scratch, row * m, rows * m, 0, columns * m, valid)
                 f.run(gradients, fields, scratch, spread.at(first * product_tile + k), rows, columns)
         for position in f.loop(n * n):
             here = (transformed.at(position * value_position), spread.at(position * product_position))
@@ -157,24 +157,23 @@ def _sums(name: str, target: Target) -> Function:
 
 
 @lru_cache(maxsize=64)
-def reduce_function(target: Target) -> Compiled:
+def reduce_function(target: Target, tile: Transform) -> Compiled:
     """Task: one channel of a group: partial sums added in their order, transformed, put where the weights lie."""
-    return compiled(_reduce_module(target), target, "task")
+    return compiled(_reduce_module(target, tile), target, "task")
 
 
 @emitted("task")
-def _reduce_module(target: Target) -> str:
+def _reduce_module(target: Target, tile: Transform) -> str:
     f = Function("task", target, ["fields", "task", "worker"])
-    tile = transform(M)
-    n, lanes = tile.n, target.lanes(4)
+    n, size, lanes = tile.n, tile.taps, target.lanes(4)
     channels, kernels, partials = FIELDS.integers(f, "channels", "kernels", "partials")
     padded_kernels, task = FIELDS.integer(f, "padded_kernels"), f.integer("task")
     area = FIELDS.integer(f, "padded_channels") * padded_kernels
     group, channel = task // channels, task % channels
     own = FIELDS.pointer(f, "sums", ELEMENT).at(group * partials * area * (n * n) + channel * padded_kernels)
-    out = FIELDS.pointer(f, "out", ELEMENT).at((group * kernels * channels + channel) * (TAPS * TAPS))
-    added, buffer = f.buffer(ELEMENT, n * n * lanes), f.buffer(ELEMENT, TAPS * n * lanes)
-    results = f.buffer(ELEMENT, TAPS * TAPS * lanes)
+    out = FIELDS.pointer(f, "out", ELEMENT).at((group * kernels * channels + channel) * (size * size))
+    added, buffer = f.buffer(ELEMENT, n * n * lanes), f.buffer(ELEMENT, size * n * lanes)
+    results = f.buffer(ELEMENT, size * size * lanes)
     constant = Constants(f, lanes)
     for k in f.loop(0, kernels, lanes):
         for position in f.loop(n * n):
@@ -186,12 +185,12 @@ def _reduce_module(target: Target) -> str:
             column = [added.at((number + i * n) * lanes).load(lanes) for i in range(n)]
             for i, value in enumerate(tile.kernel_adjoint(column, constant)):
                 buffer.at(number * lanes).at(i * n * lanes).store(value)
-        for number in f.loop(TAPS):
+        for number in f.loop(size):
             row = [buffer.at((number * n + j) * lanes).load(lanes) for j in range(n)]
             for j, value in enumerate(tile.kernel_adjoint(row, constant)):
-                results.at((number * TAPS + j) * lanes).store(value)
+                results.at((number * size + j) * lanes).store(value)
         for kernel in f.loop((kernels - k).minimum(lanes)):
-            to = out.at((k + kernel) * channels * (TAPS * TAPS))
-            for tap in range(TAPS * TAPS):
+            to = out.at((k + kernel) * channels * (size * size))
+            for tap in range(size * size):
                 to.at(tap).store(results.at(tap * lanes).at(kernel).load())
     return module_source([f])

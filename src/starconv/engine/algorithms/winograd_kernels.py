@@ -13,7 +13,7 @@ from .winograd_tiles import (
     transform_output,
     transform_weights,
 )
-from .winograd_transforms import TAPS, transform
+from .winograd_transforms import Transform
 
 __all__ = ["kernel_module", "weight_module"]
 
@@ -22,30 +22,36 @@ TILES = 6
 
 
 @emitted("task")
-def kernel_module(target: Target, m: int, panel: int, source: str, finish: Finish) -> str:
+def kernel_module(target: Target, tile: Transform, panel: int, source: str, finish: Finish) -> str:
     """The IR whose "task" computes a block of tiles of x, of element type `source`, with panels of `panel` kernels."""
     packing = pack("pack", target, source)
-    values = transform_input("transform_input", target, transform(m))
+    values = transform_input("transform_input", target, tile)
     products = _products("products", target, panel // target.lanes(4))
-    results = transform_output("transform_output", target, transform(m), finish)
+    results = transform_output("transform_output", target, tile, finish)
     return module_source(
-        [packing, values, products, results, _task(target, m, panel, packing, values, products, results)]
+        [packing, values, products, results, _task(target, tile, panel, packing, values, products, results)]
     )
 
 
 @emitted("task")
-def weight_module(target: Target, m: int, panel: int) -> str:
+def weight_module(target: Target, tile: Transform, panel: int) -> str:
     """The IR whose "task" transforms a panel of weights."""
-    return module_source([transform_weights(target, transform(m), panel)])
+    return module_source([transform_weights(target, tile, panel)])
 
 
 def _task(
-    target: Target, m: int, panel: int, packing: Function, values: Function, products: Function, results: Function
+    target: Target,
+    tile: Transform,
+    panel: int,
+    packing: Function,
+    values: Function,
+    products: Function,
+    results: Function,
 ) -> Function:
     """Task: some pictures x rows x columns of tiles, of one group, for a share of its panels."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields, task = f.integer("fields"), f.integer("task")
-    n = transform(m).n
+    n, m = tile.n, tile.m
 
     def part(blocks: str, per_task: str, total: str) -> tuple[Int, Int]:
         nonlocal task
@@ -81,9 +87,9 @@ def _task(
                 source,
                 scratch,
                 row * m,
-                rows * m + (TAPS - 1),
+                rows * m + (n - m),
                 column * m,
-                columns * m + (TAPS - 1),
+                columns * m + (n - m),
                 valid,
             )
             f.run(values, fields, scratch, transformed.at(p * per_picture * value_tile + c), rows, columns)

@@ -12,7 +12,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 from .finish import FINISH_FIELDS, Finish, Finisher
-from .winograd_transforms import TAPS, Transform
+from .winograd_transforms import Transform
 
 __all__ = [
     "CHANNELS",
@@ -172,7 +172,7 @@ def transform_input(name: str, target: Target, tile: Transform) -> Function:
     block, values = f.pointer("block", ELEMENT), f.pointer("values", ELEMENT)
     rows, columns = f.integer("rows"), f.integer("columns")
     value_tile, value_position = FIELDS.integers(f, "value_tile", "value_position")
-    pitch = (columns * m + (TAPS - 1)) * CHANNELS
+    pitch = (columns * m + (n - m)) * CHANNELS
     buffer = f.buffer(ELEMENT, n * n * lanes)
     constant = Constants(f, lanes)
     for r in f.loop(rows):
@@ -311,24 +311,24 @@ def _store_part(
 def transform_weights(target: Target, tile: Transform, panel: int) -> Function:
     """Task: U = G g G^T of one packed panel, [channel][tap][kernel], to [position][panel][channel][kernel]."""
     f = Function("task", target, ["fields", "task", "worker"])
-    lanes, n = target.lanes(4), tile.n
+    lanes, n, size = target.lanes(4), tile.n, tile.taps
     channels, blocks, position = WEIGHT_FIELDS.integers(f, "channels", "blocks", "position")
     task = f.integer("task")
     group, number = task // blocks, task % blocks
-    origin = WEIGHT_FIELDS.pointer(f, "panels", ELEMENT).at(task * channels * (TAPS * TAPS * panel))
+    origin = WEIGHT_FIELDS.pointer(f, "panels", ELEMENT).at(task * channels * (size * size * panel))
     to = WEIGHT_FIELDS.pointer(f, "transformed", ELEMENT).at(group * position * (n * n) + number * channels * panel)
-    buffer = f.buffer(ELEMENT, n * TAPS * lanes)
+    buffer = f.buffer(ELEMENT, n * size * lanes)
     constant = Constants(f, lanes)
     for c in f.loop(channels):
         for k in f.loop(0, panel, lanes):
-            taps = origin.at(c * (TAPS * TAPS * panel) + k)
-            for j in range(TAPS):
-                column = [taps.at((i * TAPS + j) * panel).load(lanes) for i in range(TAPS)]
+            taps = origin.at(c * (size * size * panel) + k)
+            for j in range(size):
+                column = [taps.at((i * size + j) * panel).load(lanes) for i in range(size)]
                 for i, value in enumerate(tile.kernel(column, constant)):
-                    buffer.at((i * TAPS + j) * lanes).store(value)
+                    buffer.at((i * size + j) * lanes).store(value)
             place = to.at(c * panel + k)
             for i in range(n):
-                row = [buffer.at((i * TAPS + j) * lanes).load(lanes) for j in range(TAPS)]
+                row = [buffer.at((i * size + j) * lanes).load(lanes) for j in range(size)]
                 for value in tile.kernel(row, constant):
                     place.store(value)
                     place = place.at(position)

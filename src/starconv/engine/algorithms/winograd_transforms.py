@@ -1,11 +1,11 @@
 """Cook-Toom transforms from their points, in exact fractions, emitted with few operations.
 
-F(m, 3) computes m outputs y[i] = sum_k d[i + k] g[k] of a 3-tap kernel from n = m + 2 inputs with n products instead of
-3 m. Read d, g and y as coefficients; the products are values at n points, the last of which is infinity:
+F(m, r) computes m outputs y[i] = sum_k d[i + k] g[k] of a kernel of r taps from n = m + r - 1 inputs with n products
+instead of r m. Read d, g and y as coefficients; the products are values at n points, the last of which is infinity:
 
     y = A^T ((G g) * (B^T d))
 
-    G[j, k] = p_j^k / N_j  with N_j = prod over other points of (p_j - p_l);  for infinity it picks g[2]
+    G[j, k] = p_j^k / N_j  with N_j = prod over other points of (p_j - p_l);  for infinity it picks g[r - 1]
     A^T[i, j] = p_j^i;                                                        for infinity it adds to y[m - 1]
     B^T[j] = coefficients of prod over other points of (x - p_l);             for infinity over all points
 
@@ -18,9 +18,10 @@ polynomial or sum, one gets e + o, the other e - o. So 1-D transforms cost, in v
 
     F(2,3), points 0, +-1, inf:          4 for the input,  4 for the output
     F(4,3), points 0, +-5/8, +-3/2, inf: 12 for the input, 12 for the output
+    F(2,5), the same points:             12 for the input,  8 for the output
 
-where the products with the dense matrices would take 21 and 17. 5/8 and 3/2, their squares and all coefficients of
-A^T and B^T are exact in float32 (a^2 b^2 = 225/256); only G rounds.
+where the products with the dense matrices would take 21 and 17 for the second. 5/8 and 3/2, their squares and all
+coefficients of A^T and B^T are exact in float32 (a^2 b^2 = 225/256); only G rounds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, TypeVar
 
-__all__ = ["Transform", "transform"]
+__all__ = ["F2_3", "F2_5", "F4_3", "Transform"]
 
 
 class Number(Protocol):
@@ -44,20 +45,20 @@ class Number(Protocol):
 N = TypeVar("N", bound=Number)
 Constant = Callable[[Fraction], N]
 """How a coefficient becomes a number."""
-TAPS = 3
 
 
 @dataclass(frozen=True)
 class Transform:
-    """F(m, 3). `pairs` are the positive points; with their negatives, 0 and infinity they are all."""
+    """F(m, taps). `pairs` are the positive points; with their negatives, 0 and infinity they are all."""
 
     m: int
+    taps: int
     pairs: tuple[Fraction, ...]
 
     @property
     def n(self) -> int:
         """Points, and so products, per axis."""
-        return self.m + TAPS - 1
+        return self.m + self.taps - 1
 
     @property
     def points(self) -> list[Fraction]:
@@ -68,14 +69,14 @@ class Transform:
 
     @property
     def kernel_matrix(self) -> list[list[Fraction]]:
-        """G, n x 3."""
+        """G, n x taps."""
         rows = []
         for j, p in enumerate(self.points):
             scale = Fraction(1)
             for other in self.points[:j] + self.points[j + 1 :]:
                 scale *= p - other
-            rows.append([p**k / scale for k in range(TAPS)])
-        return [*rows, [Fraction(0)] * (TAPS - 1) + [Fraction(1)]]
+            rows.append([p**k / scale for k in range(self.taps)])
+        return [*rows, [Fraction(0)] * (self.taps - 1) + [Fraction(1)]]
 
     @property
     def output_matrix(self) -> list[list[Fraction]]:
@@ -97,9 +98,10 @@ class Transform:
         values = [_sum(zip(matrix[0], g, strict=True), constant)]
         for number in range(len(self.pairs)):
             row = matrix[1 + 2 * number]
-            even = _sum([(row[0], g[0]), (row[2], g[2])], constant)
-            values += _plus_minus(even, row[1], g[1], constant)
-        return [*values, g[2]]
+            even = _sum([(row[k], g[k]) for k in range(0, self.taps, 2)], constant)
+            odd = _sum([(row[k] / row[1], g[k]) for k in range(1, self.taps, 2)], constant)
+            values += _plus_minus(even, row[1], odd, constant)
+        return [*values, g[-1]]
 
     def input(self, d: Sequence[N], constant: Constant[N]) -> list[N]:
         """B^T d."""
@@ -139,15 +141,9 @@ class Transform:
         return results
 
 
-TRANSFORMS = {
-    2: Transform(2, (Fraction(1),)),
-    4: Transform(4, (Fraction(5, 8), Fraction(3, 2))),
-}
-
-
-def transform(m: int) -> Transform:
-    """F(m, 3) with the points of the module's text."""
-    return TRANSFORMS[m]
+F2_3 = Transform(2, 3, (Fraction(1),))
+F4_3 = Transform(4, 3, (Fraction(5, 8), Fraction(3, 2)))
+F2_5 = Transform(2, 5, F4_3.pairs)
 
 
 def _product(roots: Iterable[Fraction]) -> list[Fraction]:
