@@ -13,7 +13,6 @@ gathers element by element where channels lie side by side.
 Limits: as in `channelwise`; and kernels of up to 12 columns.
 """
 
-import ctypes
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,12 +24,10 @@ from numpy.typing import NDArray
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
-from ..runtime import memory, threads
-from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS
 from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable, refuses_depthwise
 from .channelwise_grad_kernels import FIELDS, GRADIENT, Form, compute_function, reduce_function
-from .panels import ELEMENTS, Compiled
+from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .panels import ELEMENTS
 from .rounding import sum_bound
 
 NAME = "channelwise_grad"
@@ -148,66 +145,22 @@ def _gradient_frame(problem: Problem, width: int) -> dict[str, int]:
     }
 
 
-class ChannelwiseGradient:
+class ChannelwiseGradient(GradientSolution):
     """Runs one weight gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        self.problem, self.target = problem, target
-        self.cut = Cut.of(problem, target)
-        self._dtype = np.dtype(problem.dtype)
-        self._bindings: dict[tuple[object, ...], tuple[Any, tuple[Array, ...], Compiled, Compiled]] = {}
+        self.cut = cut = Cut.of(problem, target)
+        own, sums = cut.block_bytes + cut.gradient_bytes, _sums_bytes(problem, target, cut)
+        super().__init__(problem, target, FIELDS, Parts(cut.partials * cut.blocks, cut.blocks, own, sums))
 
-    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
-        """The output's gradient, as it is where it can be packed."""
+    def _readable(self, first: Array) -> Array:
+        return packable(first, self._dtype)[0]
+
+    def _readable_gradient(self, second: Array) -> Array:
         return packable(second, self._dtype)[0]
 
-    def run(self, first: Array, prepared: Array, out: Array, residual: Array | None = None) -> None:
-        """Compute into `out`; through a temporary array where it is not dense."""
-        if not self._takes(out):
-            result = np.empty(self.problem.weight_shape, self._dtype)
-            self.run(first, prepared, result)
-            out[...] = result
-            return
-        jobs = self._jobs(packable(first, self._dtype)[0], prepared, out)
-        with memory.scratch(jobs[0].scratch) as scratch:
-            for job in jobs:
-                job.use_scratch(scratch.address)
-                threads.run(job.function, ctypes.addressof(job.block), job.tasks, job.threads)
-
-    def jobs(self, first: Array, prepared: Array, out: Array, residual: Array | None = None) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(out) or packable(first, self._dtype)[0] is not first:
-            return None
-        return self._jobs(first, prepared, out)
-
-    def _takes(self, out: Array) -> bool:
-        return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
-
-    def _jobs(self, x: Array, g: Array, out: Array) -> list[Job]:
-        """Partial sums, and then their sum. Both work in the same scratch memory."""
-        problem, cut = self.problem, self.cut
-        key = (x.strides, g.strides)
-        binding = self._bindings.get(key)
-        if binding is None:
-            if len(self._bindings) >= 32:
-                self._bindings.clear()
-            binding = self._bindings[key] = self._bind(x, g)
-        fields, _, compute, reduce = binding
-        tasks = cut.partials * cut.blocks
-        workers = min(threads.get_num_threads(), tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
-        block, index = FIELDS.copy(fields), FIELDS.index
-        block[index["x"]], block[index["g"]] = address_of(x), address_of(g)
-        block[index["out"]] = address_of(out)
-        own = workers * (cut.block_bytes + cut.gradient_bytes)
-        scratch = own + _sums_bytes(problem, self.target, cut)
-        arrays = (index["x"], index["g"], index["out"])
-        places = ((index["scratch"], 0), (index["sums"], own))
-        return [
-            Job(function.address, block, count, min(workers, count), arrays, scratch, places, (binding, self, x, g))
-            for function, count in ((compute, tasks), (reduce, cut.blocks))
-        ]
-
-    def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Array, ...], Compiled, Compiled]:
+    def bind(self, x: Array, g: Array) -> GradientBinding:
+        """Tables of where packed elements go, and all sizes and steps."""
         problem, cut, target = self.problem, self.cut, self.target
         rows, columns = frames(problem)
         vectors = block_vectors(problem, target)
@@ -248,4 +201,4 @@ class ChannelwiseGradient:
             compute_function(target, element, form),
             reduce_function(target, element, vectors, math.prod(taps)),
         )
-        return FIELDS.block(fields), (places, pixels), function, reduce
+        return GradientBinding(FIELDS.block(fields), (places, pixels), function, reduce)

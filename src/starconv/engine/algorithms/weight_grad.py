@@ -34,10 +34,8 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
-from ..runtime import threads
-from ..runtime.jobs import Job, run_jobs
-from .blocks import SERIAL_PRODUCTS
-from .panels import ELEMENTS, Compiled, readable
+from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .panels import ELEMENTS
 from .rounding import sum_bound
 from .weight_grad_kernels import FIELDS, Tile, compute_function, reduce_function
 from .weight_grad_pieces import InPieces, Piece, pieces
@@ -274,71 +272,24 @@ class _Sizes:
         self.scratch_bytes = self.block_bytes + -(-g_bytes // 64) * 64 + 64
 
 
-class WeightGradient:
+class WeightGradient(GradientSolution):
     """Runs one weight gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        self.problem, self.target = problem, target
-        self.sizes = _Sizes(problem, target)
-        self._dtype = np.dtype(problem.dtype)
+        self.sizes = sizes = _Sizes(problem, target)
+        blocks = sizes.groups * sizes.cut.shares
+        parts = Parts(sizes.cut.partials * blocks, blocks * sizes.panels, sizes.scratch_bytes, sizes.sums_bytes)
+        super().__init__(problem, target, FIELDS, parts)
         self._tables = self._offsets()
-        self._bindings: dict[tuple[object, ...], tuple[Any, tuple[Array, ...], Compiled, Compiled]] = {}
-
-    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
-        """The output's gradient, as it is."""
-        return _plain(second, self._dtype)
-
-    def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
-        """Compute into `out`; through a temporary array where it is not dense."""
-        if not self._takes(out):
-            result = np.empty(self.problem.weight_shape, self._dtype)
-            self.run(first, prepared, result)
-            out[...] = result
-            return
-        run_jobs(self._jobs(self._readable(first), prepared, out))
-
-    def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(out) or self._readable(first) is not first:
-            return None
-        return self._jobs(first, prepared, out)
-
-    def _takes(self, out: Array) -> bool:
-        return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
 
     def _readable(self, first: Array) -> Array:
-        x = _plain(first, self._dtype)
+        x = super()._readable(first)
         if self.sizes.cut.tile.form == "groups" and x.ndim == 4 and x.strides[2] != x.shape[3] * x.strides[3]:
             x = x.copy()
         return x
 
-    def _jobs(self, x: Array, g: Array, out: Array) -> list[Job]:
-        problem, sizes = self.problem, self.sizes
-        key = (x.strides, g.strides)
-        binding = self._bindings.get(key)
-        if binding is None:
-            if len(self._bindings) >= 32:
-                self._bindings.clear()
-            binding = self._bindings[key] = self._bind(x, g)
-        fields, _, compute, reduce = binding
-        cut = sizes.cut
-        tasks = cut.partials * sizes.groups * cut.shares
-        busy = problem.multiply_adds >= SERIAL_PRODUCTS
-        workers = min(threads.get_num_threads(), tasks) if busy else 1
-        block = FIELDS.copy(fields)
-        index = FIELDS.index
-        block[index["x"]], block[index["g"]] = address_of(x), address_of(g)
-        block[index["out"]] = address_of(out)
-        arrays = (index["x"], index["g"], index["out"])
-        scratch = sizes.sums_bytes + workers * sizes.scratch_bytes
-        places = ((index["scratch"], 0), (index["sums"], workers * sizes.scratch_bytes))
-        count = sizes.groups * cut.shares * sizes.panels
-        return [
-            Job(function.address, block, number, min(workers, number), arrays, scratch, places, (binding, self, x, g))
-            for function, number in ((compute, tasks), (reduce, count))
-        ]
-
-    def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Array, ...], Compiled, Compiled]:
+    def bind(self, x: Array, g: Array) -> GradientBinding:
+        """Tables of where elements of both come from, and all sizes and steps."""
         problem, sizes, cut = self.problem, self.sizes, self.sizes.cut
         depth, rows, columns = sizes.depth, sizes.rows, sizes.columns
         x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
@@ -411,7 +362,8 @@ class WeightGradient:
         if cut.tile.by_pixels:
             tail = columns.outputs % self.target.lanes(problem.itemsize)
         function = compute_function(self.target, element, cut.tile, sizes.phases, tail)
-        return FIELDS.block(values), tuple(tables), function, reduce_function(self.target, element, cut.tile)
+        reduce = reduce_function(self.target, element, cut.tile)
+        return GradientBinding(FIELDS.block(values), tuple(tables), function, reduce)
 
     def _offsets(self) -> dict[str, Array]:
         """Where entries and pixels lie in the block, as byte offsets."""
@@ -451,9 +403,3 @@ class WeightGradient:
             "pixel_table": np.ascontiguousarray(pairs[:, :whole]).astype(np.int64).ravel(),
             "tail_table": np.ascontiguousarray(pairs[:, whole:]).astype(np.int64).ravel(),
         }
-
-
-def _plain(array: Array, dtype: np.dtype[Any]) -> Array:
-    """`array` in `dtype`, aligned, with no negative steps."""
-    array = readable(array, dtype)
-    return array if min(array.strides, default=0) >= 0 else array.copy()

@@ -27,7 +27,6 @@ the plain sum's, as for `winograd`.
 import ctypes
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -35,10 +34,8 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
-from ..runtime.jobs import Job, run_jobs
-from ..runtime.threads import get_num_threads
-from .blocks import SERIAL_PRODUCTS
-from .panels import Array, Compiled, readable
+from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .panels import Array
 from .rounding import sum_bound
 from .weight_grad_pieces import InPieces, Piece, pieces
 from .winograd_grad_kernels import ENTRIES, FIELDS, compute_function, reduce_function
@@ -202,62 +199,18 @@ def build(problem: Problem, target: Target | None) -> "WinogradGradient | InPiec
     return InPieces(cut, lambda part: WinogradGradient(part, target))
 
 
-class WinogradGradient:
+class WinogradGradient(GradientSolution):
     """Runs one weight gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        self.problem, self.target = problem, target
-        self.cut = Cut.of(problem, target)
-        self.room = Room.of(problem, self.cut)
-        self._dtype = np.dtype(problem.dtype)
-        self._bindings: dict[tuple[object, ...], tuple[Any, tuple[Any, ...], Compiled, Compiled]] = {}
-
-    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
-        """The output's gradient, as it is."""
-        return _plain(second, self._dtype)
-
-    def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
-        """Compute into `out`; through a temporary array where it is not dense."""
-        if not self._takes(out):
-            result = np.empty(self.problem.weight_shape, self._dtype)
-            self.run(first, prepared, result)
-            out[...] = result
-            return
-        run_jobs(self._jobs(_plain(first, self._dtype), prepared, out))
-
-    def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(out) or _plain(first, self._dtype) is not first:
-            return None
-        return self._jobs(first, prepared, out)
-
-    def _takes(self, out: Array) -> bool:
-        return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
-
-    def _jobs(self, x: Array, g: Array, out: Array) -> list[Job]:
-        problem, cut, room = self.problem, self.cut, self.room
-        key = (x.strides, g.strides)
-        binding = self._bindings.get(key)
-        if binding is None:
-            if len(self._bindings) >= 32:
-                self._bindings.clear()
-            binding = self._bindings[key] = self._bind(x, g)
-        fields, _, compute, reduce = binding
+        self.cut = cut = Cut.of(problem, target)
+        self.room = Room.of(problem, cut)
         tasks = problem.groups * cut.partials
-        busy = problem.multiply_adds >= SERIAL_PRODUCTS
-        workers = min(get_num_threads(), tasks) if busy else 1
-        block, index = FIELDS.copy(fields), FIELDS.index
-        block[index["x"]], block[index["g"]], block[index["out"]] = (address_of(array) for array in (x, g, out))
-        arrays = (index["x"], index["g"], index["out"])
-        scratch = workers * room.bytes
-        places = ((index["scratch"], 0), (index["sums"], scratch))
-        size, keeps = scratch + tasks * cut.sums_bytes, (binding, self, x, g)
-        return [
-            Job(function.address, block, count, min(workers, count), arrays, size, places, keeps)
-            for function, count in ((compute, tasks), (reduce, problem.in_channels))
-        ]
+        parts = Parts(tasks, problem.in_channels, self.room.bytes, tasks * cut.sums_bytes)
+        super().__init__(problem, target, FIELDS, parts)
 
-    def _bind(self, x: Array, g: Array) -> tuple[Any, tuple[Any, ...], Compiled, Compiled]:
+    def bind(self, x: Array, g: Array) -> GradientBinding:
+        """Tables of where elements of both come from, and all sizes and steps."""
         problem, cut, room = self.problem, self.cut, self.room
         _, rows, columns = lattices(problem)
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
@@ -314,7 +267,8 @@ class WinogradGradient:
             "units": cut.units,
         }
         kept = (*x_tables, *g_tables, of_g)
-        return FIELDS.block(fields), kept, compute_function(self.target, tile), reduce_function(self.target, tile)
+        functions = compute_function(self.target, tile), reduce_function(self.target, tile)
+        return GradientBinding(FIELDS.block(fields), kept, *functions)
 
 
 def _table(sources: Array, step: int, length: int) -> Array:
@@ -322,9 +276,3 @@ def _table(sources: Array, step: int, length: int) -> Array:
     table = np.full(length, -1, np.int64)
     table[: len(sources)] = np.where(sources >= 0, sources * step, -1)
     return table
-
-
-def _plain(array: Array, dtype: "np.dtype[Any]") -> Array:
-    """`array` in `dtype`, aligned, with no negative steps."""
-    array = readable(array, dtype)
-    return array if min(array.strides, default=0) >= 0 else array.copy()

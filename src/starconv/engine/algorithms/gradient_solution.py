@@ -1,0 +1,106 @@
+"""What solutions of weight gradients share: a job that makes partial sums, and one that adds them up."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...problem import Problem
+from ..descriptor import Fields, address_of
+from ..emit.target import Target
+from ..runtime.jobs import Job, run_jobs
+from ..runtime.threads import get_num_threads
+from .blocks import SERIAL_PRODUCTS
+from .panels import Array, Compiled, readable
+
+__all__ = ["GradientBinding", "GradientSolution", "Parts", "without_negative_steps"]
+
+
+class Parts(NamedTuple):
+    """What decides how the two jobs are shared among threads, and how much memory they take."""
+
+    tasks: int
+    """Of the first job, each with a partial sum of its own."""
+    reductions: int
+    """Tasks of the second."""
+    scratch_bytes: int
+    """Per thread of the first."""
+    sums_bytes: int
+    """Of all partial sums."""
+
+
+class GradientBinding(NamedTuple):
+    """Fields for arrays of certain strides, what they point to, and both functions."""
+
+    fields: Any
+    kept: tuple[Any, ...]
+    compute: Compiled
+    reduce: Compiled
+
+
+class GradientSolution:
+    """Runs one weight gradient. Among the fields of its kernels are x, g, out, scratch and sums."""
+
+    def __init__(self, problem: Problem, target: Target, fields: Fields, parts: Parts) -> None:
+        self.problem, self.target, self.fields, self.parts = problem, target, fields, parts
+        self._dtype = np.dtype(problem.dtype)
+        self._bindings: dict[tuple[object, ...], GradientBinding] = {}
+
+    def bind(self, x: Array, g: Array) -> GradientBinding:
+        """Everything for arrays with such strides but their addresses."""
+        raise NotImplementedError
+
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
+        """The output's gradient, as it is where kernels can read it."""
+        return self._readable_gradient(second)
+
+    def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
+        """Compute into `out`; through a temporary array where it is not dense."""
+        if not self._takes(out):
+            result = np.empty(self.problem.weight_shape, self._dtype)
+            self.run(first, prepared, result)
+            out[...] = result
+            return
+        run_jobs(self._jobs(self._readable(first), prepared, out))
+
+    def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
+        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
+        if not self._takes(out) or self._readable(first) is not first:
+            return None
+        return self._jobs(first, prepared, out)
+
+    def _readable(self, first: Array) -> Array:
+        """`first`, or a copy where the kernel cannot read it as it is."""
+        return without_negative_steps(first, self._dtype)
+
+    def _readable_gradient(self, second: Array) -> Array:
+        """The same for the output's gradient."""
+        return without_negative_steps(second, self._dtype)
+
+    def _takes(self, out: Array) -> bool:
+        return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
+
+    def _jobs(self, x: Array, g: Array, out: Array) -> list[Job]:
+        """Both jobs. They work in the same scratch memory."""
+        key, parts = (x.strides, g.strides), self.parts
+        binding = self._bindings.get(key)
+        if binding is None:
+            if len(self._bindings) >= 32:
+                self._bindings.clear()
+            binding = self._bindings[key] = self.bind(x, g)
+        busy = self.problem.multiply_adds >= SERIAL_PRODUCTS
+        workers = min(get_num_threads(), parts.tasks) if busy else 1
+        block, index = self.fields.copy(binding.fields), self.fields.index
+        block[index["x"]], block[index["g"]], block[index["out"]] = (address_of(array) for array in (x, g, out))
+        arrays = (index["x"], index["g"], index["out"])
+        own = workers * parts.scratch_bytes
+        places, size, keeps = ((index["scratch"], 0), (index["sums"], own)), own + parts.sums_bytes, (binding, x, g)
+        return [
+            Job(function.address, block, count, min(workers, count), arrays, size, places, keeps)
+            for function, count in ((binding.compute, parts.tasks), (binding.reduce, parts.reductions))
+        ]
+
+
+def without_negative_steps(array: Array, dtype: "np.dtype[Any]") -> Array:
+    """`array` in `dtype`, aligned, with no negative steps."""
+    array = readable(array, dtype)
+    return array if min(array.strides, default=0) >= 0 else array.copy()
