@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 import pytest
+from guarded import guarded
 
 from starconv.engine.emit.ir import Function, Int, Registers, Vector, module_source, transposed
 from starconv.engine.emit.target import LEVELS, Target, host_target, named_target, runs_here
@@ -352,3 +353,33 @@ def test_a_carried_register_must_be_named(target: Target) -> None:
     f.pointer("out", "float").store(sums[0])
     with pytest.raises(jit.CompileError, match="dominate"):
         call(f, 3, np.zeros(1, np.float32))
+
+
+# -- masks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 4), (1, 3), (-5, 2), (2, 90), (3, 1), (7, 9), (-9, -3)])
+@pytest.mark.parametrize("known", [False, True])
+def test_only_the_lanes_of_a_mask_are_read_and_written(target: Target, first: int, last: int, known: bool) -> None:
+    """What lies before and behind them is next to forbidden memory."""
+    lanes = 4
+    f = Function("masked", target, ["first", "last", "there", "a", "out"])
+    bounds = (f.number(first), f.number(last)) if known else (f.integer("first"), f.integer("last"))
+    mask = f.lanes_between(*bounds, lanes)
+    a, out = f.pointer("a", "float"), f.pointer("out", "float")
+    nine = f.constant(9.0, "float", lanes)
+    loaded = a.load_where(mask, nine)
+    out.store(loaded)
+    out.at(lanes).store_where(mask, loaded + nine)
+    out.at(2 * lanes).store_where(mask.where(f.integer("there").equals(1)), loaded)
+    inside = [max(first, 0) <= lane < min(last, lanes) for lane in range(lanes)]
+    numbers = np.arange(1, lanes + 1, dtype=np.float32)
+    end = max((lane + 1 for lane in range(lanes) if inside[lane]), default=1)
+    a_place = guarded(numbers[:end], end=True)
+    for there in (0, 1):
+        found = np.full(3 * lanes, -1, np.float32)
+        call(f, first, last, there, a_place, found)
+        wanted = np.where(inside, numbers, 9)
+        kept = np.where(inside, wanted + 9, -1)
+        last_part = np.where(inside, wanted, -1) if there else np.full(lanes, -1)
+        np.testing.assert_array_equal(found, np.concatenate([wanted, kept, last_part]))
