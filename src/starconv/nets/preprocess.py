@@ -5,7 +5,6 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import Array
@@ -136,6 +135,8 @@ def _resize_axis(pixels: Array, axis: int, length: int) -> Array:
 
 def _triangles(before: int, after: int) -> Any:
     """The matrix (after, before) whose rows are the triangles' weights, each with the sum 1."""
+    import scipy.sparse  # here, because it takes as long to import as the rest of this package
+
     scale = before / after
     support = max(scale, 1.0)
     starts, counts, values = [0], [], []

@@ -5,11 +5,17 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from .table import DTYPES, Array, Call, Refusal, operator
 
 # One array in
+
+
+def special() -> Any:
+    """scipy.special, which only some networks need: its import takes a tenth of a second and 24 MiB."""
+    import scipy.special
+
+    return scipy.special
 
 
 def _unary(function: Callable[[Array], Any], *names: str, kinds: str = "f") -> None:
@@ -17,7 +23,7 @@ def _unary(function: Callable[[Array], Any], *names: str, kinds: str = "f") -> N
 
 
 _unary(lambda x: np.maximum(x, x.dtype.type(0)), "Relu", kinds="if")
-_unary(lambda x: special.expit(x).astype(x.dtype, copy=False), "Sigmoid")
+_unary(lambda x: special().expit(x).astype(x.dtype, copy=False), "Sigmoid")
 _unary(np.tanh, "Tanh")
 _unary(lambda x: np.logaddexp(x, x.dtype.type(0)), "Softplus")
 _unary(lambda x: x / (1 + np.abs(x)), "Softsign")
@@ -27,7 +33,7 @@ _unary(np.exp, "Exp")
 _unary(np.log, "Log")
 _unary(np.sqrt, "Sqrt")
 _unary(np.reciprocal, "Reciprocal")
-_unary(lambda x: special.erf(x).astype(x.dtype, copy=False), "Erf")
+_unary(lambda x: special().erf(x).astype(x.dtype, copy=False), "Erf")
 _unary(np.floor, "Floor")
 _unary(np.ceil, "Ceil")
 _unary(np.rint, "Round")  # halves to the even number, as ONNX says
@@ -100,7 +106,7 @@ def shrink(call: Call, x: Array) -> Any:
 @operator("Swish", kinds="f")
 def swish(call: Call, x: Array) -> Any:
     """X / (1 + e^(-alpha x))."""
-    return x * special.expit(x * x.dtype.type(call.number("alpha", 1.0))).astype(x.dtype, copy=False)
+    return x * special().expit(x * x.dtype.type(call.number("alpha", 1.0))).astype(x.dtype, copy=False)
 
 
 @operator("Gelu", kinds="f")
@@ -109,7 +115,7 @@ def gelu(call: Call, x: Array) -> Any:
     kind = x.dtype.type
     if call.word("approximate", "none", ("none", "tanh")) == "tanh":
         return x * kind(0.5) * (1 + np.tanh(kind(np.sqrt(2 / np.pi)) * (x + kind(0.044715) * x * x * x)))
-    return x * kind(0.5) * (1 + special.erf(x * kind(np.sqrt(0.5))).astype(x.dtype, copy=False))
+    return x * kind(0.5) * (1 + special().erf(x * kind(np.sqrt(0.5))).astype(x.dtype, copy=False))
 
 
 @operator("Clip", kinds="iuf", alike=True)

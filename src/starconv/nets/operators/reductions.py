@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import special
 
+from .elementwise import special
 from .table import Array, Call, Refusal, axes_of, axis_of, mean_of, operator
 
 
@@ -45,7 +45,7 @@ _reduction(lambda x, axes, keep: np.abs(x).sum(axis=axes, keepdims=keep), "Reduc
 _reduction(lambda x, axes, keep: np.sqrt(np.square(x).sum(axis=axes, keepdims=keep)), "ReduceL2")
 _reduction(lambda x, axes, keep: np.square(x).sum(axis=axes, keepdims=keep), "ReduceSumSquare")
 _reduction(lambda x, axes, keep: np.log(x.sum(axis=axes, keepdims=keep)), "ReduceLogSum", "f")
-_reduction(lambda x, axes, keep: special.logsumexp(x, axis=axes, keepdims=keep), "ReduceLogSumExp", "f")
+_reduction(lambda x, axes, keep: special().logsumexp(x, axis=axes, keepdims=keep), "ReduceLogSumExp", "f")
 
 
 def _position(function: Callable[..., Any], name: str) -> None:
