@@ -291,7 +291,11 @@ def test_output_size_of_transposed_layers():
 
 
 class Block(torch.nn.Module):
-    """Two 3x3 convolutions with a way around them."""
+    """Two 3x3 convolutions with a way around them.
+
+    With SiLU, not ReLU: of 300,000 units a step one is so near zero that rounding decides whether it has a gradient,
+    and then everything before it is off by a part in 500, whoever rounds.
+    """
 
     def __init__(self, channels, kernels, stride):
         super().__init__()
@@ -305,13 +309,13 @@ class Block(torch.nn.Module):
             self.around = torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(kernels))
 
     def forward(self, x):
-        inner = functional.relu(self.first_norm(self.first(x)))
-        return functional.relu(self.second_norm(self.second(inner)) + self.around(x))
+        inner = functional.silu(self.first_norm(self.first(x)))
+        return functional.silu(self.second_norm(self.second(inner)) + self.around(x))
 
 
 def resnet20():
     """K. He and others, "Deep residual learning", arXiv:1512.03385, section 4.2, with projections."""
-    layers = [torch.nn.Conv2d(3, 16, 3, 1, 1, bias=False), torch.nn.BatchNorm2d(16), torch.nn.ReLU()]
+    layers = [torch.nn.Conv2d(3, 16, 3, 1, 1, bias=False), torch.nn.BatchNorm2d(16), torch.nn.SiLU()]
     channels = 16
     for kernels, stride in ((16, 1), (32, 2), (64, 2)):
         for step in (stride, 1, 1):
