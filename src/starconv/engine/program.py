@@ -68,10 +68,11 @@ def compile_graph(
     lowered = lower(graph, [tuple(int(size) for size in shape) for shape in shapes], largest)
     last = choose_layout(lowered, layout)
     before = _prepared.setdefault(graph, {})
-    for operation in lowered.operations:
-        if isinstance(operation, Convolution):
-            plan = operation.plan(last=last[operation.reads[0]], out_last=last[operation.writes[0]])
-            operation.prepare(plan, before.setdefault(operation.name, operation))
+    layers = [operation for operation in lowered.operations if isinstance(operation, Convolution)]
+    plans = [layer.plan(last=last[layer.reads[0]], out_last=last[layer.writes[0]]) for layer in layers]
+    # The largest first: what preparing takes besides its result is small in the end, when all results are there.
+    for layer, plan in sorted(zip(layers, plans, strict=True), key=lambda pair: -pair[0].weights.size):
+        layer.prepare(plan, before.setdefault(layer.name, layer))
     return Program(lowered, place_values(lowered, last))
 
 
