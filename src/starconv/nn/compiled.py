@@ -66,13 +66,15 @@ def dense(x: Array, weight: Array, bias: Array | None) -> Array | None:
     NumPy's matrix product would leave its own threads awake, in the way of those of the layers around it: a step of a
     small network takes a third longer.
     """
-    plan = _dense_plan("conv", x, weight.shape, bias is not None)
+    plan = _dense_plan("conv", x, weight.shape, bias is not None) if x.dtype == weight.dtype else None
     return None if plan is None else _rows(plan(_pixels(x), weight[:, :, np.newaxis, np.newaxis], bias))
 
 
 def dense_gradients(grad: Array, x: Array, weight: Array, needed: bool) -> tuple[Array, Array | None] | None:
     """grad^T x for the weight and, if `needed`, grad W for the input; grad (N, K), x (N, C), W (K, C)."""
-    plan = _dense_plan("weight_grad", x, weight.shape, False) if grad.dtype == x.dtype else None
+    if not grad.dtype == x.dtype == weight.dtype:
+        return None
+    plan = _dense_plan("weight_grad", x, weight.shape, False)
     back = _dense_plan("conv", grad, weight.shape[::-1], False)
     if plan is None or back is None:
         return None

@@ -59,9 +59,7 @@ class Linear(Module):
         """(..., out_features) for (..., in_features)."""
         self.output_shape(x.shape)
         self.keep(x)
-        computed = None
-        if x.dtype == self.weight.dtype:
-            computed = dense(x.reshape(-1, self.in_features), self.weight, self.bias)
+        computed = dense(x.reshape(-1, self.in_features), self.weight, self.bias)
         if computed is not None:
             return computed.reshape(*x.shape[:-1], self.out_features)
         output: Array = x @ self.weight.T
@@ -73,9 +71,7 @@ class Linear(Module):
         rows, inputs = grad.reshape(-1, self.out_features), x.reshape(-1, self.in_features)
         if self.bias is not None:
             self.own_parameters["bias"].add_grad(rows.sum(axis=0))
-        computed = None
-        if grad.dtype == self.weight.dtype:
-            computed = dense_gradients(rows, inputs, self.weight, needed)
+        computed = dense_gradients(rows, inputs, self.weight, needed)
         if computed is None:
             self.own_parameters["weight"].add_grad(rows.T @ inputs)
             return grad @ self.weight if needed else None

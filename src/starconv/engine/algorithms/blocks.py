@@ -175,7 +175,7 @@ def _cycles(problem: Problem, target: Target, panels: int, threads: int, form: F
     others = problem.batch * depth.outputs * problem.groups
     tasks = others * -(-rows.outputs // per_band) * -(-panels // share)
     row = problem.multiply_adds / (2 * target.lanes(problem.itemsize)) / (others * rows.outputs)
-    packing = 0.5 * problem.in_channels // problem.groups * depth.taps * columns.size
+    packing = 0.5 * (problem.in_channels // problem.groups) * depth.taps * columns.size
     each = (per_band * row * share / panels + rows.span(per_band) * packing) * target.passes + TASK_CYCLES
     # Threads do not go on at one speed: small tasks even out what a large one would let the others wait for.
     return (-(-tasks // threads) + 0.15) * each

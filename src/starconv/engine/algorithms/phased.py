@@ -33,6 +33,7 @@ from .packed import Binding, CompiledSolution
 from .panels import ELEMENTS, Panels
 from .phased_kernels import FIELDS, Form, compute_function
 from .rounding import sum_bound
+from .tiles import most_vectors
 
 NAME = "phased"
 
@@ -120,8 +121,7 @@ def _busy_phases(problem: Problem) -> tuple[Phase, ...]:
 def _width(problem: Problem, target: Target) -> int:
     """Result channels in a panel: two vectors, four where there are twice as many registers."""
     lanes = target.lanes(problem.itemsize)
-    most = 4 if target.registers >= 32 and target.has_fma and target.vector_bytes == 64 else 2
-    return lanes * min(most, -(-(problem.in_channels // problem.groups) // lanes))
+    return lanes * min(most_vectors(target), -(-(problem.in_channels // problem.groups) // lanes))
 
 
 def _chunk(problem: Problem, target: Target, taps: int) -> int:

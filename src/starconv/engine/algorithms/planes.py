@@ -31,7 +31,7 @@ from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import ELEMENTS, KernelRows, compiled, readable
 from .rounding import sum_bound
-from .tiles import refuses_forward
+from .tiles import refuses_forward, row_readers
 
 NAME = "planes"
 
@@ -130,12 +130,7 @@ class Tile:
 
     def readers(self, input_row: int) -> list[tuple[int, int]]:
         """The (output row, tap) pairs that meet in input row `input_row` of the tile."""
-        pairs = []
-        for row in range(self.rows):
-            tap, rest = divmod(input_row - row * self.strides[0], self.dilations[0])
-            if rest == 0 and 0 <= tap < self.taps[0]:
-                pairs.append((row, tap))
-        return pairs
+        return row_readers(input_row, self.rows, self.taps[0], self.strides[0], self.dilations[0])
 
 
 def _axes(problem: Problem) -> tuple[Axis, Axis]:

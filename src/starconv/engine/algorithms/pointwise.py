@@ -27,7 +27,7 @@ from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import ELEMENTS, KernelRows
 from .rounding import sum_bound
-from .tiles import refuses_forward
+from .tiles import most_vectors, refuses_forward
 
 NAME = "pointwise"
 
@@ -65,15 +65,10 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-def _vectors(target: Target) -> int:
-    """Vectors of pixels in a tile: 6 x 2 sums on 16 registers, 6 x 4 on 32."""
-    return 4 if target.registers >= 32 and target.vector_bytes == 64 else 2
-
-
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: 6 cycles per channel and tile, 30 to store a tile, and packing."""
     assert target is not None
-    lanes, vectors = target.lanes(problem.itemsize), _vectors(target)
+    lanes, vectors = target.lanes(problem.itemsize), most_vectors(target)
     kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
     pixels = math.prod(axis.output for axis in problem.axes)
     tiles = problem.batch * problem.groups * -(-kernels // KERNELS) * -(-pixels // (vectors * lanes))
@@ -104,7 +99,7 @@ def error_bound(problem: Problem) -> float:
 def _chunk(problem: Problem, target: Target) -> int:
     """Channels whose pixels of one tile fill about two thirds of the first-level cache, in equal chunks."""
     channels = problem.in_channels // problem.groups
-    fit = max(target.l1_bytes * 2 // 3 // (_vectors(target) * target.vector_bytes), 1)
+    fit = max(target.l1_bytes * 2 // 3 // (most_vectors(target) * target.vector_bytes), 1)
     return -(-channels // -(-channels // fit))
 
 
@@ -112,12 +107,12 @@ def _sums_bytes(problem: Problem, target: Target, panels: KernelRows) -> int:
     """Bytes in which the sums of all kernels for one tile of pixels wait; none where one chunk holds all channels."""
     if _chunk(problem, target) == problem.in_channels // problem.groups:
         return 0
-    return panels.blocks * KERNELS * _vectors(target) * target.vector_bytes
+    return panels.blocks * KERNELS * most_vectors(target) * target.vector_bytes
 
 
 def _extra_bytes(problem: Problem, target: Target, panels: KernelRows) -> int:
     """Bytes behind the block: the waiting sums, and a tile that fewer pixels than it has reach past the end with."""
-    return _sums_bytes(problem, target, panels) + _vectors(target) * target.vector_bytes
+    return _sums_bytes(problem, target, panels) + most_vectors(target) * target.vector_bytes
 
 
 def build(problem: Problem, target: Target | None) -> PackedSolution:
@@ -168,7 +163,7 @@ def _task(target: Target, element: str, pack: Function, tile: Function, finish: 
     """
     f = Function("task", target, ["fields", "task", "worker"])
     fields, where = f.integer("fields"), place(f, FIELDS, element)
-    wide = _vectors(target) * target.lanes(ITEMSIZES[element])
+    wide = most_vectors(target) * target.lanes(ITEMSIZES[element])
     blocks, kernels, channels, chunk = FIELDS.integers(f, "blocks", "kernels", "channels", "chunk")
     columns, out_channel, x_group = FIELDS.integers(f, "out_columns", "out_channel", "x_group")
     panels, biases = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
@@ -195,7 +190,7 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
     """6 kernels x some vectors of pixels, through a chunk of channels; after the last one, bias, finish and store."""
     arguments = ["fields", "block", "panel", "bias", "out", "pixel", "count", "valid", "channel", "stop", "number"]
     f = Function(name, target, arguments, internal=True)
-    lanes, vectors, itemsize = target.lanes(ITEMSIZES[element]), _vectors(target), ITEMSIZES[element]
+    lanes, vectors, itemsize = target.lanes(ITEMSIZES[element]), most_vectors(target), ITEMSIZES[element]
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
     pixel, count, valid = f.integer("pixel"), f.integer("count"), f.integer("valid")
     start, stop = f.integer("channel"), f.integer("stop")

@@ -33,7 +33,7 @@ from .packed import BLOCK, Array, PackedSolution, Place, place
 from .packing import fill_block, pack_block
 from .panels import ELEMENTS, Panels
 from .rounding import sum_bound
-from .tiles import refuses_forward
+from .tiles import refuses_forward, row_readers
 
 NAME = "stencil"
 
@@ -83,12 +83,7 @@ class Tile:
 
     def readers(self, input_row: int) -> list[tuple[int, int]]:
         """The (output row, tap) pairs that meet in input row `input_row` of the tile."""
-        pairs = []
-        for row in range(self.rows):
-            tap, rest = divmod(input_row - row * self.row_stride, self.row_dilation)
-            if rest == 0 and 0 <= tap < self.taps_rows:
-                pairs.append((row, tap))
-        return pairs
+        return row_readers(input_row, self.rows, self.taps_rows, self.row_stride, self.row_dilation)
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:

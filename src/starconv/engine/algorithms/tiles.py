@@ -13,7 +13,15 @@ from .finish import Finisher
 from .packed import MOST_PIXELS, Array
 from .panels import ELEMENTS
 
-__all__ = ["offset_tables", "panel_vectors", "refuses_forward", "store_tile", "tile_pixels"]
+__all__ = [
+    "most_vectors",
+    "offset_tables",
+    "panel_vectors",
+    "refuses_forward",
+    "row_readers",
+    "store_tile",
+    "tile_pixels",
+]
 
 
 def panel_vectors(kernels: int, lanes: int, target: Target) -> int:
@@ -22,7 +30,7 @@ def panel_vectors(kernels: int, lanes: int, target: Target) -> int:
     96 kernels are 6 vectors of 16: two panels of 3, where of two panels of 4 a quarter would be for nothing.
     """
     there = -(-kernels // lanes)
-    most = min(4 if _wide(target) else 2, there)
+    most = min(most_vectors(target), there)
     return min(range(most, 0, -1), key=lambda vectors: -(-there // vectors) * max(vectors, 1.4))
 
 
@@ -33,12 +41,23 @@ def tile_pixels(count: int, vectors: int, target: Target) -> int:
     where that leaves fewer past the end of the band, as 49 = 10 x 5 - 1 or 7 x 7 do. What a tile costs besides
     (weights, storing) is taken for a third of a pixel.
     """
-    most = 8 if vectors == 3 and _wide(target) else 6
+    most = 8 if vectors == 3 else 6
     return min((most, most - 1), key=lambda pixels: -(-count // pixels) * (pixels + 1 / 3))
 
 
-def _wide(target: Target) -> bool:
-    return target.registers >= 32 and target.has_fma and target.vector_bytes == 64
+def most_vectors(target: Target) -> int:
+    """Vectors of kernels in a tile of 6 pixels, or of pixels in one of 6 kernels: 4 with 32 wide registers, else 2."""
+    return 4 if target.registers >= 32 and target.has_fma and target.vector_bytes == 64 else 2
+
+
+def row_readers(input_row: int, rows: int, taps: int, stride: int, dilation: int) -> list[tuple[int, int]]:
+    """The (output row, tap) pairs of `rows` output rows that meet in the input row with that number."""
+    pairs = []
+    for row in range(rows):
+        tap, rest = divmod(input_row - row * stride, dilation)
+        if rest == 0 and 0 <= tap < taps:
+            pairs.append((row, tap))
+    return pairs
 
 
 def refuses_forward(problem: Problem, target: Target | None) -> str | None:

@@ -32,7 +32,7 @@ multiple of the plain sum's, see `error_bound`.
 import ctypes
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -47,8 +47,9 @@ from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Compiled, Panels, compiled
 from .rounding import sum_bound
+from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module
-from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS
+from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
 from .winograd_transforms import F2_3, F2_5, F4_3, Transform
 
 LEAST = 8
@@ -67,8 +68,7 @@ MOST_SCRATCH = 4 << 20
 def width(problem: Problem, target: Target) -> int:
     """Kernels in a panel: as many vectors as the registers hold sums for."""
     lanes = target.lanes(problem.itemsize)
-    most = 4 if target.registers >= 32 and target.has_fma and target.vector_bytes == 64 else 2
-    return lanes * min(most, -(-(problem.out_channels // problem.groups) // lanes))
+    return lanes * min(most_vectors(target), -(-(problem.out_channels // problem.groups) // lanes))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Row:
         panels = TransformedPanels(problem, target, self.tile)
 
         def per_thread(threads: int) -> int:
-            return Room.of(problem, panels, cut(problem, target, threads, self.tile)).bytes
+            return _room(panels, cut(problem, target, threads, self.tile)).scratch_bytes
 
         return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
 
@@ -305,36 +305,10 @@ def _weight_function(target: Target, tile: Transform, panel: int) -> Compiled:
     return compiled(weight_module(target, tile, panel), target, "task")
 
 
-@dataclass(frozen=True)
-class Room:
-    """Where block, V and M lie in a thread's scratch memory: steps in elements, places in bytes."""
-
-    value_tile: int
-    value_position: int
-    product_tile: int
-    product_position: int
-    values: int
-    products: int
-    bytes: int
-
-    @classmethod
-    def of(cls, problem: Problem, panels: "TransformedPanels", shape: Cut) -> "Room":
-        """The room that a task of `shape` needs."""
-        n, m, itemsize = shape.tile.n, shape.tile.m, problem.itemsize
-        line = 64 // itemsize
-        # A line more per tile, so that tiles of 1024 channels do not all fall into one set of the cache.
-        value_tile = -(-panels.channels // CHANNELS) * CHANNELS + line
-        product_tile = -(-panels.blocks // shape.splits) * panels.width + line
-        value_position, product_position = (odd_lines(shape.tiles * step) for step in (value_tile, product_tile))
-        values = (shape.rows * m + n - m) * (shape.columns * m + n - m) * CHANNELS * itemsize
-        products = values + n * n * value_position * itemsize
-        size = products + n * n * product_position * itemsize
-        return cls(value_tile, value_position, product_tile, product_position, values, products, size)
-
-
-def odd_lines(elements: int) -> int:
-    """At least `elements`, an odd number of cache lines: the same place of all positions lies in different sets."""
-    return (-(-elements // 16) | 1) * 16
+def _room(panels: TransformedPanels, shape: Cut) -> Room:
+    """The room that a task of `shape` needs."""
+    kernels = -(-panels.blocks // shape.splits) * panels.width
+    return Room.of(shape.tile, shape.rows, shape.columns, shape.pictures, panels.channels, kernels)
 
 
 class WinogradSolution(CompiledSolution):
@@ -348,7 +322,7 @@ class WinogradSolution(CompiledSolution):
         """Tables of where padded elements come from, and all sizes and steps."""
         problem, panels = self.problem, self.transformed
         shape = cut(problem, self.target, limit, self.tile)
-        room = Room.of(problem, panels, shape)
+        room = _room(panels, shape)
         _, rows, columns = lattices(problem)
         tables, base = [], 0
         for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
@@ -387,13 +361,7 @@ class WinogradSolution(CompiledSolution):
             "out_rows": rows.outputs,
             "out_columns": columns.outputs,
             "weight_position": panels.position,
-            "scratch_bytes": room.bytes,
-            "values": room.values,
-            "products": room.products,
-            "value_tile": room.value_tile,
-            "value_position": room.value_position,
-            "product_tile": room.product_tile,
-            "product_position": room.product_position,
+            **asdict(room),
             "channels": panels.channels,
             "kernels": panels.kernels,
             "blocks": panels.blocks,
@@ -415,4 +383,6 @@ class WinogradSolution(CompiledSolution):
         of_x = SOURCES.get(x.dtype, "float")
         source = kernel_module(self.target, self.tile, panels.width, of_x, Finish.of(problem))
         function = compiled(source, self.target, "task")
-        return Binding(function, self.fields.block(fields), tasks, workers, room.bytes * workers, tuple(tables), [])
+        return Binding(
+            function, self.fields.block(fields), tasks, workers, room.scratch_bytes * workers, tuple(tables), []
+        )

@@ -26,7 +26,7 @@ the plain sum's, as for `winograd`.
 
 import ctypes
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from .panels import Array
 from .rounding import sum_bound
 from .weight_grad_pieces import InPieces, Piece, pieces
 from .winograd_grad_kernels import ENTRIES, FIELDS, compute_function, reduce_function
-from .winograd_tiles import CHANNELS
+from .winograd_tiles import CHANNELS, Room
 from .winograd_tiles import FIELDS as TILE_FIELDS
 from .winograd_transforms import F2_5, F4_3, Transform
 
@@ -131,30 +131,10 @@ class Cut:
         return 4 * POSITIONS * self.padded_channels * self.padded_kernels
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Where block and transformed tiles lie in a thread's scratch memory: steps in elements, places in bytes."""
-
-    value_tile: int
-    value_position: int
-    product_tile: int
-    product_position: int
-    values: int
-    products: int
-    bytes: int
-
-    @classmethod
-    def of(cls, problem: Problem, cut: Cut) -> "Room":
-        """A line more per tile, and an odd number per position: powers of two share few sets of the cache."""
-        channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
-        steps = [-(-count // CHANNELS) * CHANNELS + CHANNELS for count in (channels, kernels)]
-        positions = [(-(-cut.tiles * step // CHANNELS) | 1) * CHANNELS for step in steps]
-        m, more = _tile(problem).m, _tile(problem).taps - 1
-        block = 4 * (cut.rows * m + more) * (cut.tile_columns * m + more) * CHANNELS
-        products = block + 4 * POSITIONS * positions[0]
-        return cls(
-            steps[0], positions[0], steps[1], positions[1], block, products, products + 4 * POSITIONS * positions[1]
-        )
+def _room(problem: Problem, cut: Cut) -> Room:
+    channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
+    padded = -(-kernels // CHANNELS) * CHANNELS  # as many as are packed at a time
+    return Room.of(_tile(problem), cut.rows, cut.tile_columns, cut.pictures, channels, padded)
 
 
 def cost(problem: Problem, target: Target | None) -> float:
@@ -181,7 +161,9 @@ def workspace(problem: Problem, target: Target | None) -> int:
     largest = 0
     for _, _, part in _pieces(problem, target):
         cut = Cut.of(part, target)
-        largest = max(largest, part.groups * cut.partials * cut.sums_bytes + target.cores * Room.of(part, cut).bytes)
+        largest = max(
+            largest, part.groups * cut.partials * cut.sums_bytes + target.cores * _room(part, cut).scratch_bytes
+        )
     return largest
 
 
@@ -204,9 +186,9 @@ class WinogradGradient(GradientSolution):
 
     def __init__(self, problem: Problem, target: Target) -> None:
         self.cut = cut = Cut.of(problem, target)
-        self.room = Room.of(problem, cut)
+        self.room = _room(problem, cut)
         tasks = problem.groups * cut.partials
-        parts = Parts(tasks, problem.in_channels, self.room.bytes, tasks * cut.sums_bytes)
+        parts = Parts(tasks, problem.in_channels, self.room.scratch_bytes, tasks * cut.sums_bytes)
         super().__init__(problem, target, FIELDS, parts)
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
@@ -242,13 +224,7 @@ class WinogradGradient(GradientSolution):
             "column_table": address_of(x_tables[1]),
             "left": left,
             "right": right,
-            "scratch_bytes": room.bytes,
-            "values": room.values,
-            "products": room.products,
-            "value_tile": room.value_tile,
-            "value_position": room.value_position,
-            "product_tile": room.product_tile,
-            "product_position": room.product_position,
+            **asdict(room),
             "channels": channels,
             "kernels": kernels,
             "pictures": problem.batch,

@@ -7,7 +7,7 @@ from ..emit.ir import Function, Int, Registers, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from .panels import Compiled, compiled
-from .winograd_tiles import CHANNELS, ELEMENT, Constants, pack, transform_input
+from .winograd_tiles import CHANNELS, ELEMENT, Constants, pack, transform_input, transform_tiles
 from .winograd_tiles import FIELDS as TILE_FIELDS
 from .winograd_transforms import Transform
 
@@ -45,7 +45,7 @@ def _compute_module(target: Target, tile: Transform) -> str:
     functions = [
         pack("pack", target, ELEMENT),
         transform_input("transform_input", target, tile),
-        _transform_gradient("transform_gradient", target, tile),
+        transform_tiles("transform_gradient", target, tile, tile.m, tile.output_adjoint, "product"),
         _sums("sums", target),
     ]
     return module_source([*functions, _task(target, tile, *functions)])
@@ -95,33 +95,6 @@ def _task(
         for position in f.loop(n * n):
             here = (transformed.at(position * value_position), spread.at(position * product_position))
             f.run(sums, fields, *here, total.at(position * area), pictures * rows * columns)
-    return f
-
-
-def _transform_gradient(name: str, target: Target, tile: Transform) -> Function:
-    """A dY A^T for every tile of the block and each of its kernels, to [position][tile][kernel]."""
-    f = Function(name, target, ["fields", "block", "values", "rows", "columns"], internal=True)
-    lanes, n, m = target.lanes(4), tile.n, tile.m
-    block, values = f.pointer("block", ELEMENT), f.pointer("values", ELEMENT)
-    rows, columns = f.integer("rows"), f.integer("columns")
-    product_tile, product_position = FIELDS.integers(f, "product_tile", "product_position")
-    pitch = columns * (m * CHANNELS)
-    buffer = f.buffer(ELEMENT, m * n * lanes)
-    constant = Constants(f, lanes)
-    for r in f.loop(rows):
-        for c in f.loop(columns):
-            corner, to = block.at(r * m * pitch + c * (m * CHANNELS)), values.at((r * columns + c) * product_tile)
-            for k in f.loop(0, CHANNELS, lanes):
-                for number in f.loop(m):
-                    column = [corner.at(pitch * i + (k + number * CHANNELS)).load(lanes) for i in range(m)]
-                    for i, value in enumerate(tile.output_adjoint(column, constant)):
-                        buffer.at(number * lanes).at(i * m * lanes).store(value)
-                for number in f.loop(n):
-                    row = [buffer.at(number * (m * lanes)).at(j * lanes).load(lanes) for j in range(m)]
-                    place = to.at(k + number * (product_position * n))
-                    for value in tile.output_adjoint(row, constant):
-                        place.store(value)
-                        place = place.at(product_position)
     return f
 
 

@@ -5,7 +5,8 @@ channels-first, a block of it is transposed in registers while it is packed, and
 stored. Sizes are fields, so one function serves all shapes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 from ..descriptor import Fields
@@ -20,9 +21,12 @@ __all__ = [
     "FIELDS",
     "WEIGHT_FIELDS",
     "Constants",
+    "Room",
+    "odd_lines",
     "pack",
     "transform_input",
     "transform_output",
+    "transform_tiles",
     "transform_weights",
 ]
 
@@ -80,6 +84,34 @@ FIELDS = Fields(
 
 WEIGHT_FIELDS = Fields(("panels", "transformed", "channels", "blocks", "position"))
 """`position`: elements from one position to the next in the transformed weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where block, V and M lie in a thread's scratch memory: steps in elements, places in bytes. Names are fields'."""
+
+    value_tile: int
+    value_position: int
+    product_tile: int
+    product_position: int
+    values: int
+    products: int
+    scratch_bytes: int
+
+    @classmethod
+    def of(cls, tile: Transform, rows: int, columns: int, pictures: int, channels: int, kernels: int) -> "Room":
+        """For tiles of some pictures. A line more per tile, so those of 1024 channels share no set of the cache."""
+        n, m = tile.n, tile.m
+        steps = [-(-channels // CHANNELS) * CHANNELS + CHANNELS, kernels + CHANNELS]
+        positions = [odd_lines(pictures * rows * columns * step) for step in steps]
+        values = (rows * m + n - m) * (columns * m + n - m) * CHANNELS * ITEMSIZES[ELEMENT]
+        products, size = (values + n * n * sum(positions[:count]) * ITEMSIZES[ELEMENT] for count in (1, 2))
+        return cls(steps[0], positions[0], steps[1], positions[1], values, products, size)
+
+
+def odd_lines(elements: int) -> int:
+    """Up to an odd number of cache lines: positions at a multiple of many lines would share few sets of the cache."""
+    return (-(-elements // CHANNELS) | 1) * CHANNELS
 
 
 # -- input ---------------------------------------------------------------------------------------------------
@@ -167,28 +199,44 @@ def pack(name: str, target: Target, source: str) -> Function:
 
 def transform_input(name: str, target: Target, tile: Transform) -> Function:
     """V = B^T d B for every tile of the block and each of its channels, to [position][tile][channel]."""
+    return transform_tiles(name, target, tile, tile.n, tile.input, "value")
+
+
+def transform_tiles(
+    name: str,
+    target: Target,
+    tile: Transform,
+    size: int,
+    short: Callable[[Sequence[Vector], Callable[[Fraction], Vector]], list[Vector]],
+    field: str,
+) -> Function:
+    """T d T^T for every tile of the block, of `size` x `size` elements, and each of its channels.
+
+    `short` is the product with T, from `size` numbers to n; `field` the first word of the names of the fields that say
+    where results lie, "value" or "product".
+    """
     f = Function(name, target, ["fields", "block", "values", "rows", "columns"], internal=True)
     lanes, n, m = target.lanes(4), tile.n, tile.m
     block, values = f.pointer("block", ELEMENT), f.pointer("values", ELEMENT)
     rows, columns = f.integer("rows"), f.integer("columns")
-    value_tile, value_position = FIELDS.integers(f, "value_tile", "value_position")
-    pitch = (columns * m + (n - m)) * CHANNELS
-    buffer = f.buffer(ELEMENT, n * n * lanes)
+    step, position = FIELDS.integers(f, f"{field}_tile", f"{field}_position")
+    pitch = (columns * m + (size - m)) * CHANNELS
+    buffer = f.buffer(ELEMENT, size * n * lanes)
     constant = Constants(f, lanes)
     for r in f.loop(rows):
         for c in f.loop(columns):
-            corner, to = block.at(r * m * pitch + c * (m * CHANNELS)), values.at((r * columns + c) * value_tile)
+            corner, to = block.at(r * m * pitch + c * (m * CHANNELS)), values.at((r * columns + c) * step)
             for k in f.loop(0, CHANNELS, lanes):
+                for number in f.loop(size):
+                    column = [corner.at(pitch * i + (k + number * CHANNELS)).load(lanes) for i in range(size)]
+                    for i, value in enumerate(short(column, constant)):
+                        buffer.at(number * lanes).at(i * size * lanes).store(value)
                 for number in f.loop(n):
-                    column = [corner.at(pitch * i + (k + number * CHANNELS)).load(lanes) for i in range(n)]
-                    for i, value in enumerate(tile.input(column, constant)):
-                        buffer.at(number * lanes).at(i * n * lanes).store(value)
-                for number in f.loop(n):
-                    row = [buffer.at(number * (n * lanes)).at(j * lanes).load(lanes) for j in range(n)]
-                    place = to.at(k + number * (value_position * n))
-                    for value in tile.input(row, constant):
+                    row = [buffer.at(number * (size * lanes)).at(j * lanes).load(lanes) for j in range(size)]
+                    place = to.at(k + number * (position * n))
+                    for value in short(row, constant):
                         place.store(value)
-                        place = place.at(value_position)
+                        place = place.at(position)
     return f
 
 
