@@ -26,7 +26,7 @@ from .loops import OUTER, loops_over
 from .runtime import threads
 from .runtime.jobs import Job
 
-__all__ = ["OPERATIONS", "Operation", "apply", "jobs", "run"]
+__all__ = ["OPERATIONS", "Operation", "apply", "jobs", "run", "set_numbers"]
 
 Array = NDArray[Any]
 Vectors = Sequence[Vector]
@@ -83,6 +83,21 @@ def _descent(v: Vectors, n: Vectors, *, nesterov: bool) -> Vectors:
     return weight - rate * (velocity.times_plus(momentum, gradient) if nesterov else velocity), velocity
 
 
+def _batch_scale(v: Vectors, n: Vectors) -> Vectors:
+    """From sums of squares: the variance, one over its root, and that times the weight; nn.BatchNorm2d's roundings."""
+    squares, weight = v
+    count, eps = n
+    variance = squares.divided_by(count)
+    scale = _number(variance, 1.0).divided_by((variance + eps).square_root())
+    return variance, scale, scale * weight
+
+
+def _batch_shares(v: Vectors, n: Vectors) -> Vectors:
+    """What normalize_gradient multiplies by and adds, in nn.BatchNorm2d's order."""
+    total, along, scale, factor = v
+    return (-factor * scale * along.divided_by(n[0]), -factor * total.divided_by(n[0]))
+
+
 OPERATIONS: dict[str, Operation] = {
     "copy": Operation(1, lambda v, n: (v[0],)),
     "add": Operation(2, lambda v, n: (v[0] + v[1],)),
@@ -105,6 +120,11 @@ OPERATIONS: dict[str, Operation] = {
     "tanh": Operation(1, lambda v, n: (maths.hyperbolic_tangent(v[0]),)),
     "scale_shift": Operation(3, lambda v, n: (v[0].times_plus(v[1], v[2]),)),
     "normalize": Operation(4, lambda v, n: (_normal(*v),)),
+    "normalize_relu": Operation(4, lambda v, n: (_relu(_normal(*v)),)),
+    "batch_mean": Operation(1, lambda v, n: (v[0].divided_by(n[0]),), numbers=1),
+    "batch_scale": Operation(2, _batch_scale, numbers=2, outputs=3),
+    "batch_shares": Operation(4, _batch_shares, numbers=1, outputs=2),
+    "track": Operation(2, lambda v, n: (n[0] * v[0] + n[1] * (v[1] * n[2]),), numbers=3),
     "relu_gradient": Operation(2, lambda v, n: (v[1].where("ogt", _number(v[1], 0.0), v[0], _number(v[0], 0.0)),)),
     "normalize_gradient": Operation(6, lambda v, n: (v[0].times_plus(v[3], (v[1] - v[2]).times_plus(v[4], v[5])),)),
     "descend": Operation(3, lambda v, n: _descent(v, n, nesterov=False), numbers=4, outputs=2),
@@ -113,7 +133,10 @@ OPERATIONS: dict[str, Operation] = {
 """By name.
 
 clip(x; low, high), affine(x; a, b) = a x + b, leaky_relu(x; slope), prelu(x, slope), hard_sigmoid(x; slope, offset),
-scale_shift(x, scale, shift), normalize(x, mean, factor, bias) = (x - mean) factor + bias,
+scale_shift(x, scale, shift), normalize(x, mean, factor, bias) = (x - mean) factor + bias (normalize_relu: then ReLU),
+batch_mean(sums; count), batch_scale(sums of squares, weight; count, eps) = variance, 1 / sqrt(variance + eps), that times
+weight, batch_shares(sums of g, sums along x, scale, factor; count) = b and c of normalize_gradient,
+track(running, new; a, b, c) = a running + b (new c),
 relu_gradient(gradient, output), normalize_gradient(gradient, x, mean, a, b, c) = a gradient + b (x - mean) + c,
 descend and descend_nesterov(w, v, g; rate, momentum, 1 - dampening, decay): one step of nn.SGD, new w and v.
 A NaN stays a NaN everywhere, and relu_gradient is 0 where the output is one.
@@ -145,6 +168,14 @@ def jobs(
         return []
     arrays = (*outputs, *inputs)
     return [Job(form.function.address, block, form.tasks, workers, tuple(range(len(arrays))), keeps=(form, arrays))]
+
+
+def set_numbers(job: Job, operation: str, numbers: Sequence[float]) -> None:
+    """Other numbers for a job of `operation`, from its next run on."""
+    rule = OPERATIONS[operation]
+    assert len(numbers) == rule.numbers
+    for slot, number in enumerate(numbers, rule.inputs + rule.outputs):
+        job.block[slot] = bits_of(number)
 
 
 def run(operation: str, inputs: Sequence[Array], outputs: Sequence[Array], numbers: Sequence[float] = ()) -> bool:

@@ -158,6 +158,32 @@ class Plan:
         return PreparedPlan(self, self.algorithm, self.solution, self.solution.prepare(second, bias, fill, once))
 
     @property
+    def prepare_bytes(self) -> int:
+        """Bytes in which the jobs of `jobs` put the second operand into the algorithm's own form."""
+        return getattr(self.solution, "prepare_bytes", 0)
+
+    def jobs(
+        self, first: Array, second: Array, bias: Array | None, out: Array, room: Array | None = None
+    ) -> "list[Job] | None":
+        """What a call with these very arrays does, whatever they hold when the jobs run; None where that is not known.
+
+        Unlike those of :class:`PreparedPlan`, these jobs put the second operand in place each time they run, in `room`.
+        The arrays must have the right shapes, and stay where they are as long as the jobs may run.
+        """
+        if self.problem.operation == "weight_grad":
+            prepared, jobs = self.solution.prepare(second, None, 0.0, True), []
+            if prepared is not second:
+                return None
+        else:
+            written = getattr(self.solution, "prepare_jobs", None)
+            found = None if written is None else written(second, bias, room)
+            if found is None:
+                return None
+            prepared, jobs = found
+        run = getattr(self.solution, "jobs", _no_jobs)(first, prepared, out)
+        return None if run is None else [*jobs, *run]
+
+    @property
     def chosen(self) -> Candidate:
         """What the algorithm answered."""
         return next(row for row in self.candidates if row.name == self.algorithm)
@@ -462,6 +488,10 @@ def _is_compound(row: "Algorithm | Compound") -> TypeGuard["Compound"]:
 
 def _nothing(problem: Problem, target: "Target | None") -> float:
     return 0.0
+
+
+def _no_jobs(first: Array, prepared: Any, out: Array) -> None:
+    """Of solutions that know none."""
 
 
 def empty_channels_last(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

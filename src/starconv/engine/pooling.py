@@ -9,7 +9,6 @@ Any other strides, of arrays or windows, are taken element by element. `jobs` wr
 decline what compiled code cannot do.
 """
 
-import ctypes
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..geometry import Axis
 from ..geometry import window_counts as counts
-from . import pooling_disjoint
+from . import elementwise, pooling_disjoint
 from .algorithms.finish import lies_like
 from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import address_of
@@ -29,7 +28,7 @@ from .pooling_kernels import FIELDS, Kernel, gradient_module, module
 from .runtime import threads
 from .runtime.jobs import Job
 
-__all__ = ["Counts", "counts", "gradient", "jobs", "run"]
+__all__ = ["Counts", "counts", "gradient", "gradient_jobs", "jobs", "run"]
 
 Array = NDArray[Any]
 Counts = tuple[tuple[int, ...], ...]
@@ -92,24 +91,39 @@ def gradient(
 
     A maximum's goes to the tap that `winner` names, a mean's in equal shares to all taps inside the input.
     """
+    written = gradient_jobs(grad, axes, result, divisors=divisors, winner=winner)
+    for job in written or ():
+        job.run()
+    return written is not None
+
+
+def gradient_jobs(
+    grad: Array,
+    axes: tuple[Axis, ...],
+    result: Array,
+    *,
+    divisors: Counts | None = None,
+    winner: Array | None = None,
+) -> list[Job] | None:
+    """What `gradient` does, written down; None where compiled code cannot."""
     target = host_target()
     if target is None or not _fits(result, grad) or (winner is not None and not lies_like(winner, grad)):
-        return False
+        return None
     steps = axes, result.shape, result.strides, grad.strides, grad.dtype
     alone = None if winner is None else pooling_disjoint.form(*steps, target)
     if alone is not None and winner is not None:
-        function, block, tasks, _ = alone
+        function, block, tasks, tables = alone
         own = pooling_disjoint.FIELDS.copy(block)
         for slot, array in enumerate((result, grad, winner)):
             own[slot] = address_of(array)
         limit = threads.get_num_threads() if result.size >= SERIAL_ELEMENTS else 1
-        threads.run(function.address, ctypes.addressof(own), tasks, max(min(limit, tasks), 1))
-        return True
-    result[...] = 0
+        keeps = (function, tables, result, grad, winner)
+        return [Job(function.address, own, tasks, max(min(limit, tasks), 1), (0, 1, 2), keeps=keeps)] if tasks else []
+    nothing = elementwise.jobs("copy", [np.zeros((1,) * result.ndim, result.dtype)], [result])
+    if nothing is None:
+        return None
     form = _gradient_form(*steps, divisors, threads.get_num_threads(), target)
-    for job in _written(form, result, grad, winner):
-        job.run()
-    return True
+    return [*nothing, *_written(form, result, grad, winner)]
 
 
 def _fits(x: Array, out: Array) -> bool:

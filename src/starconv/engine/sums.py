@@ -2,10 +2,9 @@
 
 How it runs: per task, one sum per channel of a part of the pictures (channels first), or of the pixels (channels last).
 How many parts there are is decided by the shape alone, and they are added in their order, so the bits do not depend on
-the threads. `run` declines arrays whose pixels do not follow each other at one distance, and other types than floats.
+the threads. `jobs` writes that down, `run` does it; both decline arrays whose pixels do not follow each other at one distance, and other types than floats.
 """
 
-import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 
 from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import Fields, address_of
-from .emit.ir import Function, Pointer, Registers, Vector, module_source
+from .emit.ir import ITEMSIZES, Function, Pointer, Registers, Vector, module_source
 from .emit.target import Target, host_target
 from .runtime import threads
+from .runtime.jobs import Job, run_jobs
 
-__all__ = ["SUMS", "Sum", "run"]
+__all__ = ["SUMS", "Sum", "jobs", "run"]
 
 Array = NDArray[Any]
 Vectors = Sequence[Vector]
@@ -62,6 +62,20 @@ def run(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Ar
     >>> run("plain", [np.ones((2, 3, 4, 5), "float32")])
     array([[40., 40., 40.]], dtype=float32)
     """
+    first = arrays[0]
+    if first.ndim < 2:
+        return None
+    out = np.empty((SUMS[name].outputs, first.shape[1]), first.dtype)
+    own = [np.ascontiguousarray(number, first.dtype) for number in numbers]
+    written = jobs(name, arrays, own, out)
+    if written is None:
+        return None
+    run_jobs(written)
+    return out
+
+
+def jobs(name: str, arrays: Sequence[Array], numbers: Sequence[Array], out: Array) -> list[Job] | None:
+    """The same, written to `out`, as jobs; `numbers` and `out` are dense and of the arrays' type."""
     rule, first, target = SUMS[name], arrays[0], host_target()
     dtype = first.dtype
     if target is None or dtype.name not in ELEMENTS or not dtype.isnative or first.ndim < 2 or not first.size:
@@ -71,15 +85,20 @@ def run(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Ar
     form = _form(name, first.shape, tuple(array.strides for array in arrays), dtype, target)
     if form is None:
         return None
-    partial = np.empty((form.parts, rule.outputs, first.shape[1]), dtype)
-    own = [np.ascontiguousarray(number, dtype) for number in numbers]
     block = form.fields.copy(form.block)
-    for slot, array in enumerate((partial, *arrays, *own)):
+    for slot, array in enumerate((*arrays, *numbers), 1):
         block[slot] = address_of(array)
+    size = rule.outputs * first.shape[1]
+    scratch = form.parts * size * dtype.itemsize
+    total = TOTAL_FIELDS.block({"out": address_of(out), "parts": form.parts, "size": size})
+    adding = _total_function(ELEMENTS[dtype.name], target)
     limit = threads.get_num_threads() if first.size >= SERIAL_ELEMENTS else 1
-    threads.run(form.function.address, ctypes.addressof(block), form.tasks, min(limit, form.tasks))
-    result: Array = partial.sum(axis=0)
-    return result
+    workers = min(limit, form.tasks)
+    keeps = (form, arrays, numbers, out)
+    return [
+        Job(form.function.address, block, form.tasks, workers, (), scratch, ((0, 0),), keeps),
+        Job(adding.address, total, 1, 1, (), scratch, ((0, 0),), (adding,)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,30 @@ def _fields(arrays: int, numbers: int) -> Fields:
             "per_part",
         )
     )
+
+
+TOTAL_FIELDS = Fields(("partial", "out", "parts", "size"))
+
+
+@lru_cache(maxsize=4)
+def _total_function(element: str, target: Target) -> Compiled:
+    return compiled(module_source([_total(element, target)]), target, "task")
+
+
+def _total(element: str, target: Target) -> Function:
+    """Task: the sums of all parts, one after the other."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    partial, out = (TOTAL_FIELDS.pointer(f, name, element) for name in ("partial", "out"))
+    parts, size = TOTAL_FIELDS.integers(f, "parts", "size")
+    lanes = target.lanes(ITEMSIZES[element])
+    whole = size // lanes * lanes
+    for begin, end, wide in ((f.number(0), whole, lanes), (whole, size, 1)):
+        for place in f.loop(begin, end, wide):
+            total = Registers({0: partial.at(place).load(wide)})
+            for part in f.loop(1, parts, carry=[total]):
+                total[0] = total[0] + partial.at(part * size + place).load(wide)
+            out.at(place).store(total[0])
+    return f
 
 
 @lru_cache(maxsize=64)

@@ -27,6 +27,7 @@ from .norm import BatchNorm2d
 from .optim import SGD, CosineAnnealingLR, Schedule, StepLR
 from .parameter import Parameter
 from .pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .step import TrainingStep
 from .storage import load_state, save_state
 from .summary import Summary
 from .training import TrainingError, evaluate, fit, predict
@@ -62,6 +63,7 @@ __all__ = [
     "StepLR",
     "Summary",
     "TrainingError",
+    "TrainingStep",
     "evaluate",
     "fit",
     "load_state",

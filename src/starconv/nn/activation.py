@@ -1,11 +1,17 @@
 """Layers that work on every number by itself."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..arguments import Array
 from .compiled import elementwise
 from .initial import Seed, generator_of
-from .module import Module, Shape, checked_number
+from .module import Back, Module, Shape, checked_number
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["Dropout", "ReLU"]
 
@@ -35,6 +41,20 @@ class ReLU(Module):
         result = elementwise("relu_gradient", grad, output)
         return np.where(output > 0, grad, grad.dtype.type(0)) if result is None else result
 
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same; where it can, the layer before computes it."""
+        output = tape.relu(x)
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            if not needed:
+                return None
+            grad = tape.laid_like(grad, output)
+            result = tape.like(grad) if grad.shared else grad
+            tape.elementwise("relu_gradient", [grad, output], [result])
+            return result
+
+        return output, back
+
     def output_shape(self, shape: Shape) -> Shape:
         """The same."""
         return shape
@@ -61,10 +81,7 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             self.keep(None)
             return x
-        scale = 0.0 if self.p == 1 else 1 / (1 - self.p)
-        factors = np.where(self.rng.random(x.shape, dtype=np.float32) >= self.p, scale, 0.0).astype(
-            np.result_type(x, np.float16)
-        )
+        factors = self._drawn(x.shape).astype(np.result_type(x, np.float16))
         self.keep(factors)
         output: Array = x * factors
         return output
@@ -76,6 +93,28 @@ class Dropout(Module):
             return None
         result: Array = grad if factors is None else grad * factors
         return result
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same; factors are drawn before each step."""
+        if self.p == 0:
+            return x, lambda grad, needed: grad
+        factors, output = tape.like(x), tape.like(x)
+        tape.drawn(factors, lambda: self._drawn(x.shape))
+        tape.elementwise("multiply", [x, factors], [output])
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            if not needed:
+                return None
+            result = tape.like(grad)
+            tape.elementwise("multiply", [grad, factors], [result])
+            return result
+
+        return output, back
+
+    def _drawn(self, shape: Shape) -> Array:
+        """What every number is multiplied by."""
+        scale = 0.0 if self.p == 1 else 1 / (1 - self.p)
+        return np.where(self.rng.random(shape, dtype=np.float32) >= self.p, scale, 0.0)
 
     def output_shape(self, shape: Shape) -> Shape:
         """The same."""

@@ -18,9 +18,11 @@ __all__ = [
     "Counts",
     "dense",
     "dense_gradients",
+    "dense_problem",
     "descended",
     "elementwise",
     "laid_out_like",
+    "pixels",
     "pooled",
     "pooling_gradient",
     "sums",
@@ -28,15 +30,10 @@ __all__ = [
 
 Counts = tuple[tuple[int, ...], ...]
 
-WORTHWHILE_PRODUCTS = 1 << 16
-"""Multiply-adds of a dense layer below which NumPy is done before a plan has found its kernel."""
-WORTHWHILE = 4096
-"""Elements below which NumPy is done before a call has found its kernel, some 10 µs."""
-
 
 def elementwise(operation: str, *inputs: Array, numbers: Sequence[float] = ()) -> Array | None:
     """`engine.elementwise.run`: the result of an operation, with its channels where the first input has them."""
-    if inputs[0].size < WORTHWHILE or inputs[0].dtype.kind != "f":
+    if inputs[0].dtype.kind != "f":
         return None
     from ..engine.elementwise import run
 
@@ -48,7 +45,7 @@ def descended(
     value: Array, velocity: Array, gradient: Array, numbers: tuple[float, ...], *, nesterov: bool
 ) -> tuple[Array, Array] | None:
     """`engine.elementwise`'s "descend": new weights and velocities, in arrays of their own."""
-    if value.size < WORTHWHILE or not value.dtype == velocity.dtype == gradient.dtype:
+    if not value.dtype == velocity.dtype == gradient.dtype:
         return None
     from ..engine.elementwise import run
 
@@ -67,7 +64,7 @@ def dense(x: Array, weight: Array, bias: Array | None) -> Array | None:
     small network takes a third longer.
     """
     plan = _dense_plan("conv", x, weight.shape, bias is not None) if x.dtype == weight.dtype else None
-    return None if plan is None else _rows(plan(_pixels(x), weight[:, :, np.newaxis, np.newaxis], bias))
+    return None if plan is None else _rows(plan(_laid_out(x), weight[:, :, np.newaxis, np.newaxis], bias))
 
 
 def dense_gradients(grad: Array, x: Array, weight: Array, needed: bool) -> tuple[Array, Array | None] | None:
@@ -78,13 +75,13 @@ def dense_gradients(grad: Array, x: Array, weight: Array, needed: bool) -> tuple
     back = _dense_plan("conv", grad, weight.shape[::-1], False)
     if plan is None or back is None:
         return None
-    descent = plan(_pixels(x), _pixels(grad))[:, :, 0, 0]
-    return descent, _rows(back(_pixels(grad), weight.T[:, :, np.newaxis, np.newaxis])) if needed else None
+    descent = plan(_laid_out(x), _laid_out(grad))[:, :, 0, 0]
+    return descent, _rows(back(_laid_out(grad), weight.T[:, :, np.newaxis, np.newaxis])) if needed else None
 
 
 def _dense_plan(operation: str, x: Array, shape: tuple[int, ...], bias: bool) -> "Plan | None":
-    """The plan for rows `x` and weights of `shape`; None where NumPy is as fast."""
-    if x.dtype not in (np.float32, np.float64) or x.size * shape[0] < WORTHWHILE_PRODUCTS:
+    """The plan for rows `x` and weights of `shape`; None where there is no compiled code for it."""
+    if x.dtype not in (np.float32, np.float64) or not x.size:
         return None
     from ..engine.emit.target import host_target
     from ..engine.planner import wisdom_state
@@ -100,16 +97,22 @@ def _kept_dense_plan(
 ) -> "Plan":
     from ..engine.planner import make_plan
 
-    rows, inputs = x_shape
-    problem = Problem.of_shapes(
-        (1, inputs, 1, rows), (*shape, 1, 1), operation=operation, dtype=dtype, bias=bias, channels_last=True
-    )
-    return make_plan(problem)
+    return make_plan(dense_problem(operation, *x_shape, shape[0], dtype, bias))
 
 
-def _pixels(rows: Array) -> Array:
-    """(N, C) as (1, C, 1, N): a picture whose channels lie side by side."""
-    return np.ascontiguousarray(rows).T[np.newaxis, :, np.newaxis, :]
+def dense_problem(operation: str, rows: int, inputs: int, outputs: int, dtype: str, bias: bool) -> Problem:
+    """A dense layer (or, as "weight_grad", the gradient of its weight) for so many rows, as a convolution."""
+    shapes = (1, inputs, 1, rows), (outputs, inputs, 1, 1)
+    return Problem.of_shapes(*shapes, operation=operation, dtype=dtype, bias=bias, channels_last=True)
+
+
+def pixels(rows: Array) -> Array:
+    """(N, C), dense, as (1, C, 1, N): a picture whose channels lie side by side."""
+    return rows.T[np.newaxis, :, np.newaxis, :]
+
+
+def _laid_out(rows: Array) -> Array:
+    return pixels(np.ascontiguousarray(rows))
 
 
 def _rows(picture: Array) -> Array:
@@ -119,7 +122,7 @@ def _rows(picture: Array) -> Array:
 
 def sums(name: str, arrays: Sequence[Array], numbers: Sequence[Array] = ()) -> Array | None:
     """`engine.sums.run`: sums (outputs, C) over everything but the channel of (N, C, ...) arrays."""
-    if arrays[0].size < WORTHWHILE or arrays[0].dtype.kind != "f":
+    if arrays[0].dtype.kind != "f":
         return None
     from ..engine.sums import run
 

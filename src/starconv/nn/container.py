@@ -1,11 +1,16 @@
 """Networks: layers in a row, and layers with a way around them."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
 from .compiled import elementwise
-from .module import Module, Shape
+from .module import Back, Module, Shape
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["Residual", "Sequential"]
 
@@ -72,6 +77,26 @@ class Sequential(Module):
             assert gradient is not None
             gradient = layers[number]._backward(gradient, needed or number > first)
         return gradient if needed else None
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same for what the layers write."""
+        layers = self._running_order()
+        backs = []
+        for layer in layers:
+            x, back = tape.recorded(layer, x)
+            backs.append(back)
+
+        def back_through(grad: "Value", needed: bool) -> "Value | None":
+            first = 0
+            if not needed:
+                first = next((number for number, layer in enumerate(layers) if layer.parameters()), len(layers))
+            gradient: Value | None = grad
+            for number in reversed(range(first, len(layers))):
+                assert gradient is not None
+                gradient = backs[number](gradient, needed or number > first)
+            return gradient if needed else None
+
+        return x, back_through
 
     def output_shape(self, shape: Shape) -> Shape:
         """That of the last layer."""
@@ -146,6 +171,23 @@ class Residual(Module):
         around = grad if self.shortcut is None else self.shortcut._backward(grad, needed)
         return _sum(through, around) if through is not None and around is not None and needed else None
 
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same for what both ways write."""
+        around: Value | None = x
+        through, back_through = tape.recorded(self.body, x)
+        back_around = None
+        if self.shortcut is not None:
+            around, back_around = tape.recorded(self.shortcut, x)
+        output = _written_sum(tape, through, around)
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            grad.shared = True  # by both ways
+            through = back_through(grad, needed)
+            around = grad if back_around is None else back_around(grad, needed)
+            return None if through is None or around is None or not needed else _written_sum(tape, through, around)
+
+        return output, back
+
     def output_shape(self, shape: Shape) -> Shape:
         """That of both ways."""
         through = self.body.output_shape(shape)
@@ -162,6 +204,13 @@ class Residual(Module):
 def _sum(a: Array, b: Array) -> Array:
     compiled = elementwise("add", a, b)
     return a + b if compiled is None else compiled
+
+
+def _written_sum(tape: "Recorder", a: "Value", b: "Value") -> "Value":
+    """a + b in the place of `a`, unless others read that."""
+    out = tape.like(a) if a.shared or a.readers or a.whole is not None else a
+    tape.elementwise("add", [a, tape.laid_like(b, a)], [out])
+    return out
 
 
 def _check_layer(argument: str, layer: object) -> None:

@@ -1,7 +1,7 @@
 """Convolutional layers, with torch.nn's arguments, names and initial distribution."""
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,12 @@ from ..geometry import Axis, Padding, PerAxis, convolution_axes, per_axis
 from ..problem import Problem
 from .compiled import sums
 from .initial import Seed, generator_of, kaiming_uniform, uniform_bias
-from .module import Module, Shape, checked_count
+from .module import Back, Module, Shape, checked_count
 from .parameter import Parameter, Weight, layer_dtype
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
@@ -149,6 +153,29 @@ class _Conv(ConvBase):
             return None
         result = self._gradient("input_grad", picture.shape, gradient, weight)
         return result if axes == self.spatial + 2 else result[0]
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same three problems."""
+        tape.wants_axes(x, self.spatial + 2)
+
+        def problem(operation: str, first: "Value", **options: object) -> Problem:
+            shapes = x.shape, self.weight.shape, *self._arguments
+            named = {"operation": operation, "dtype": tape.dtype.name, "border": border_of(self.padding_mode)}
+            return Problem.of_shapes(*shapes, **named, channels_last=first.last, **options)
+
+        weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
+        assert weight is not None
+        forward = problem("conv", x, bias=bias is not None)
+        output = tape.convolved(forward, x, weight, bias, tape.value(forward.output_shape, x.last))
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            tape.bias_gradient(self, grad)
+            tape.convolved(problem("weight_grad", x), x, grad, None, tape.gradient(self, "weight"))
+            if not needed:
+                return None
+            return tape.convolved(problem("input_grad", grad), grad, weight, None, tape.value(x.shape, grad.last))
+
+        return output, back
 
     @property
     def _arguments(self) -> tuple[Any, ...]:

@@ -1,14 +1,19 @@
 """Dense layers, and what joins pictures to them."""
 
 import math
+from typing import TYPE_CHECKING
 
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..geometry import Axis
-from .compiled import dense, dense_gradients
+from .compiled import dense, dense_gradients, dense_problem, pixels, sums
 from .initial import Seed, generator_of, kaiming_uniform, uniform_bias
-from .module import Module, Shape, checked_count
+from .module import Back, Module, Shape, checked_count
 from .parameter import Parameter, Weight, layer_dtype
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["Flatten", "Linear"]
 
@@ -70,13 +75,42 @@ class Linear(Module):
         (x,) = self.kept()
         rows, inputs = grad.reshape(-1, self.out_features), x.reshape(-1, self.in_features)
         if self.bias is not None:
-            self.own_parameters["bias"].add_grad(rows.sum(axis=0))
+            total = sums("plain", [rows])
+            self.own_parameters["bias"].add_grad(rows.sum(axis=0) if total is None else total[0])
         computed = dense_gradients(rows, inputs, self.weight, needed)
         if computed is None:
             self.own_parameters["weight"].add_grad(rows.T @ inputs)
             return grad @ self.weight if needed else None
         self.own_parameters["weight"].add_grad(computed[0])
         return None if computed[1] is None else computed[1].reshape(*grad.shape[:-1], self.in_features)
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same three problems."""
+        tape.wants_axes(x, 2)
+        inputs, outputs = self.in_features, self.out_features
+        name, rows = tape.dtype.name, x.shape[0]
+        weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
+        assert weight is not None
+        kernels = tape.view(weight, lambda array: array[:, :, None, None], (outputs, inputs, 1, 1))
+        turned = tape.view(weight, lambda array: array.T[:, :, None, None], (inputs, outputs, 1, 1))
+        output = tape.value(self.output_shape(x.shape))
+        forward = dense_problem("conv", rows, inputs, outputs, name, bias is not None)
+        tape.convolved(forward, _pixels(tape, x), kernels, bias, _pixels(tape, output))
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            tape.bias_gradient(self, grad)
+            gradient = tape.gradient(self, "weight")
+            into = tape.view(gradient, lambda array: array[:, :, None, None], kernels.shape)
+            descent = dense_problem("weight_grad", rows, inputs, outputs, name, False)
+            tape.convolved(descent, _pixels(tape, x), _pixels(tape, grad), None, into)
+            if not needed:
+                return None
+            result = tape.value(x.shape)
+            backward = dense_problem("conv", rows, outputs, inputs, name, False)
+            tape.convolved(backward, _pixels(tape, grad), turned, None, _pixels(tape, result))
+            return result
+
+        return output, back
 
     def output_shape(self, shape: Shape) -> Shape:
         """(..., out_features)."""
@@ -95,6 +129,11 @@ class Linear(Module):
     def extra_repr(self) -> str:
         """torch's words."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+def _pixels(tape: "Recorder", rows: "Value") -> "Value":
+    """Rows (N, C) as a picture (1, C, 1, N), channels last: what `dense_problem` speaks of."""
+    return tape.view(rows, pixels, (1, rows.shape[1], 1, rows.shape[0]), last=True)
 
 
 class Flatten(Module):
@@ -122,6 +161,21 @@ class Flatten(Module):
         (shape,) = self.kept()
         result: Array = grad.reshape(shape)
         return result
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """A view, of a copy if channels lie side by side."""
+        given, shape = x.shape, self.output_shape(x.shape)
+        dense = tape.value(given)
+        if x.last:
+            tape.elementwise("copy", [x], [dense])
+        else:
+            dense = x
+        output = tape.view(dense, lambda array: array.reshape(shape), shape)
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            return tape.view(grad, lambda array: array.reshape(given), given) if needed else None
+
+        return output, back
 
     def output_shape(self, shape: Shape) -> Shape:
         """Those axes as one."""

@@ -1,7 +1,7 @@
 """What every layer, and every network of layers, can do: run, run backward, list, keep and describe its parameters."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +13,14 @@ from ..geometry import Axis
 from .parameter import Parameter, frozen_copy
 
 if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
     from .summary import Summary
 
 __all__ = ["BackwardError", "Module"]
 
 Shape = tuple[int, ...]
+Back = Callable[["Value", bool], "Value | None"]
 
 
 class BackwardError(StarconvError, RuntimeError):
@@ -100,6 +103,18 @@ class Module:
     def pull_back(self, grad: Array, needed: bool) -> Array | None:
         """The gradient with respect to x, or None if it is not `needed`; what a layer defines."""
         raise NotImplementedError(f"{type(self).__name__}.pull_back")
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """Write on `tape` what `forward` does in training; gives the output, and what writes `pull_back`.
+
+        A layer may define it, for :class:`starconv.nn.TrainingStep`; networks with one that does not go layer by layer.
+
+        Raises:
+            WriteError: this layer cannot be written down as it is.
+        """
+        from ..engine.tape import WriteError
+
+        raise WriteError(f"{type(self).__name__} does not say how it is written down")
 
     def keep(self, *values: Any) -> None:
         """Keep `values` for :meth:`pull_back`, until the next call."""

@@ -1,15 +1,19 @@
 """Batch normalisation."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arguments import Array
 from ..errors import ArgumentValueError
 from .compiled import elementwise, laid_out_like, sums
-from .module import Module, Shape, checked_count, checked_number
+from .module import Back, Module, Shape, checked_count, checked_number
 from .parameter import Parameter, Weight, frozen_copy, layer_dtype
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["BatchNorm2d"]
 
@@ -161,6 +165,56 @@ class BatchNorm2d(Module):
         result -= normal * _channels(along / count)
         result *= _channels(factor)
         return result
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same operations, those on single channels too."""
+        self.output_shape(x.shape)
+        if self.momentum is None:
+            raise tape.error("BatchNorm2d with momentum=None, whose share of new statistics is another at each step")
+        channels, count = self.num_features, math.prod(x.shape) // self.num_features
+        if count < 2:
+            raise tape.error(f"BatchNorm2d with one value per channel, of {x.shape}")
+        weight, bias = tape.parameter(self, "weight"), tape.parameter(self, "bias")
+        weight = tape.constant(np.ones(channels)) if weight is None else weight
+        bias = tape.constant(np.zeros(channels)) if bias is None else bias
+        total, squares = tape.value((1, channels)), tape.value((1, channels))
+        mean, variance, scale, factor = (tape.value((channels,)) for _ in range(4))
+
+        def row(sums: "Value", number: int) -> "Value":
+            return tape.view(sums, lambda array: array[number], (channels,))
+
+        def spread(values: "Value") -> "Value":
+            return tape.view(values, _channels, (channels, 1, 1))
+
+        tape.sums("plain", [x], [], total)
+        tape.elementwise("batch_mean", [row(total, 0)], [mean], [count])
+        tape.sums("squares", [x], [mean], squares)
+        tape.elementwise("batch_scale", [row(squares, 0), weight], [variance, scale, factor], [count, self.eps])
+        if self.track_running_stats:
+            for name, new, stretch in (("running_mean", mean, 1.0), ("running_var", variance, count / (count - 1))):
+                running = tape.buffer(self, name)
+                tape.elementwise("track", [running, new], [running], [1 - self.momentum, self.momentum, stretch])
+            tape.counted(self, "num_batches_tracked")
+        output = tape.like(x)
+        tape.elementwise("normalize", [x, spread(mean), spread(factor), spread(bias)], [output])
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            grad = tape.laid_like(grad, x)
+            found = tape.value((2, channels))
+            tape.sums("gradient", [grad, x], [mean, scale], found)
+            for number, name in enumerate(("bias", "weight")):
+                if name in self.own_parameters:
+                    tape.elementwise("copy", [row(found, number)], [tape.gradient(self, name)])
+            if not needed:
+                return None
+            shares = tape.value((channels,)), tape.value((channels,))
+            tape.elementwise("batch_shares", [row(found, 0), row(found, 1), scale, factor], shares, [count])
+            result = tape.like(grad) if grad.shared else grad
+            given = [grad, x, spread(mean), spread(factor), *map(spread, shares)]
+            tape.elementwise("normalize_gradient", given, [result])
+            return result
+
+        return output, back
 
     def output_shape(self, shape: Shape) -> Shape:
         """The same."""

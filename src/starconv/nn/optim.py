@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array, as_array
@@ -72,11 +73,13 @@ class SGD:
             if parameter.grad is None:
                 continue
             gradient = -parameter.grad if self.maximize else parameter.grad
-            if self.momentum:
-                before = self._velocity[number]
-                moved = None if before is None else self._moved(parameter.value, before, gradient)
+            before = self._velocity[number]
+            if before is not None or self.begins_at_rest:
+                at_rest = np.zeros_like(parameter.value) if before is None else before
+                moved = self._moved(parameter.value, at_rest, gradient)
                 if moved is not None:
-                    value, self._velocity[number] = moved
+                    value, velocity = moved
+                    self._velocity[number] = velocity if self.momentum else None
                     parameter.take(value)
                     continue
             if self.weight_decay:
@@ -91,10 +94,26 @@ class SGD:
                 gradient = gradient + self.momentum * velocity if self.nesterov else velocity
             parameter.take(parameter.value - rate * gradient)
 
+    @property
+    def begins_at_rest(self) -> bool:
+        """Whether the first step is as if there had been a velocity of 0, so that it is like all others."""
+        return self.momentum == 0 or self.dampening == 0
+
+    def numbers(self) -> tuple[float, float, float, float]:
+        """What `engine.elementwise`'s "descend" takes besides weights, velocities and gradients."""
+        fresh = 1 - self.dampening if self.momentum else 1.0
+        return float(self.lr), self.momentum, fresh, self.weight_decay
+
+    def settle(self, number: int, live: Array) -> None:
+        """Let the velocity of parameter `number` lie in `live` from now on, where compiled steps change it."""
+        before = self._velocity[number]
+        if before is not live:
+            live[...] = 0 if before is None else before
+            self._velocity[number] = live
+
     def _moved(self, value: Array, velocity: Array, gradient: Array) -> tuple[Array, Array] | None:
-        """New value and velocity in one pass of compiled code, for large parameters; else None."""
-        numbers = (float(self.lr), self.momentum, 1 - self.dampening, self.weight_decay)
-        return descended(value, velocity, gradient, numbers, nesterov=self.nesterov)
+        """New value and velocity in one pass of compiled code; None where there is none."""
+        return descended(value, velocity, gradient, self.numbers(), nesterov=self.nesterov)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -103,7 +122,7 @@ class SGD:
 
     def state_dict(self) -> dict[str, Array]:
         """The velocities by the number of their parameter; what was never moved has none."""
-        return {str(number): velocity for number, velocity in enumerate(self._velocity) if velocity is not None}
+        return {str(number): velocity.copy() for number, velocity in enumerate(self._velocity) if velocity is not None}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
         """Go on with the velocities of `state`."""

@@ -46,15 +46,21 @@ class Parameter:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("_value", "grad")
+    __slots__ = ("_dtype", "_live", "_shape", "_value", "grad")
 
     def __init__(self, value: ArrayLike, dtype: object = "float32") -> None:
-        self._value = frozen_copy(value, layer_dtype(dtype))
+        first = frozen_copy(value, layer_dtype(dtype))
+        self._shape, self._dtype = first.shape, first.dtype
+        self._value: Array | None = first
+        self._live: Array | None = None
         self.grad: Array | None = None
 
     @property
     def value(self) -> Array:
         """The array, read-only."""
+        if self._value is None:
+            assert self._live is not None
+            self._value = frozen_copy(self._live, self._dtype)
         return self._value
 
     @value.setter
@@ -68,28 +74,39 @@ class Parameter:
             ArgumentValueError, ArgumentTypeError: another shape, or no numbers.
         """
         array = as_array(name, value)
-        if array.shape != self._value.shape:
-            raise ArgumentValueError(name, array, f"the parameter's shape {self._value.shape}")
-        self._value = frozen_copy(array, self._value.dtype)
+        if array.shape != self._shape:
+            raise ArgumentValueError(name, array, f"the parameter's shape {self._shape}")
+        self._value, self._live = frozen_copy(array, self._dtype), None
 
     def take(self, own: Array) -> None:
         """Replace the array by `own`, which the caller gives away: no copy. For optimizers."""
-        assert own.shape == self._value.shape
-        self._value = _frozen(own.astype(self._value.dtype, copy=False))
+        assert own.shape == self._shape
+        self._value, self._live = _frozen(own.astype(self._dtype, copy=False)), None
+
+    def settle(self, live: Array) -> None:
+        """Let the value lie in `live` from now on, where compiled steps change it; who reads it gets a copy."""
+        if self._live is not live:
+            live[...] = self.value
+            self._live = live
+
+    def has_moved(self) -> None:
+        """What `settle` was given has changed."""
+        assert self._live is not None
+        self._value = None
 
     def add_grad(self, gradient: Array) -> None:
         """Add `gradient` to :attr:`grad`; the caller gives it away."""
         if self.grad is None:
-            self.grad = gradient.astype(self._value.dtype, copy=False)
+            self.grad = gradient.astype(self._dtype, copy=False)
         else:
-            self.grad = (self.grad + gradient).astype(self._value.dtype, copy=False)
+            self.grad = (self.grad + gradient).astype(self._dtype, copy=False)
 
     def zero_grad(self) -> None:
         """Forget the gradient."""
         self.grad = None
 
     def __repr__(self) -> str:
-        return f"Parameter(shape={self._value.shape}, dtype={self._value.dtype})"
+        return f"Parameter(shape={self._shape}, dtype={self._dtype})"
 
 
 class Weight:

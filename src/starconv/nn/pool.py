@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,11 @@ from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..geometry import Axis, PerAxis, convolution_axes, per_axis, window_counts
 from .compiled import Counts, pooled, pooling_gradient
-from .module import Module, Shape, checked_count
+from .module import Back, Module, Shape, checked_count
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
 
@@ -142,6 +146,10 @@ class MaxPool2d(_Pool):
                 np.add(view, grad, out=view, where=winner == number)
         return _cropped(padded, axes)
 
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same."""
+        return _recorded(tape, x, self.window(x.shape))
+
     def extra_repr(self) -> str:
         """torch's words."""
         return (
@@ -210,6 +218,11 @@ class AvgPool2d(_Pool):
             view += share
         return _cropped(padded, axes)
 
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same."""
+        axes = self.window(x.shape)
+        return _recorded(tape, x, axes, self._counts(axes))
+
     def _counts(self, axes: tuple[Axis, ...]) -> Counts:
         """Per axis and output a number; their products are what sums are divided by."""
         if self.divisor_override is not None:
@@ -221,6 +234,19 @@ class AvgPool2d(_Pool):
     def extra_repr(self) -> str:
         """torch's words."""
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+def _recorded(
+    tape: "Recorder", x: "Value", axes: tuple[Axis, ...], counts: Counts | None = None
+) -> tuple["Value", Back]:
+    """Windows of four axes and their gradient, of maxima or, with `counts`, of means."""
+    tape.wants_axes(x, 4)
+    output, winner = tape.pooled(x, axes, counts)
+
+    def back(grad: "Value", needed: bool) -> "Value | None":
+        return tape.pooled_gradient(grad, axes, counts, winner) if needed else None
+
+    return output, back
 
 
 def _divisor(counts: Counts) -> Array:
@@ -254,13 +280,11 @@ class AdaptiveAvgPool2d(Module):
         """The means: x between two matrices of shares, one per axis."""
         if x.dtype.kind != "f":
             raise ArgumentTypeError("x", x, "floating-point numbers")
-        pairs = self._pairs(x.shape)
-        if all(size % out == 0 for size, out in pairs):
-            axes = tuple(Axis(size, size // out, size // out) for size, out in pairs)
-            counts = window_counts(axes, ((0, 0), (0, 0)))
-            compiled = pooled(x, axes, counts)
+        pairs, windows = self._pairs(x.shape), self._windows(x.shape)
+        if windows is not None:
+            compiled = pooled(x, *windows)
             if compiled is not None:
-                self.keep(axes, counts)
+                self.keep(*windows)
                 return compiled[0]
         rows, columns = (_shares(*sizes).astype(x.dtype) for sizes in pairs)
         self.keep(rows, columns)
@@ -279,6 +303,21 @@ class AdaptiveAvgPool2d(Module):
             rows, columns = (_shares(axis.input, axis.output).astype(grad.dtype) for axis in rows)
         gradient: Array = rows.T @ grad @ columns
         return gradient
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same, where all windows are alike."""
+        windows = self._windows(x.shape)
+        if windows is None:
+            raise tape.error(f"AdaptiveAvgPool2d({self.output_size}) of {x.shape}, whose windows differ in size")
+        return _recorded(tape, x, *windows)
+
+    def _windows(self, shape: Shape) -> tuple[tuple[Axis, ...], Counts] | None:
+        """The windows and what their sums are divided by; None where they are not all alike."""
+        pairs = self._pairs(shape)
+        if any(size % out for size, out in pairs):
+            return None
+        axes = tuple(Axis(size, size // out, size // out) for size, out in pairs)
+        return axes, window_counts(axes, ((0, 0), (0, 0)))
 
     def _pairs(self, shape: Shape) -> list[tuple[int, int]]:
         if len(shape) < 2 or min(shape[-2:]) < 1:

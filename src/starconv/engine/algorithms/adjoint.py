@@ -106,11 +106,7 @@ class Adjoint:
 
     def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[list[Any], Array]:
         """The kernels of every phase in its algorithm's form, and what a pixel is that no tap meets."""
-        problem = self.problem
-        kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
-        taps = second.shape[2:]
-        turned = second.reshape(problem.groups, kernels, channels, *taps).swapaxes(1, 2)
-        turned = turned.reshape(problem.in_channels, kernels, *taps)
+        problem, turned = self.problem, self._turned(second)
         prepared = []
         for bundle, solution in zip(self.bundles, self.solutions, strict=True):
             each = [turned[:, :, *(_reversed(phase.taps) for phase in self.phases[number])] for number in bundle]
@@ -123,6 +119,32 @@ class Adjoint:
         constants = constants.astype(problem.dtype)
         return prepared, constants if _adds_later(problem) else finish_with_numpy(problem, constants, None)
 
+    @property
+    def prepare_bytes(self) -> int:
+        """Bytes that `prepare_jobs` needs."""
+        return getattr(self.solutions[0], "prepare_bytes", 0) if self._in_place else 0
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
+        """The same for the one phase that there is without a stride, made in `room` by jobs; else None."""
+        written = getattr(self.solutions[0], "prepare_jobs", None) if self._in_place else None
+        if written is None:
+            return None
+        kernels = self._turned(second)[:, :, *(_reversed(phase.taps) for phase in self.phases[0])]
+        found = written(kernels, bias, room) if np.may_share_memory(kernels, second) else None
+        return None if found is None else (([found[0]], None), found[1])
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether there is one phase, which is computed where the result belongs."""
+        return len(self.phases) == len(self.bundles) == 1
+
+    def _turned(self, second: Array) -> Array:
+        """(C, K / groups, ...) of (K, C / groups, ...)."""
+        problem = self.problem
+        kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
+        turned = second.reshape(problem.groups, kernels, channels, *second.shape[2:]).swapaxes(1, 2)
+        return turned.reshape(problem.in_channels, kernels, *second.shape[2:])
+
     def _bundled(self, arrays: list[Array]) -> Array:
         """(C, ...) of every phase of a bundle as one: those of a group side by side."""
         if len(arrays) == 1:
@@ -133,7 +155,7 @@ class Adjoint:
     def run(self, first: Array, prepared: tuple[list[Any], Array], out: Array, residual: Array | None = None) -> None:
         """Compute into `out`: in place where there is one phase, else through the phases of some pictures at a time."""
         kernels, constants = prepared
-        if len(self.phases) == len(self.bundles) == 1:
+        if self._in_place:
             added = () if residual is None else (residual,)
             self.solutions[0].run(_read(first, self.phases[0]), kernels[0], out, *added)
             return
@@ -148,7 +170,7 @@ class Adjoint:
         self, first: Array, prepared: tuple[list[Any], Array], out: Array, residual: Array | None = None
     ) -> list[Job] | None:
         """Those of the one phase that there is without a stride; None where several are woven together."""
-        if not len(self.phases) == len(self.bundles) == 1:
+        if not self._in_place:
             return None
         written = getattr(self.solutions[0], "jobs", None)
         return None if written is None else written(_read(first, self.phases[0]), prepared[0][0], out, residual)

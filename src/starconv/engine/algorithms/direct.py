@@ -174,6 +174,18 @@ class Unpacked:
             return second, self.packed.panels.bias(bias), float(fill)
         return self.packed.prepare(second, bias, fill)
 
+    @property
+    def prepare_bytes(self) -> int:
+        """Bytes that `prepare_jobs` needs."""
+        return 0
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
+        """`second` itself, which may change between two runs of the jobs."""
+        biases = self.packed.panels.bias_jobs(bias)
+        if biases is None or second.dtype != self._dtype or not second.flags.aligned:
+            return None
+        return (second, biases[0], 0.0), biases[1]
+
     def run(
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
     ) -> None:

@@ -172,6 +172,22 @@ class CompiledSolution:
         """Panels of weights, the padded bias, and what constant padding holds."""
         return self.panels.pack(second, once), self.panels.bias(bias), float(fill)
 
+    @property
+    def prepare_bytes(self) -> int:
+        """Bytes that `prepare_jobs` needs."""
+        return self.panels.room
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
+        """What `prepare` gives, made in `room` by jobs, of whatever both arrays hold when these run.
+
+        None where it is not, or not only, made by compiled code. Borders are zero.
+        """
+        panels = self.panels.jobs(second, room)
+        biases = None if panels is None else self.panels.bias_jobs(bias)
+        if panels is None or biases is None:
+            return None
+        return (panels[0], biases[0], 0.0), [*panels[1], *biases[1]]
+
     def run(
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
     ) -> None:

@@ -15,6 +15,7 @@ from ..emit.ir import module_source
 from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..runtime import jit, memory, threads
+from ..runtime.jobs import Job
 from .packing import PANEL_FIELDS, pack_panels, weight_layout
 
 __all__ = ["ELEMENTS", "ChannelRows", "Compiled", "KernelRows", "Panels", "compiled", "readable"]
@@ -48,6 +49,36 @@ class Panels:
         busy = self.bytes > _SERIAL_BYTES
         # Vectors at multiples of their size do not straddle cache lines; for a few it is not worth the search.
         panels = memory.lent_empty(self._size, self._dtype) if busy else np.empty(self._size, self._dtype)
+        function, block, count, workers = self._call(weights, panels)
+        threads.run(function.address, ctypes.addressof(block), count, workers)
+        return panels
+
+    @property
+    def room(self) -> int:
+        """Bytes that `jobs` needs to put panels into."""
+        return self.bytes
+
+    def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
+        """The panels of whatever `weights` hold when the jobs run, made in `room` (bytes at a cache line).
+
+        None where the weights would have to be copied first.
+        """
+        if readable(weights, self._dtype) is not weights:
+            return None
+        panels = room[: self._size * self._dtype.itemsize].view(self._dtype)
+        function, block, count, workers = self._call(weights, panels)
+        keeps = (function, weights, panels)
+        return panels, [Job(function.address, block, count, min(workers, count), self._slots, keeps=keeps)]
+
+    def bias_jobs(self, bias: Array | None) -> tuple[Array, list[Job]] | None:
+        """The same for `bias`."""
+        if bias is None or self.kernels == self.blocks * self.width:
+            return (self._no_bias if bias is None else bias), []
+        padded = self._no_bias.copy()
+        return copied(bias.reshape(self.problem.groups, self.kernels), padded[:, : self.kernels], padded)
+
+    def _call(self, weights: Array, panels: Array) -> tuple["Compiled", Any, int, int]:
+        """The function that packs `weights` into `panels`, its fields, how many tasks it has, and threads."""
         form = self._forms.get(weights.strides)
         if form is None:
             if len(self._forms) >= 32:
@@ -58,8 +89,7 @@ class Panels:
         block[self._slots[0]] = address_of(weights)
         block[self._slots[1]] = address_of(panels)
         count = self.problem.groups * self.blocks
-        threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads() if busy else 1)
-        return panels
+        return function, block, count, threads.get_num_threads() if self.bytes > _SERIAL_BYTES else 1
 
     def _form(self, weights: Array) -> tuple["Compiled", Any]:
         """The function that packs weights of such strides, and its fields but for the addresses."""
@@ -102,6 +132,16 @@ class KernelRows(Panels):
             return weights
         return weights.astype(self._dtype, order="C")
 
+    @property
+    def room(self) -> int:
+        """None: weights stay where they are."""
+        return 0
+
+    def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
+        """`weights` themselves, and nothing to do; None where they are not dense."""
+        packed = self.pack(weights, once=True)
+        return (packed, []) if packed is weights else None
+
 
 class ChannelRows:
     """Weights of depthwise layers as [tap][channel], and biases."""
@@ -115,13 +155,38 @@ class ChannelRows:
         """What `pack` and `bias` give depends on this and the arrays alone."""
         return type(self).__name__
 
+    @property
+    def room(self) -> int:
+        """None that the caller must have."""
+        return 0
+
     def pack(self, weights: Array, once: bool = False) -> Array:
         """A copy, [tap][channel]."""
         return np.array(weights.reshape(len(weights), -1).T, self._dtype, order="C")
 
+    def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
+        """As those of :class:`Panels`; the copy is small, and has memory of its own."""
+        rows = weights.reshape(len(weights), -1)
+        if weights.dtype != self._dtype or not np.may_share_memory(rows, weights):
+            return None
+        packed = np.empty(rows.shape[::-1], self._dtype)
+        return copied(rows.T, packed, packed)
+
+    def bias_jobs(self, bias: Array | None) -> tuple[Array, list[Job]] | None:
+        """The bias as it is."""
+        return (self._no_bias if bias is None else bias), []
+
     def bias(self, bias: Array | None) -> Array:
         """One value per channel; zeros where there is no bias."""
         return self._no_bias if bias is None else np.array(bias, self._dtype)
+
+
+def copied(source: Array, to: Array, whole: Array) -> tuple[Array, list[Job]] | None:
+    """`whole`, and the jobs that copy `source` to its part `to`; None where NumPy must do that."""
+    from ..elementwise import jobs
+
+    written = jobs("copy", [source], [to])
+    return None if written is None else (whole, written)
 
 
 @dataclass(frozen=True, slots=True)

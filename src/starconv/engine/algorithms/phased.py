@@ -14,6 +14,7 @@ Limits: float32 and float64, one or two spatial axes, zero padding, a stride, up
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..runtime.jobs import Job
+from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, many_phases
 from .channelwise import Frame, frames, packable
 from .finish import Finish, finish_values, lies_like
@@ -220,17 +222,42 @@ class Phased(CompiledSolution):
 
     def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Any:
         """The panels of every phase, and a table of where they are."""
+        packed = [packer.pack(part) for packer, part in zip(self.packers, self._parts(second), strict=True)]
+        return self._table(packed), self.packers[0].bias(bias), 0.0, packed
+
+    @property
+    def prepare_bytes(self) -> int:
+        """Bytes that `prepare_jobs` needs."""
+        return sum(packer.room + ALIGNMENT for packer in self.packers)
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
+        """The same, made in `room` by jobs; None where the weights would have to be copied first."""
+        packed, jobs = [], []
+        for packer, part in zip(self.packers, self._parts(second), strict=True):
+            if not np.may_share_memory(part, second):
+                return None
+            written = packer.jobs(part, room)
+            if written is None:
+                return None
+            room = room[-(-packer.room // ALIGNMENT) * ALIGNMENT :]
+            packed.append(written[0])
+            jobs += written[1]
+        biases = self.packers[0].bias_jobs(bias)
+        return None if biases is None else ((self._table(packed), biases[0], 0.0, packed), [*jobs, *biases[1]])
+
+    def _parts(self, second: Array) -> Iterator[Array]:
+        """The kernels of every phase, turned round, with channels and kernels exchanged."""
         problem = self.problem
         kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
         taps = (1,) * (2 - problem.spatial) + second.shape[2:]
         turned = second.reshape(problem.groups, kernels, channels, *taps).swapaxes(1, 2)
         turned = turned.reshape(problem.in_channels, kernels, *taps)
-        packed = [
-            packer.pack(turned[:, :, _taken(phase.rows)][:, :, :, _taken(phase.columns)])
-            for phase, packer in zip(self.phases, self.packers, strict=True)
-        ]
-        table = np.array([address_of(panels) for panels in packed], np.int64)
-        return table, self.packers[0].bias(bias), 0.0, packed
+        for phase in self.phases:
+            yield turned[:, :, _taken(phase.rows)][:, :, :, _taken(phase.columns)]
+
+    @staticmethod
+    def _table(packed: list[Array]) -> Array:
+        return np.array([address_of(panels) for panels in packed], np.int64)
 
     def run(self, first: Array, prepared: Any, out: Array, residual: Array | None = None) -> None:
         """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ...problem import Problem
+from ..runtime.jobs import Job
 
 __all__ = ["InPieces", "pieces"]
 
@@ -55,3 +56,13 @@ class InPieces:
         """Compute into `out`."""
         for channels, kernels, solution in self.pieces:
             solution.run(first[:, channels], prepared[:, kernels], out[kernels])
+
+    def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
+        """Those of all pieces, one after the other."""
+        jobs: list[Job] = []
+        for channels, kernels, solution in self.pieces:
+            written = solution.jobs(first[:, channels], prepared[:, kernels], out[kernels])
+            if written is None:
+                return None
+            jobs += written
+        return jobs

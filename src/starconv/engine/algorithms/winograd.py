@@ -34,6 +34,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,8 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
 from ..runtime import memory, threads
+from ..runtime.jobs import Job
+from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, most_scratch
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
@@ -256,7 +259,7 @@ class TransformedPanels(Panels):
 
     def __init__(self, problem: Problem, target: Target, tile: Transform) -> None:
         super().__init__(problem, target, width(problem, target))
-        self.tile = tile
+        self.tile, self._plain = tile, Panels(problem, target, self.width)
         self.channels = problem.in_channels // problem.groups
         self.position = odd_lines(self.blocks * self.channels * self.width)
         self.transformed_size = problem.groups * tile.n**2 * self.position
@@ -274,20 +277,45 @@ class TransformedPanels(Panels):
     def pack(self, weights: Array, once: bool = False) -> Array:
         """U of `weights` (K, C / groups, 3, 3), of any strides."""
         transformed = memory.lent_empty(self.transformed_size, np.float32)
+        for part, panels, start, count in self._slices(weights, transformed):
+            packed = panels.pack(part, once)  # held until it has been transformed
+            block = self._fields(packed, start)
+            function = _weight_function(self.target, self.tile, self.width)
+            threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
+        return transformed
+
+    @property
+    def room(self) -> int:
+        """Bytes of U, and of the panels of a slice."""
+        return self.transformed_bytes + self.plain_bytes + ALIGNMENT
+
+    def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
+        """As those of :class:`Panels`."""
+        transformed = room[: self.transformed_bytes].view(np.float32)
+        plain = room[-(-self.transformed_bytes // ALIGNMENT) * ALIGNMENT :]
+        jobs: list[Job] = []
+        for part, panels, start, count in self._slices(weights, transformed):
+            written = panels.jobs(part, plain)
+            if written is None:
+                return None
+            function = _weight_function(self.target, self.tile, self.width)
+            block, workers = self._fields(written[0], start), min(threads.get_num_threads(), count)
+            jobs += [*written[1], Job(function.address, block, count, workers, keeps=(function, room))]
+        return transformed, jobs
+
+    def _slices(self, weights: Array, transformed: Array) -> Iterator[tuple[Array, Panels, int, int]]:
+        """Kernels that are transformed together: these, their panels, where U goes, and the number of panels."""
         address = address_of(transformed)
         if self.slices == 1:
-            self._transform(super().pack(weights, once), address, self.problem.groups * self.blocks)
-            return transformed
+            yield weights, self._plain, address, self.problem.groups * self.blocks
+            return
         for first in range(0, self.blocks, self.per_slice):
             part = weights[first * self.width : (first + self.per_slice) * self.width]
             panels = Panels(replace(self.problem, out_channels=len(part)), self.target, self.width)
-            start = address + first * self.channels * self.width * self.problem.itemsize
-            self._transform(panels.pack(part, once), start, panels.blocks)
-        return transformed
+            yield part, panels, address + first * self.channels * self.width * self.problem.itemsize, panels.blocks
 
-    def _transform(self, panels: Array, transformed: int, count: int) -> None:
-        """U of `count` panels, to the address `transformed`."""
-        block = WEIGHT_FIELDS.block(
+    def _fields(self, panels: Array, transformed: int) -> Any:
+        return WEIGHT_FIELDS.block(
             {
                 "panels": address_of(panels),
                 "transformed": transformed,
@@ -296,8 +324,6 @@ class TransformedPanels(Panels):
                 "position": self.position,
             }
         )
-        function = _weight_function(self.target, self.tile, self.width)
-        threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
 
 
 @lru_cache(maxsize=64)

@@ -258,6 +258,13 @@ class Vector:
         """The quotient."""
         return self._make(f"fdiv {self.type} {self.text}, {other.text}")
 
+    def square_root(self) -> "Vector":
+        """The square root, correctly rounded."""
+        name = f"llvm.sqrt.{_mangled(self.element, self.lanes)}"
+        return Vector(
+            self.function, self.function.call(name, self.type, [(self.type, self.text)]), self.element, self.lanes
+        )
+
     def where(self, predicate: str, other: "Vector", yes: "Vector", no: "Vector") -> "Vector":
         """Lanes of `yes` where self compares with other by LLVM's `predicate` ("oeq", "uno", ...), else of `no`."""
         compared = self.function.emit(f"fcmp {predicate} {self.type} {self.text}, {other.text}")

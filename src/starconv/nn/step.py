@@ -1,0 +1,179 @@
+"""A training step as one native program: forward, the loss, backward and the optimizer's update."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arguments import Array, as_array, channels_last_in_memory
+from ..engine.runtime.threads import get_num_threads
+from ..engine.tape import BoundTape, Step, Value, WriteError
+from ..errors import ArgumentTypeError
+from .loss import Loss
+from .module import BackwardError, Module
+from .optim import SGD
+from .parameter import frozen_copy
+from .recorder import Home, Recorder
+
+__all__ = ["TrainingStep"]
+
+MOST_PROGRAMS = 4
+"""Shapes of batches whose programs are kept: that of most steps, and that of an epoch's last one."""
+
+
+class TrainingStep:
+    """``step(x, targets)``: the loss of a batch, and one step of the optimizer down its gradient.
+
+    Where all layers can be written down (those of starconv.nn can, in training mode), a batch's shape is compiled to
+    a program at its first step: two lists of jobs for compiled code, one up to the prediction, one from its gradient to
+    the new parameters, with all memory planned ahead. Between them is the loss, in Python, so any loss will do, and a
+    loss that is not a number stops training before any parameter has moved. Else, and with ``native=False``, the same
+    is done layer by layer. Both ways give the same bits, unless the planner has chosen another algorithm for
+    a convolution with its ReLU than for that without.
+
+    Parameters may be read and assigned between steps as ever; their ``grad`` is not set where the program runs.
+
+    Args:
+        network, loss, optimizer: as in a training loop; the optimizer has the network's parameters.
+        native: whether to compile.
+
+    Attributes:
+        outputs: the prediction of the last step.
+        reason: why the last step went layer by layer, or None.
+
+    >>> from starconv import nn
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3, seed=0), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10, seed=1))
+    >>> step = TrainingStep(network, nn.CrossEntropyLoss(), nn.SGD(network.parameters(), lr=0.1, momentum=0.9))
+    >>> x, y = np.random.default_rng(0).random((16, 1, 8, 8), "float32"), np.arange(16) % 10
+    >>> losses = [step(x, y) for _ in range(20)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+
+    def __init__(self, network: Module, loss: Loss, optimizer: SGD, *, native: bool = True) -> None:
+        for argument, value, kind in (("network", network, Module), ("loss", loss, Loss), ("optimizer", optimizer, SGD)):
+            if not isinstance(value, kind):
+                raise ArgumentTypeError(argument, value, f"a starconv.nn.{kind.__name__}")
+        self.network, self.loss, self.optimizer, self.native = network, loss, optimizer, bool(native)
+        self.outputs: Array | None = None
+        self.reason: str | None = None
+        self._home: Home | None = None
+        self._programs: dict[tuple[Any, ...], _Program | str] = {}
+        self._running: _Program | None = None
+        self._waiting = False
+
+    def __call__(self, x: ArrayLike, targets: ArrayLike) -> float:
+        """:meth:`forward` and :meth:`backward`."""
+        value = self.forward(x, targets)
+        self.backward()
+        return value
+
+    def forward(self, x: ArrayLike, targets: ArrayLike) -> float:
+        """The loss of the batch `x` (N, ...), whose prediction is then in `outputs`."""
+        batch = as_array("x", x)
+        self._running = program = self._program(batch)
+        self.outputs = self.network(batch) if program is None else program.forward(batch)
+        value = self.loss(self.outputs, targets)
+        self._waiting = True
+        return value
+
+    def backward(self) -> None:
+        """Gradients of that loss, and the optimizer's step.
+
+        Raises:
+            BackwardError: there was no :meth:`forward` since the last time.
+        """
+        if not self._waiting:
+            raise BackwardError("TrainingStep.backward: there is no forward step left to go back through")
+        self._waiting = False
+        gradient = self.loss.backward()
+        if self._running is not None:
+            self._running.backward(gradient)
+            return
+        self.optimizer.zero_grad()
+        self.network.backward_parameters(gradient)
+        self.optimizer.step()
+
+    def _program(self, batch: Array) -> "_Program | None":
+        """That for such a batch, made if need be; None, with `reason`, where there is none."""
+        if not self.native:
+            self.reason = "native=False"
+            return None
+        modes = tuple(module.training for _, module in self.network.modules())
+        key = batch.shape, batch.dtype, batch.ndim > 2 and channels_last_in_memory(batch), modes
+        found = self._programs.get(key)
+        if found is None:
+            try:
+                found = self._compiled(batch, key[2])
+            except WriteError as error:
+                found = str(error)
+            if len(self._programs) >= MOST_PROGRAMS:
+                self._programs.pop(next(iter(self._programs)))
+            self._programs[key] = found
+        self.reason = found if isinstance(found, str) else None
+        return None if isinstance(found, str) else found
+
+    def _compiled(self, batch: Array, last: bool) -> "_Program":
+        from ..engine.emit.target import host_target
+
+        if host_target() is None:
+            raise WriteError("no compiled code on this machine")
+        if self._home is None:
+            self._home = Home(self.network, self.optimizer)
+        if batch.dtype != self._home.dtype:
+            raise WriteError(f"pictures of {batch.dtype} and parameters of {self._home.dtype}")
+        return _Program(self._home, batch.shape, last)
+
+
+class _Program:
+    """The tape of a step for batches of one shape."""
+
+    def __init__(self, home: Home, shape: tuple[int, ...], last: bool) -> None:
+        self.home, self.tape = home, Recorder(home)
+        self.x = self.tape.value(shape, last)
+        self.outputs, back = self.tape.recorded(home.network, self.x)
+        self.gradient = self.tape.like(self.outputs)
+        self.tape.pause([self.outputs], [self.gradient])
+        back(self.gradient, False)
+        self.descent = self._descent()
+        self._bound: tuple[int, BoundTape] | None = None
+        self._bind()
+
+    def _descent(self) -> Step:
+        """All parameters moved at once."""
+        weights, velocities, gradients = (
+            self.tape.lasting(block) for block in (self.home.weights, self.home.velocities, self.home.gradients)
+        )
+        optimizer = self.home.optimizer
+        name = "descend_nesterov" if optimizer.nesterov else "descend"
+        numbers = optimizer.numbers()
+        return self.tape.elementwise(name, [weights, velocities, gradients], [weights, velocities], numbers)
+
+    def _bind(self) -> BoundTape:
+        """The tape bound for as many threads as may take part now."""
+        limit = get_num_threads()
+        if self._bound is None or self._bound[0] != limit:
+            self._bound = limit, self.tape.bound()
+        return self._bound[1]
+
+    def forward(self, batch: Array) -> Array:
+        """The prediction, a copy."""
+        bound, home = self._bind(), self.home
+        home.settle()
+        bound.arrays[self.x][...] = batch
+        for value, draw in self.tape.draws:
+            bound.arrays[value][...] = draw()
+        bound.run(0)
+        home.publish_buffers()
+        for module, name in self.tape.counts:
+            before = module.own_buffers[name]
+            module.own_buffers[name] = frozen_copy(before + 1, before.dtype)
+        return bound.arrays[self.outputs].copy()
+
+    def backward(self, gradient: Array) -> None:
+        """From the gradient of the prediction to new parameters."""
+        bound, home = self._bind(), self.home
+        bound.arrays[self.gradient][...] = gradient
+        bound.set_numbers(self.descent, home.optimizer.numbers())
+        bound.run(1)
+        home.publish_weights()
