@@ -35,7 +35,7 @@ def _steps(name: str, effort: timing.Effort, *, compiled: bool) -> list[Figure]:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((batch, *shape)).astype(np.float32)
     targets = generator.integers(0, CLASSES, batch)
-    calls = {"starconv": _own(name, x, targets)}
+    calls = {"starconv": _own(name, x, targets), "starconv by layers": _own(name, x, targets, native=False)}
     if importlib.util.find_spec("torch") is not None:
         calls["torch"] = _torch(name, x, targets, last=False)
         calls["torch channels_last"] = _torch(name, x, targets, last=True)
@@ -49,7 +49,7 @@ def _steps(name: str, effort: timing.Effort, *, compiled: bool) -> list[Figure]:
     note = "" if others is None else f"others used {others:.0%} of the machine"
     what, own = f"{name}, step of {batch} pictures, {cores()} threads", times["starconv"].seconds
     figures = [Figure("training", f"{what}: starconv", 1e3 * own, "ms", None, note)]
-    best = min((times[who].seconds for who in times if who != "starconv"), default=None)
+    best = min((times[who].seconds for who in times if not who.startswith("starconv")), default=None)
     for who in times:
         if who != "starconv":
             figures.append(Figure("training", f"{what}: {who} ÷ starconv", times[who].seconds / own, "x"))
@@ -65,22 +65,15 @@ def _network(name: str) -> Any:
     return networks.NETWORKS[name](channels, tuple(size), CLASSES, 0)
 
 
-def _own(name: str, x: np.ndarray, targets: np.ndarray) -> Step:
+def _own(name: str, x: np.ndarray, targets: np.ndarray, *, native: bool = True) -> Step:
     import starconv
     from starconv import nn
 
     starconv.set_num_threads(cores())
-    network, loss = _network(name), nn.CrossEntropyLoss()
+    network = _network(name)
     optimizer = nn.SGD(network.parameters(), lr=RATE, momentum=MOMENTUM)
-
-    def step() -> float:
-        network.zero_grad()
-        value = float(loss(network(x), targets))
-        network.backward_parameters(loss.backward())
-        optimizer.step()
-        return value
-
-    return step
+    step = nn.TrainingStep(network, nn.CrossEntropyLoss(), optimizer, native=native)
+    return lambda: step(x, targets)
 
 
 def _torch(name: str, x: np.ndarray, targets: np.ndarray, *, last: bool, compiled: bool = False) -> Step:
