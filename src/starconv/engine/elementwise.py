@@ -134,8 +134,8 @@ OPERATIONS: dict[str, Operation] = {
 
 clip(x; low, high), affine(x; a, b) = a x + b, leaky_relu(x; slope), prelu(x, slope), hard_sigmoid(x; slope, offset),
 scale_shift(x, scale, shift), normalize(x, mean, factor, bias) = (x - mean) factor + bias (normalize_relu: then ReLU),
-batch_mean(sums; count), batch_scale(sums of squares, weight; count, eps) = variance, 1 / sqrt(variance + eps), that times
-weight, batch_shares(sums of g, sums along x, scale, factor; count) = b and c of normalize_gradient,
+batch_mean(sums; count), batch_scale(sums of squares, weight; count, eps) = variance, 1 / sqrt(variance + eps), that
+times weight, batch_shares(sums of g, sums along x, scale, factor; count) = b and c of normalize_gradient,
 track(running, new; a, b, c) = a running + b (new c),
 relu_gradient(gradient, output), normalize_gradient(gradient, x, mean, a, b, c) = a gradient + b (x - mean) + c,
 descend and descend_nesterov(w, v, g; rate, momentum, 1 - dampening, decay): one step of nn.SGD, new w and v.

@@ -2,7 +2,8 @@
 
 How it runs: per task, one sum per channel of a part of the pictures (channels first), or of the pixels (channels last).
 How many parts there are is decided by the shape alone, and they are added in their order, so the bits do not depend on
-the threads. `jobs` writes that down, `run` does it; both decline arrays whose pixels do not follow each other at one distance, and other types than floats.
+the threads. `jobs` writes that down, `run` does it; both decline arrays whose pixels do not follow each other at one
+distance, and other types than floats.
 """
 
 import math

@@ -107,10 +107,11 @@ class Pause(Step):
         return []
 
 
+_WITH_RELU = {"add": "add_relu", "normalize": "normalize_relu"}
+
+
 class Elementwise(Step):
     """An operation of `engine.elementwise`."""
-
-    WITH_RELU = {"add": "add_relu", "normalize": "normalize_relu"}
 
     def __init__(
         self, operation: str, inputs: Sequence[Value], outputs: Sequence[Value], numbers: Sequence[float]
@@ -125,7 +126,7 @@ class Elementwise(Step):
 
     def take_relu(self) -> bool:
         """Where there is such an operation."""
-        with_relu = self.WITH_RELU.get(self.operation)
+        with_relu = _WITH_RELU.get(self.operation)
         self.operation = with_relu or self.operation
         return with_relu is not None
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arguments import Array
-from .compiled import elementwise
+from .compiled import elementwise, laid_out_like
 from .initial import Seed, generator_of
 from .module import Back, Module, Shape, checked_number
 
@@ -38,7 +38,7 @@ class ReLU(Module):
         (output,) = self.kept()
         if not needed:
             return None
-        result = elementwise("relu_gradient", grad, output)
+        result = elementwise("relu_gradient", laid_out_like(grad, output), output)
         return np.where(output > 0, grad, grad.dtype.type(0)) if result is None else result
 
     def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
@@ -81,7 +81,7 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             self.keep(None)
             return x
-        factors = self._drawn(x.shape).astype(np.result_type(x, np.float16))
+        factors = laid_out_like(self._drawn(x.shape).astype(np.result_type(x, np.float16)), x)
         self.keep(factors)
         output: Array = x * factors
         return output

@@ -97,7 +97,8 @@ def _kept_dense_plan(
 ) -> "Plan":
     from ..engine.planner import make_plan
 
-    return make_plan(dense_problem(operation, *x_shape, shape[0], dtype, bias))
+    rows, inputs = x_shape
+    return make_plan(dense_problem(operation, rows, inputs, shape[0], dtype, bias))
 
 
 def dense_problem(operation: str, rows: int, inputs: int, outputs: int, dtype: str, bias: bool) -> Problem:

@@ -173,18 +173,15 @@ class Residual(Module):
 
     def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
         """The same for what both ways write."""
-        around: Value | None = x
         through, back_through = tape.recorded(self.body, x)
-        back_around = None
-        if self.shortcut is not None:
-            around, back_around = tape.recorded(self.shortcut, x)
+        around, back_around = (x, None) if self.shortcut is None else tape.recorded(self.shortcut, x)
         output = _written_sum(tape, through, around)
 
         def back(grad: "Value", needed: bool) -> "Value | None":
             grad.shared = True  # by both ways
-            through = back_through(grad, needed)
-            around = grad if back_around is None else back_around(grad, needed)
-            return None if through is None or around is None or not needed else _written_sum(tape, through, around)
+            one = back_through(grad, needed)
+            other = grad if back_around is None else back_around(grad, needed)
+            return None if one is None or other is None or not needed else _written_sum(tape, one, other)
 
         return output, back
 

@@ -158,10 +158,17 @@ class _Conv(ConvBase):
         """The same three problems."""
         tape.wants_axes(x, self.spatial + 2)
 
-        def problem(operation: str, first: "Value", **options: object) -> Problem:
-            shapes = x.shape, self.weight.shape, *self._arguments
-            named = {"operation": operation, "dtype": tape.dtype.name, "border": border_of(self.padding_mode)}
-            return Problem.of_shapes(*shapes, **named, channels_last=first.last, **options)
+        def problem(operation: str, first: "Value", **options: bool) -> Problem:
+            return Problem.of_shapes(
+                x.shape,
+                self.weight.shape,
+                *self._arguments,
+                operation=operation,
+                dtype=tape.dtype.name,
+                border=border_of(self.padding_mode),
+                channels_last=first.last,
+                **options,
+            )
 
         weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
         assert weight is not None

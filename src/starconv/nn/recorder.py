@@ -29,8 +29,6 @@ class Home:
         parameters = network.parameters()
         if {id(one) for one in parameters} != {id(one) for one in optimizer.parameters}:
             raise WriteError("the optimizer has not the parameters of the network, or not all of them")
-        if optimizer.maximize or not optimizer.begins_at_rest:
-            raise WriteError("SGD with maximize or dampening is done parameter by parameter")
         kinds = {parameter.value.dtype for parameter in parameters}
         if len(kinds) != 1:
             raise WriteError(f"parameters of {len(kinds)} dtypes")
@@ -76,7 +74,8 @@ class Home:
         """Take in all that is not here: at first everything, later what was assigned or moved by others."""
         for number, parameter in enumerate(self.optimizer.parameters):
             parameter.settle(self._weight[id(parameter)])
-            self.optimizer.settle(number, self._velocity[id(parameter)])
+            if self.optimizer.momentum:
+                self.optimizer.settle(number, self._velocity[id(parameter)])
         for (module, name), (live, handed_out) in self._buffers.items():
             if module.own_buffers[name] is not handed_out:
                 live[...] = module.own_buffers[name]

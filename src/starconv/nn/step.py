@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from ..arguments import Array, as_array, channels_last_in_memory
 from ..engine.runtime.threads import get_num_threads
-from ..engine.tape import BoundTape, Step, Value, WriteError
+from ..engine.tape import BoundTape, Step, WriteError
 from ..errors import ArgumentTypeError
 from .loss import Loss
 from .module import BackwardError, Module
@@ -15,7 +15,7 @@ from .optim import SGD
 from .parameter import frozen_copy
 from .recorder import Home, Recorder
 
-__all__ = ["TrainingStep"]
+__all__ = ["Program", "TrainingStep"]
 
 MOST_PROGRAMS = 4
 """Shapes of batches whose programs are kept: that of most steps, and that of an epoch's last one."""
@@ -51,15 +51,20 @@ class TrainingStep:
     """
 
     def __init__(self, network: Module, loss: Loss, optimizer: SGD, *, native: bool = True) -> None:
-        for argument, value, kind in (("network", network, Module), ("loss", loss, Loss), ("optimizer", optimizer, SGD)):
+        for argument, value, kind in (
+            ("network", network, Module),
+            ("loss", loss, Loss),
+            ("optimizer", optimizer, SGD),
+        ):
             if not isinstance(value, kind):
                 raise ArgumentTypeError(argument, value, f"a starconv.nn.{kind.__name__}")
         self.network, self.loss, self.optimizer, self.native = network, loss, optimizer, bool(native)
+        self._modules = [module for _, module in network.modules()]
         self.outputs: Array | None = None
         self.reason: str | None = None
         self._home: Home | None = None
-        self._programs: dict[tuple[Any, ...], _Program | str] = {}
-        self._running: _Program | None = None
+        self._programs: dict[tuple[Any, ...], Program | str] = {}
+        self._running: Program | None = None
         self._waiting = False
 
     def __call__(self, x: ArrayLike, targets: ArrayLike) -> float:
@@ -94,13 +99,19 @@ class TrainingStep:
         self.network.backward_parameters(gradient)
         self.optimizer.step()
 
-    def _program(self, batch: Array) -> "_Program | None":
+    @property
+    def programs(self) -> "list[Program]":
+        """Those that are kept, the oldest first."""
+        return [program for program in self._programs.values() if isinstance(program, Program)]
+
+    def _program(self, batch: Array) -> "Program | None":
         """That for such a batch, made if need be; None, with `reason`, where there is none."""
         if not self.native:
             self.reason = "native=False"
             return None
-        modes = tuple(module.training for _, module in self.network.modules())
-        key = batch.shape, batch.dtype, batch.ndim > 2 and channels_last_in_memory(batch), modes
+        optimizer, modes = self.optimizer, tuple(module.training for module in self._modules)
+        form = bool(optimizer.momentum), optimizer.nesterov, optimizer.maximize, optimizer.begins_at_rest
+        key = batch.shape, batch.dtype, batch.ndim > 2 and channels_last_in_memory(batch), modes, form
         found = self._programs.get(key)
         if found is None:
             try:
@@ -113,19 +124,21 @@ class TrainingStep:
         self.reason = found if isinstance(found, str) else None
         return None if isinstance(found, str) else found
 
-    def _compiled(self, batch: Array, last: bool) -> "_Program":
+    def _compiled(self, batch: Array, last: bool) -> "Program":
         from ..engine.emit.target import host_target
 
         if host_target() is None:
             raise WriteError("no compiled code on this machine")
+        if self.optimizer.maximize or not self.optimizer.begins_at_rest:
+            raise WriteError("SGD with maximize or dampening is done parameter by parameter")
         if self._home is None:
             self._home = Home(self.network, self.optimizer)
         if batch.dtype != self._home.dtype:
             raise WriteError(f"pictures of {batch.dtype} and parameters of {self._home.dtype}")
-        return _Program(self._home, batch.shape, last)
+        return Program(self._home, batch.shape, last)
 
 
-class _Program:
+class Program:
     """The tape of a step for batches of one shape."""
 
     def __init__(self, home: Home, shape: tuple[int, ...], last: bool) -> None:
@@ -137,7 +150,7 @@ class _Program:
         back(self.gradient, False)
         self.descent = self._descent()
         self._bound: tuple[int, BoundTape] | None = None
-        self._bind()
+        self.bound()
 
     def _descent(self) -> Step:
         """All parameters moved at once."""
@@ -146,10 +159,12 @@ class _Program:
         )
         optimizer = self.home.optimizer
         name = "descend_nesterov" if optimizer.nesterov else "descend"
-        numbers = optimizer.numbers()
-        return self.tape.elementwise(name, [weights, velocities, gradients], [weights, velocities], numbers)
+        # Without momentum there is no velocity to remember: it is 0 before every step.
+        moved = velocities if optimizer.momentum else self.tape.like(velocities)
+        before = velocities if optimizer.momentum else self.tape.constant(np.zeros_like(self.home.velocities))
+        return self.tape.elementwise(name, [weights, before, gradients], [weights, moved], optimizer.numbers())
 
-    def _bind(self) -> BoundTape:
+    def bound(self) -> BoundTape:
         """The tape bound for as many threads as may take part now."""
         limit = get_num_threads()
         if self._bound is None or self._bound[0] != limit:
@@ -158,7 +173,7 @@ class _Program:
 
     def forward(self, batch: Array) -> Array:
         """The prediction, a copy."""
-        bound, home = self._bind(), self.home
+        bound, home = self.bound(), self.home
         home.settle()
         bound.arrays[self.x][...] = batch
         for value, draw in self.tape.draws:
@@ -172,7 +187,8 @@ class _Program:
 
     def backward(self, gradient: Array) -> None:
         """From the gradient of the prediction to new parameters."""
-        bound, home = self._bind(), self.home
+        assert self._bound is not None
+        bound, home = self._bound[1], self.home  # that of `forward`, whose values are there
         bound.arrays[self.gradient][...] = gradient
         bound.set_numbers(self.descent, home.optimizer.numbers())
         bound.run(1)

@@ -20,6 +20,7 @@ from .loss import CrossEntropyLoss, Loss
 from .module import Module, checked_count, checked_number
 from .optim import SGD, Schedule
 from .progress import TrainingProgress
+from .step import TrainingStep
 
 __all__ = ["TrainingError", "evaluate", "fit", "predict"]
 
@@ -107,6 +108,7 @@ def fit(
         if checkpoint is not None:
             save_checkpoint(checkpoint, network, optimizer, position, settings)
 
+    step = TrainingStep(network, loss, optimizer)
     kept_at = time.monotonic()
     done = position.epoch * len(images) + position.seen
     with TrainingProgress(progress, epochs, len(images), done) as bar:
@@ -119,7 +121,7 @@ def fit(
                 began = time.perf_counter()
                 chosen = order[start : start + batch_size]
                 batch = _prepare(network, images[chosen], seed, position, augment)
-                _step(network, optimizer, loss, batch, targets[chosen], position)
+                _step(step, batch, targets[chosen], position)
                 position.step += 1
                 position.seconds += time.perf_counter() - began
                 accuracy = position.correct / position.seen if targets.ndim == 1 else math.nan
@@ -170,20 +172,18 @@ def _prepare(network: Module, batch: Array, seed: int, position: Position, augme
     return batch if augment is None else augment(batch, np.random.default_rng([*place, 0]))
 
 
-def _step(network: Module, optimizer: SGD, loss: Loss, batch: Array, targets: Array, position: Position) -> None:
-    outputs = network(batch)
-    value = loss(outputs, targets)
+def _step(step: TrainingStep, batch: Array, targets: Array, position: Position) -> None:
+    value = step.forward(batch, targets)
     if not math.isfinite(value):
         cause = "lower the learning rate" if np.isfinite(batch).all() else "the pictures hold NaN or infinity"
-        where = f"epoch {position.epoch + 1}, step {position.step + 1}, learning rate {optimizer.lr:g}"
+        where = f"epoch {position.epoch + 1}, step {position.step + 1}, learning rate {step.optimizer.lr:g}"
         raise TrainingError(f"the loss is {value} in {where}: {cause}")
-    optimizer.zero_grad()
-    network.backward_parameters(loss.backward())
-    optimizer.step()
+    step.backward()
     position.loss += value * len(batch)
     position.seen += len(batch)
     if targets.ndim == 1:
-        position.correct += _correct(outputs, targets)
+        assert step.outputs is not None
+        position.correct += _correct(step.outputs, targets)
 
 
 def _finished(

@@ -70,6 +70,72 @@ def test_jobs_do_what_run_does(text):
     assert written
 
 
+WEIGHTS_THAT_CHANGE = [
+    "conv2d x=2x16x13x9 w=24x16x3x3 padding=1 bias relu",
+    "conv2d x=1x16x13x9 w=21x16x3x3 padding=1 bias channels_last",
+    "conv2d x=1x32x9x9 w=42x16x3x3 groups=2 padding=1 bias",
+    "conv2d x=1x8x12x12 w=16x8x5x5 padding=2 bias",
+    "conv2d x=1x16x9x9 w=21x16x1x1 bias",
+    "conv2d x=2x16x9x9 w=24x16x1x1 stride=2 channels_last",
+    "conv2d x=1x24x9x9 w=24x1x3x3 groups=24 padding=1 channels_last",
+    "conv2d x=1x24x19x19 w=24x1x3x3 groups=24 padding=1 bias",
+    "conv2d x=3x1x33x70 w=9x1x5x5 padding=2",
+    "conv3d x=1x4x6x7x17 w=5x4x3x3x3 padding=1",
+    "conv2d x=1x512x7x7 w=512x512x3x3 padding=1",
+    "input_grad2d x=2x8x9x9 w=6x8x3x3 padding=1",
+    "input_grad2d x=2x16x9x9 w=32x16x3x3 padding=1 channels_last",
+    "input_grad2d x=2x8x9x9 w=6x8x4x4 stride=2 padding=1",
+    "input_grad2d x=2x16x9x9 w=24x16x3x3 stride=2 padding=1 channels_last",
+    "weight_grad2d x=2x8x9x9 w=6x8x3x3 padding=1",
+    "weight_grad2d x=2x512x7x7 w=512x512x3x3 padding=1",
+    "weight_grad2d x=2x24x9x9 w=24x1x3x3 groups=24 padding=1",
+]
+PREPARE_WITH_JOBS = COMPILED | {"winograd5", "phased", "planes"}
+
+
+@pytest.mark.parametrize("text", WEIGHTS_THAT_CHANGE)
+def test_jobs_that_read_weights_anew_do_what_a_call_does(text):
+    problem, written = Problem.parse(text), set()
+    for row in TABLE:
+        if row.refuses(problem, host_target()) is not None:
+            continue
+        plan, given = make_plan(problem, algorithm=row.NAME), operands(problem, 3, integers=False)
+        first, second, out = given.first, given.second, np.empty(problem.result_shape, problem.dtype)
+        if problem.channels_last:
+            first = np.moveaxis(np.moveaxis(first, 1, -1).copy(), -1, 1)
+            if problem.operation != "weight_grad":
+                out = np.moveaxis(np.moveaxis(out, 1, -1).copy(), -1, 1)
+        room = memory.aligned_empty(plan.prepare_bytes + 64, np.uint8)
+        jobs = plan.jobs(first, second, given.bias, out, room)
+        assert jobs is not None or row.NAME not in PREPARE_WITH_JOBS, row.NAME
+        if jobs is None:
+            continue
+        written.add(row.NAME)
+        with memory.scratch(max(job.scratch for job in jobs)) as scratch:
+            program = JobList(jobs, scratch)
+            for seed in (4, 5):
+                other = operands(problem, seed, integers=False)
+                first[...], second[...], room[:], scratch.array[:] = other.first, other.second, 255, 255
+                if given.bias is not None:
+                    given.bias[...] = other.bias
+                out[...] = np.nan
+                program.run()
+                expected = make_plan(problem, algorithm=row.NAME)(first, second, given.bias)
+                np.testing.assert_array_equal(out, expected, err_msg=row.NAME)
+        assert (room[plan.prepare_bytes :] == 255).all()
+    assert written
+
+
+def test_weights_that_would_be_copied_are_not_written_down():
+    problem = "conv2d x=1x16x9x9 w=24x16x3x3"
+    given = operands(Problem.parse(problem), 0)
+    out, room = np.empty((1, 24, 7, 7), np.float32), memory.aligned_empty(1 << 20, np.uint8)
+    for name in ("direct", "winograd"):
+        plan = make_plan(problem, algorithm=name)
+        assert plan.jobs(given.first, given.second.astype(np.float64), None, out, room) is None
+        assert plan.jobs(given.first, given.second, None, out, room) is not None
+
+
 @pytest.mark.parametrize(
     "text",
     [

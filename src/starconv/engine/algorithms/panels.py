@@ -132,15 +132,14 @@ class KernelRows(Panels):
             return weights
         return weights.astype(self._dtype, order="C")
 
-    @property
-    def room(self) -> int:
-        """None: weights stay where they are."""
-        return 0
-
     def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
-        """`weights` themselves, and nothing to do; None where they are not dense."""
-        packed = self.pack(weights, once=True)
-        return (packed, []) if packed is weights else None
+        """`weights` themselves, if they are dense, and nothing to do; else as those of :class:`Panels`."""
+        if readable(weights, self._dtype) is not weights:
+            return None
+        if weights.flags.c_contiguous:
+            return weights, []
+        packed = room[: self.bytes].view(self._dtype).reshape(weights.shape)
+        return copied(weights, packed, packed)
 
 
 class ChannelRows:
