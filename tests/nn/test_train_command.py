@@ -129,9 +129,9 @@ def test_killed_and_resumed(bars):
     options = [str(bars), "--epochs", "2", "--batch-size", "8", "-o"]
     code = (
         "import os, signal, sys\nfrom starconv import nn\nfrom starconv.cli import main\nsteps = iter(range(1, 100))\n"
-        "plain = nn.SGD.step\n"
+        "plain = nn.TrainingStep.backward\n"
         "def step(self):\n    plain(self)\n    next(steps) == 6 and os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"nn.SGD.step = step\nsys.argv = ['starconv', 'train', *{options!r}, {str(bars / '.a')!r}]\nmain()"
+        f"nn.TrainingStep.backward = step\nsys.argv = ['starconv', 'train', *{options!r}, {str(bars / '.a')!r}]\nmain()"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert [path.name for path in sorted((bars / ".a").iterdir())] == ["checkpoint.npz", "network.txt"]

@@ -70,7 +70,7 @@ def test_tails_borders_groups_and_layouts(text: str, last: bool) -> None:
 
 
 def test_neither_threads_nor_pieces_change_what_is_summed(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Problem.parse("weight_grad2d x=6x16x40x40 w=64x16x3x3 padding=1")
+    problem = Problem.parse("weight_grad2d x=15x16x40x40 w=64x16x3x3 padding=1")
     target = host_target()
     given = operands(problem, 5, integers=False)
     before = get_num_threads()
@@ -85,8 +85,10 @@ def test_neither_threads_nor_pieces_change_what_is_summed(monkeypatch: pytest.Mo
     finally:
         set_num_threads(before)
     assert len(bits) == 1
-    assert winograd_grad.Cut.of(problem, target).partials > 1
-    monkeypatch.setattr(winograd_grad, "PARTIAL_BYTES", 200 << 10)
+    cut = winograd_grad.Cut.of(problem, target)
+    assert 1 < cut.chunk < cut.units
+    assert cut.units % cut.chunk
+    monkeypatch.setattr(winograd_grad, "SUMS_BYTES", 100 << 10)
     pieces = winograd_grad.build(problem, target)
     assert len(pieces.pieces) > 1
     result = np.empty(problem.weight_shape, np.float32)

@@ -12,20 +12,20 @@ from ..runtime.threads import get_num_threads
 from .blocks import SERIAL_PRODUCTS
 from .panels import Array, Compiled, readable
 
-__all__ = ["GradientBinding", "GradientSolution", "Parts", "without_negative_steps"]
+__all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "without_negative_steps"]
 
 
 class Parts(NamedTuple):
     """What decides how the two jobs are shared among threads, and how much memory they take."""
 
     tasks: int
-    """Of the first job, each with a partial sum of its own."""
+    """Of the first job, or of the one that has the most."""
     reductions: int
     """Tasks of the second."""
     scratch_bytes: int
     """Per thread of the first."""
     sums_bytes: int
-    """Of all partial sums."""
+    """Of all partial sums, and whatever else all threads share."""
 
 
 class GradientBinding(NamedTuple):
@@ -35,6 +35,14 @@ class GradientBinding(NamedTuple):
     kept: tuple[Any, ...]
     compute: Compiled
     reduce: Compiled
+
+
+class Stage(NamedTuple):
+    """A function, its fields, and its tasks."""
+
+    function: Compiled
+    block: Any
+    tasks: int
 
 
 class GradientSolution:
@@ -93,11 +101,23 @@ class GradientSolution:
         block[index["x"]], block[index["g"]], block[index["out"]] = (address_of(array) for array in (x, g, out))
         arrays = (index["x"], index["g"], index["out"])
         own = workers * parts.scratch_bytes
-        places, size, keeps = ((index["scratch"], 0), (index["sums"], own)), own + parts.sums_bytes, (binding, x, g)
+        places = ((index["scratch"], 0), *((index[name], own + offset) for name, offset in self.shared_places()))
+        size, keeps = own + parts.sums_bytes, (binding, x, g)
         return [
-            Job(function.address, block, count, min(workers, count), arrays, size, places, keeps)
-            for function, count in ((binding.compute, parts.tasks), (binding.reduce, parts.reductions))
+            Job(
+                stage.function.address, stage.block, stage.tasks, min(workers, stage.tasks), arrays, size, places, keeps
+            )
+            for stage in self.stages(binding, block)
         ]
+
+    def shared_places(self) -> tuple[tuple[str, int], ...]:
+        """Fields that point into what all threads share, and how many bytes from its start."""
+        return (("sums", 0),)
+
+    def stages(self, binding: GradientBinding, block: Any) -> "list[Stage]":
+        """What is done, one after the other; `block` has all fields."""
+        counts = (binding.compute, self.parts.tasks), (binding.reduce, self.parts.reductions)
+        return [Stage(function, block, tasks) for function, tasks in counts]
 
 
 def without_negative_steps(array: Array, dtype: "np.dtype[Any]") -> Array:

@@ -9,24 +9,26 @@ summed over tiles is summed at the 36 positions:
 At each position that is a product of matrices whose inner dimension are the tiles: [channels x tiles] [tiles x
 kernels].
 
-How it runs: a unit is a few dozen tiles, of one picture or several. Its rows of X and of G are packed 16 channels at a
-time and transformed to [position][tile][channel], which stays in the second-level cache; then 8 channels x 1 vector of
-kernels keep their sums in registers over all tiles of the unit and are added to those in memory. A task is a range of
-units, a *partial* sum. How many there are is decided by the shape alone, and partial sums are added in the order of
-their numbers, so the result has the same bits for any number of threads. Per tile, in vector operations:
+How it runs, chunk by chunk of the tiles, in two jobs. The first packs X and G 16 channels at a time and transforms them
+to [position][tile][channel]; its tasks are units of a few dozen tiles. The tasks of the second are the positions: 6
+channels x 2 vectors of kernels (8 x 1 with 32 registers) keep their sums in registers over all tiles of the chunk. What
+one position reads then comes from the second-level cache, what the first job writes goes through the third. At last the
+sums are transformed back. Nothing is summed twice, so there are no partial sums to add, and the order of the tiles is
+that of the definition: the same bits for any number of threads. Per tile, in vector operations:
 
     products 36 C K / lanes       packing and transforms about (36 x 6 C + 36 x 5 K) / lanes
 
 so at C = K = 16 it takes half of what `weight_grad` does, at 64 a third.
 
-Limits: the sums take 144 C K bytes per partial; where two are too large, some kernels are computed after the others, as
+Limits: the sums take 144 C K bytes; where that is too much, some kernels are computed after the others, as
 `weight_grad_pieces` has it. A NaN or an infinity spreads over all weights of a kernel. The error bound is a multiple of
 the plain sum's, as for `winograd`.
 """
 
 import ctypes
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,12 +36,12 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices
-from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .gradient_solution import GradientBinding, GradientSolution, Parts, Stage
 from .panels import Array
 from .rounding import sum_bound
 from .weight_grad_pieces import InPieces, Piece, pieces
-from .winograd_grad_kernels import ENTRIES, FIELDS, compute_function, reduce_function
-from .winograd_tiles import CHANNELS, Room
+from .winograd_grad_kernels import FIELDS, products_function, reduce_function, sum_tile, transform_function
+from .winograd_tiles import CHANNELS, odd_lines
 from .winograd_tiles import FIELDS as TILE_FIELDS
 from .winograd_transforms import F2_5, F4_3, Transform
 
@@ -51,11 +53,10 @@ POSITIONS = F4_3.n**2
 """Of both."""
 LEAST = 8
 """Channels and kernels per group, as for `winograd`."""
-PARTIALS = 16
-"""At most, whatever the number of threads; half as many where that is enough for every task to be worth its start."""
-PARTIAL_BYTES = 10 << 20
-"""Of all partial sums together, at most."""
-TASK_PRODUCTS = 1 << 19
+SUMS_BYTES = 20 << 20
+"""At most: 32 MiB of workspace are promised."""
+UNIT_TILES = 24
+"""Of a unit, about: enough for a task to be worth its start, and for the threads to end together."""
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
@@ -84,12 +85,12 @@ def _tile(problem: Problem) -> Transform:
 
 
 def _pieces(problem: Problem, target: Target) -> list[Piece]:
-    return pieces(problem, 2 * problem.groups * Cut.of(problem, target).sums_bytes, PARTIAL_BYTES)
+    return pieces(problem, problem.groups * Cut.of(problem, target).sums_bytes, SUMS_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a problem falls into units and tasks: a function of its shape and the processor's caches only."""
+    """How a problem falls into units and chunks: a function of its shape and the processor's caches only."""
 
     tile_rows: int
     tile_columns: int
@@ -97,74 +98,102 @@ class Cut:
     rows: int
     row_blocks: int
     units: int
-    partials: int
+    chunk: int
+    value_tile: int
+    product_tile: int
     padded_channels: int
     padded_kernels: int
 
     @classmethod
     def of(cls, problem: Problem, target: Target) -> "Cut":
-        """Units whose transformed tiles fill a third of the second-level cache."""
+        """Chunks whose tiles take, at one position, a quarter of the second-level cache; as even as can be."""
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         rows, columns = (-(-axis.output // _tile(problem).m) for axis in problem.axes)
-        fit = max(target.l2_bytes * 3 // 8 // (4 * POSITIONS * (channels + kernels)), 8)
-        per_unit = min(max(fit // columns, 1), rows)
+        per_unit = min(max(UNIT_TILES // columns, 1), rows)
         row_blocks = -(-rows // per_unit)
         per_unit = -(-rows // row_blocks)
-        pictures = min(max(fit // (rows * columns), 1), problem.batch) if row_blocks == 1 else 1
+        pictures = min(max(UNIT_TILES // (rows * columns), 1), problem.batch) if row_blocks == 1 else 1
         units = -(-problem.batch // pictures) * row_blocks
-        lanes = target.lanes(4)
-        padded_channels, padded_kernels = (-(-n // size) * size for n, size in ((channels, ENTRIES), (kernels, lanes)))
-        room = PARTIAL_BYTES // (4 * POSITIONS * padded_channels * padded_kernels * problem.groups)
-        wanted = min(problem.multiply_adds // (TASK_PRODUCTS * problem.groups), PARTIALS)
-        partials = max(min(wanted, room, units), 1)
-        partials -= partials % 2 if partials > 1 else 0  # two threads have as much to do
-        return cls(rows, columns, pictures, per_unit, row_blocks, units, partials, padded_channels, padded_kernels)
+        # A line more per tile, so that those of 1024 channels share no set of the cache.
+        steps = [-(-count // CHANNELS) * CHANNELS + CHANNELS for count in (channels, kernels)]
+        fit = max(target.l2_bytes // 4 // (4 * sum(steps)), 8) // (pictures * per_unit * columns)
+        chunks = -(-units // max(fit, 1))
+        form, lanes = sum_tile(target), target.lanes(4)
+        sizes = (channels, form.channels), (kernels, form.vectors * lanes)
+        padded = (-(-count // size) * size for count, size in sizes)
+        return cls(rows, columns, pictures, per_unit, row_blocks, units, -(-units // chunks), *steps, *padded)
 
     @property
     def tiles(self) -> int:
-        """Of a unit."""
-        return self.pictures * self.rows * self.tile_columns
+        """Of a chunk, at most."""
+        return self.chunk * self.pictures * self.rows * self.tile_columns
 
     @property
     def sums_bytes(self) -> int:
-        """Of a partial sum."""
-        return 4 * POSITIONS * self.padded_channels * self.padded_kernels
+        """Of a group."""
+        return -(-4 * POSITIONS * self.padded_channels * self.padded_kernels // 64) * 64
 
+    @property
+    def value_position(self) -> int:
+        """Elements from one position to the next, of transformed X."""
+        return odd_lines(self.tiles * self.value_tile)
 
-def _room(problem: Problem, cut: Cut) -> Room:
-    channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
-    padded = -(-kernels // CHANNELS) * CHANNELS  # as many as are packed at a time
-    return Room.of(_tile(problem), cut.rows, cut.tile_columns, cut.pictures, channels, padded)
+    @property
+    def product_position(self) -> int:
+        """The same, of transformed G."""
+        return odd_lines(self.tiles * self.product_tile)
+
+    @property
+    def tiles_bytes(self) -> int:
+        """Of a group's transformed tiles."""
+        return 4 * POSITIONS * (self.value_position + self.product_position)
+
+    def block_bytes(self, tile: Transform) -> int:
+        """Of what is packed at a time."""
+        rows, columns = (count * tile.m + tile.n - tile.m for count in (self.rows, self.tile_columns))
+        return 4 * rows * columns * CHANNELS
+
+    def first_tile(self, unit: int) -> int:
+        """The number of a unit's first tile."""
+        return (unit // self.row_blocks * self.pictures * self.tile_rows + unit % self.row_blocks * self.rows) * (
+            self.tile_columns
+        )
 
 
 def cost(problem: Problem, target: Target | None) -> float:
-    """Seconds: packing, transforms and products of all tiles, adding to the sums, and reducing them."""
+    """Seconds: packing, transforms and products of all tiles, and what goes through the third-level cache."""
     assert target is not None
     return sum(_seconds(part, target) for _, _, part in _pieces(problem, target))
 
 
 def _seconds(problem: Problem, target: Target) -> float:
-    cut, lanes = Cut.of(problem, target), target.lanes(4)
+    cut, lanes, form = Cut.of(problem, target), target.lanes(4), sum_tile(target)
     channels, kernels = cut.padded_channels, cut.padded_kernels
     tiles = problem.batch * cut.tile_rows * cut.tile_columns
-    each = POSITIONS * (channels * 6.5 + kernels * 5.5 + channels * kernels / 2 * 1.1) / lanes
-    each += POSITIONS * channels * kernels / lanes * 2 / cut.tiles
-    reducing = cut.partials * cut.sums_bytes / 24 + channels * kernels * 12
-    cycles = problem.groups * (tiles * each * target.passes + reducing)
-    threads = min(target.cores, 2, problem.groups * cut.partials)
-    return 10e-6 + max(cycles / 3e9 / threads, problem.bytes_moved / 12e9)
+    # Two multiply-adds per cycle, or two loads.
+    product = max(form.channels * form.vectors, form.channels + form.vectors) / 2
+    products = channels * kernels / (form.channels * form.vectors * lanes) * product * 1.05
+    each = POSITIONS * (channels * 6.5 + kernels * 5.5) / lanes + POSITIONS * products
+    through = POSITIONS * 4 * (cut.value_tile + cut.product_tile) * 2 / 32
+    chunks = -(-cut.units // cut.chunk)
+    summing = (2 * chunks - 1) * cut.sums_bytes / 16 + channels * kernels * 12
+    cycles = problem.groups * (tiles * (each * target.passes + through) + summing)
+    return (10 + 2 * chunks) * 1e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: the partial sums, and a unit's tiles per thread."""
+    """Bytes: the sums, a chunk's tiles, and what each thread packs."""
     assert target is not None
     largest = 0
     for _, _, part in _pieces(problem, target):
         cut = Cut.of(part, target)
-        largest = max(
-            largest, part.groups * cut.partials * cut.sums_bytes + target.cores * _room(part, cut).scratch_bytes
-        )
+        own = target.cores * _own_bytes(part, cut)
+        largest = max(largest, part.groups * (cut.sums_bytes + cut.tiles_bytes) + own)
     return largest
+
+
+def _own_bytes(problem: Problem, cut: Cut) -> int:
+    return -(-cut.block_bytes(_tile(problem)) // 64) * 64
 
 
 def error_bound(problem: Problem) -> float:
@@ -186,14 +215,37 @@ class WinogradGradient(GradientSolution):
 
     def __init__(self, problem: Problem, target: Target) -> None:
         self.cut = cut = Cut.of(problem, target)
-        self.room = _room(problem, cut)
-        tasks = problem.groups * cut.partials
-        parts = Parts(tasks, problem.in_channels, self.room.scratch_bytes, tasks * cut.sums_bytes)
-        super().__init__(problem, target, FIELDS, parts)
+        tasks = problem.groups * max(POSITIONS, cut.chunk)
+        shared = problem.groups * (cut.sums_bytes + cut.tiles_bytes)
+        super().__init__(problem, target, FIELDS, Parts(tasks, problem.in_channels, _own_bytes(problem, cut), shared))
+
+    def shared_places(self) -> tuple[tuple[str, int], ...]:
+        """Sums, then tiles."""
+        return ("sums", 0), ("tiles", self.problem.groups * self.cut.sums_bytes)
+
+    def stages(self, binding: GradientBinding, block: Any) -> list[Stage]:
+        """Every chunk transformed and summed up, then the sums transformed back."""
+        cut, groups, stages = self.cut, self.problem.groups, []
+        products = products_function(self.target, POSITIONS)
+        for first in range(0, cut.units, cut.chunk):
+            own, units = self.fields.copy(block), min(cut.chunk, cut.units - first)
+            stop = self.problem.batch * cut.tile_rows * cut.tile_columns
+            stop = stop if first + units == cut.units else cut.first_tile(first + units)
+            values = {
+                "first_unit": first,
+                "units": units,
+                "first_tile": cut.first_tile(first),
+                "chunk_tiles": stop - cut.first_tile(first),
+                "adds": int(first > 0),
+            }
+            for name, value in values.items():
+                own[self.fields.index[name]] = value
+            stages += [Stage(binding.compute, own, groups * units), Stage(products, own, groups * POSITIONS)]
+        return [*stages, Stage(binding.reduce, block, self.parts.reductions)]
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """Tables of where elements of both come from, and all sizes and steps."""
-        problem, cut, room = self.problem, self.cut, self.room
+        problem, cut = self.problem, self.cut
         _, rows, columns = lattices(problem)
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         tile, tiles = _tile(problem), (cut.tile_rows, cut.tile_columns)
@@ -224,7 +276,12 @@ class WinogradGradient(GradientSolution):
             "column_table": address_of(x_tables[1]),
             "left": left,
             "right": right,
-            **asdict(room),
+            "scratch_bytes": self.parts.scratch_bytes,
+            "value_tile": cut.value_tile,
+            "value_position": cut.value_position,
+            "product_tile": cut.product_tile,
+            "product_position": cut.product_position,
+            "g_tiles": problem.groups * POSITIONS * cut.value_position,
             "channels": channels,
             "kernels": kernels,
             "pictures": problem.batch,
@@ -239,11 +296,9 @@ class WinogradGradient(GradientSolution):
             "g_fields": ctypes.addressof(of_g),
             "padded_channels": cut.padded_channels,
             "padded_kernels": cut.padded_kernels,
-            "partials": cut.partials,
-            "units": cut.units,
         }
         kept = (*x_tables, *g_tables, of_g)
-        functions = compute_function(self.target, tile), reduce_function(self.target, tile)
+        functions = transform_function(self.target, tile), reduce_function(self.target, tile)
         return GradientBinding(FIELDS.block(fields), kept, *functions)
 
 
