@@ -69,8 +69,9 @@ def test_tails_borders_groups_and_layouts(text: str, last: bool) -> None:
     assert difference(found, plan(problem, algorithm="numpy")(given.first, given.second)) < 1e-5
 
 
-def test_neither_threads_nor_pieces_change_what_is_summed(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = Problem.parse("weight_grad2d x=15x16x40x40 w=64x16x3x3 padding=1")
+@pytest.mark.parametrize("kernels", [16, 256])
+def test_neither_threads_nor_pieces_change_what_is_summed(monkeypatch: pytest.MonkeyPatch, kernels: int) -> None:
+    problem = Problem.parse(f"weight_grad2d x=15x32x40x43 w={kernels}x32x3x3 padding=1")
     target = host_target()
     given = operands(problem, 5, integers=False)
     before = get_num_threads()
@@ -86,9 +87,9 @@ def test_neither_threads_nor_pieces_change_what_is_summed(monkeypatch: pytest.Mo
         set_num_threads(before)
     assert len(bits) == 1
     cut = winograd_grad.Cut.of(problem, target)
-    assert 1 < cut.chunk < cut.units
-    assert cut.units % cut.chunk
-    monkeypatch.setattr(winograd_grad, "SUMS_BYTES", 100 << 10)
+    assert cut.chunk < cut.units
+    assert cut.apart == (kernels == 16) == (cut.partials > 1)
+    monkeypatch.setattr(winograd_grad, "SUMS_BYTES", cut.sums_bytes // 2)
     pieces = winograd_grad.build(problem, target)
     assert len(pieces.pieces) > 1
     result = np.empty(problem.weight_shape, np.float32)

@@ -9,12 +9,17 @@ summed over tiles is summed at the 36 positions:
 At each position that is a product of matrices whose inner dimension are the tiles: [channels x tiles] [tiles x
 kernels].
 
-How it runs, chunk by chunk of the tiles, in two jobs. The first packs X and G 16 channels at a time and transforms them
-to [position][tile][channel]; its tasks are units of a few dozen tiles. The tasks of the second are the positions: 6
-channels x 2 vectors of kernels (8 x 1 with 32 registers) keep their sums in registers over all tiles of the chunk. What
-one position reads then comes from the second-level cache, what the first job writes goes through the third. At last the
-sums are transformed back. Nothing is summed twice, so there are no partial sums to add, and the order of the tiles is
-that of the definition: the same bits for any number of threads. Per tile, in vector operations:
+How it runs: X and G are packed 16 channels at a time and transformed to [position][tile][channel], unit by unit of a
+few dozen tiles; then 6 channels x 2 vectors of kernels (8 x 1 with 32 registers) keep their sums in registers over all
+tiles of a *chunk*. There are two ways, and the size of the sums decides:
+
+    apart      few sums: a task is a range of chunks, whose tiles stay in the second-level cache, with a partial sum
+    together   many sums: a chunk's units are the tasks of one job, its positions those of the next. Tiles go through
+               the third-level cache, but sums are written once per chunk and there is one of each; 16 partial sums of
+               64 x 64 kernels would take 9.4 MB
+
+How many chunks and partial sums there are is decided by the shape alone, and they are added in their order, so the
+result has the same bits for any number of threads. Per tile, in vector operations:
 
     products 36 C K / lanes       packing and transforms about (36 x 6 C + 36 x 5 K) / lanes
 
@@ -40,7 +45,14 @@ from .gradient_solution import GradientBinding, GradientSolution, Parts, Stage
 from .panels import Array
 from .rounding import sum_bound
 from .weight_grad_pieces import InPieces, Piece, pieces
-from .winograd_grad_kernels import FIELDS, products_function, reduce_function, sum_tile, transform_function
+from .winograd_grad_kernels import (
+    FIELDS,
+    apart_function,
+    products_function,
+    reduce_function,
+    sum_tile,
+    transform_function,
+)
 from .winograd_tiles import CHANNELS, odd_lines
 from .winograd_tiles import FIELDS as TILE_FIELDS
 from .winograd_transforms import F2_5, F4_3, Transform
@@ -55,6 +67,9 @@ LEAST = 8
 """Channels and kernels per group, as for `winograd`."""
 SUMS_BYTES = 20 << 20
 """At most: 32 MiB of workspace are promised."""
+PARTIALS = 16
+"""At most, whatever the number of threads; fewer where that is enough for every task to be worth its start."""
+TASK_PRODUCTS = 1 << 19
 UNIT_TILES = 24
 """Of a unit, about: enough for a task to be worth its start, and for the threads to end together."""
 
@@ -99,14 +114,16 @@ class Cut:
     row_blocks: int
     units: int
     chunk: int
+    partials: int
     value_tile: int
     product_tile: int
     padded_channels: int
     padded_kernels: int
+    apart: bool
 
     @classmethod
     def of(cls, problem: Problem, target: Target) -> "Cut":
-        """Chunks whose tiles take, at one position, a quarter of the second-level cache; as even as can be."""
+        """Chunks whose tiles fit into the second-level cache: apart all of them, together those of one position."""
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         rows, columns = (-(-axis.output // _tile(problem).m) for axis in problem.axes)
         per_unit = min(max(UNIT_TILES // columns, 1), rows)
@@ -114,14 +131,35 @@ class Cut:
         per_unit = -(-rows // row_blocks)
         pictures = min(max(UNIT_TILES // (rows * columns), 1), problem.batch) if row_blocks == 1 else 1
         units = -(-problem.batch // pictures) * row_blocks
-        # A line more per tile, so that those of 1024 channels share no set of the cache.
-        steps = [-(-count // CHANNELS) * CHANNELS + CHANNELS for count in (channels, kernels)]
-        fit = max(target.l2_bytes // 4 // (4 * sum(steps)), 8) // (pictures * per_unit * columns)
-        chunks = -(-units // max(fit, 1))
         form, lanes = sum_tile(target), target.lanes(4)
         sizes = (channels, form.channels), (kernels, form.vectors * lanes)
-        padded = (-(-count // size) * size for count, size in sizes)
-        return cls(rows, columns, pictures, per_unit, row_blocks, units, -(-units // chunks), *steps, *padded)
+        wide, high = (-(-count // size) * size for count, size in sizes)
+        apart = 4 * POSITIONS * wide * high <= target.l2_bytes // 4
+        # A line more per tile, so that those of 1024 channels share no set of the cache.
+        value_tile, product_tile = (-(-count // CHANNELS) * CHANNELS + CHANNELS for count in (channels, kernels))
+        room = target.l2_bytes * 3 // 8 // POSITIONS if apart else target.l2_bytes // 4
+        fit = max(room // (4 * (value_tile + product_tile)), 8) // (pictures * per_unit * columns)
+        chunks = -(-units // max(fit, 1))
+        chunk = -(-units // chunks)
+        partials = 1
+        if apart:
+            partials = max(min(problem.multiply_adds // (TASK_PRODUCTS * problem.groups), PARTIALS, chunks), 1)
+            partials -= partials % 2 if partials > 1 else 0  # two threads have as much to do
+        return cls(
+            tile_rows=rows,
+            tile_columns=columns,
+            pictures=pictures,
+            rows=per_unit,
+            row_blocks=row_blocks,
+            units=units,
+            chunk=chunk,
+            partials=partials,
+            value_tile=value_tile,
+            product_tile=product_tile,
+            padded_channels=wide,
+            padded_kernels=high,
+            apart=apart,
+        )
 
     @property
     def tiles(self) -> int:
@@ -130,8 +168,8 @@ class Cut:
 
     @property
     def sums_bytes(self) -> int:
-        """Of a group."""
-        return -(-4 * POSITIONS * self.padded_channels * self.padded_kernels // 64) * 64
+        """Of a group, all partial ones."""
+        return 4 * POSITIONS * self.padded_channels * self.padded_kernels * self.partials
 
     @property
     def value_position(self) -> int:
@@ -145,13 +183,21 @@ class Cut:
 
     @property
     def tiles_bytes(self) -> int:
-        """Of a group's transformed tiles."""
+        """Of a group's transformed tiles of a chunk."""
         return 4 * POSITIONS * (self.value_position + self.product_position)
 
     def block_bytes(self, tile: Transform) -> int:
         """Of what is packed at a time."""
         rows, columns = (count * tile.m + tile.n - tile.m for count in (self.rows, self.tile_columns))
         return 4 * rows * columns * CHANNELS
+
+    def own_bytes(self, tile: Transform) -> int:
+        """Of a thread's scratch memory."""
+        return self.block_bytes(tile) + (self.tiles_bytes if self.apart else 0)
+
+    def shared_bytes(self, groups: int) -> int:
+        """Of what all threads share."""
+        return groups * (self.sums_bytes + (0 if self.apart else self.tiles_bytes))
 
     def first_tile(self, unit: int) -> int:
         """The number of a unit's first tile."""
@@ -174,11 +220,12 @@ def _seconds(problem: Problem, target: Target) -> float:
     product = max(form.channels * form.vectors, form.channels + form.vectors) / 2
     products = channels * kernels / (form.channels * form.vectors * lanes) * product * 1.05
     each = POSITIONS * (channels * 6.5 + kernels * 5.5) / lanes + POSITIONS * products
-    through = POSITIONS * 4 * (cut.value_tile + cut.product_tile) * 2 / 32
+    through = 0.0 if cut.apart else POSITIONS * 4 * (cut.value_tile + cut.product_tile) * 2 / 32
     chunks = -(-cut.units // cut.chunk)
-    summing = (2 * chunks - 1) * cut.sums_bytes / 16 + channels * kernels * 12
+    summing = (2 * chunks / cut.partials + 1) * cut.sums_bytes / 32 + channels * kernels * 12
     cycles = problem.groups * (tiles * (each * target.passes + through) + summing)
-    return (10 + 2 * chunks) * 1e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
+    jobs = 1 if cut.apart else 2 * chunks
+    return (10 + jobs) * 1e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / 12e9)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
@@ -187,13 +234,8 @@ def workspace(problem: Problem, target: Target | None) -> int:
     largest = 0
     for _, _, part in _pieces(problem, target):
         cut = Cut.of(part, target)
-        own = target.cores * _own_bytes(part, cut)
-        largest = max(largest, part.groups * (cut.sums_bytes + cut.tiles_bytes) + own)
+        largest = max(largest, cut.shared_bytes(part.groups) + target.cores * cut.own_bytes(_tile(part)))
     return largest
-
-
-def _own_bytes(problem: Problem, cut: Cut) -> int:
-    return -(-cut.block_bytes(_tile(problem)) // 64) * 64
 
 
 def error_bound(problem: Problem) -> float:
@@ -215,9 +257,9 @@ class WinogradGradient(GradientSolution):
 
     def __init__(self, problem: Problem, target: Target) -> None:
         self.cut = cut = Cut.of(problem, target)
-        tasks = problem.groups * max(POSITIONS, cut.chunk)
-        shared = problem.groups * (cut.sums_bytes + cut.tiles_bytes)
-        super().__init__(problem, target, FIELDS, Parts(tasks, problem.in_channels, _own_bytes(problem, cut), shared))
+        tasks = problem.groups * (cut.partials if cut.apart else max(POSITIONS, cut.chunk))
+        own, shared = cut.own_bytes(_tile(problem)), cut.shared_bytes(problem.groups)
+        super().__init__(problem, target, FIELDS, Parts(tasks, problem.in_channels, own, shared))
 
     def shared_places(self) -> tuple[tuple[str, int], ...]:
         """Sums, then tiles."""
@@ -226,11 +268,12 @@ class WinogradGradient(GradientSolution):
     def stages(self, binding: GradientBinding, block: Any) -> list[Stage]:
         """Every chunk transformed and summed up, then the sums transformed back."""
         cut, groups, stages = self.cut, self.problem.groups, []
-        products = products_function(self.target, POSITIONS)
+        if cut.apart:
+            return super().stages(binding, block)
+        products = products_function(self.target)
         for first in range(0, cut.units, cut.chunk):
             own, units = self.fields.copy(block), min(cut.chunk, cut.units - first)
-            stop = self.problem.batch * cut.tile_rows * cut.tile_columns
-            stop = stop if first + units == cut.units else cut.first_tile(first + units)
+            stop = min(cut.first_tile(first + units), self.problem.batch * cut.tile_rows * cut.tile_columns)
             values = {
                 "first_unit": first,
                 "units": units,
@@ -277,6 +320,13 @@ class WinogradGradient(GradientSolution):
             "left": left,
             "right": right,
             "scratch_bytes": self.parts.scratch_bytes,
+            "values": cut.block_bytes(tile),
+            "products": cut.block_bytes(tile) + 4 * POSITIONS * cut.value_position,
+            "chunk": cut.chunk,
+            "chunks": -(-cut.units // cut.chunk),
+            "units": cut.units,
+            "chunk_tiles": problem.batch * cut.tile_rows * cut.tile_columns,
+            "partials": cut.partials,
             "value_tile": cut.value_tile,
             "value_position": cut.value_position,
             "product_tile": cut.product_tile,
@@ -298,7 +348,8 @@ class WinogradGradient(GradientSolution):
             "padded_kernels": cut.padded_kernels,
         }
         kept = (*x_tables, *g_tables, of_g)
-        functions = transform_function(self.target, tile), reduce_function(self.target, tile)
+        compute = apart_function if cut.apart else transform_function
+        functions = compute(self.target, tile), reduce_function(self.target, tile)
         return GradientBinding(FIELDS.block(fields), kept, *functions)
 
 
