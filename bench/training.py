@@ -3,6 +3,7 @@
 torch takes part as it is (NCHW), with channels_last, and compiled (torch.compile, where a C++ compiler is at hand).
 """
 
+import importlib
 import importlib.util
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import timing
+from .children import numbers
 from .machine import cores
 from .report import Figure
 
@@ -27,20 +29,72 @@ def measure(check: bool = False) -> list[Figure]:
     figures: list[Figure] = []
     for name in list(NETWORKS)[: 1 if check else None]:
         figures += _steps(name, timing.QUICK if check else EFFORT, compiled=not check)
+        figures += _memory(name)
     return figures
 
 
-def _steps(name: str, effort: timing.Effort, *, compiled: bool) -> list[Figure]:
-    shape, batch, wanted = NETWORKS[name]
+PEAK = """
+import resource, sys
+import numpy as np
+from bench import training
+name, who = sys.argv[1:]
+x, targets = training.batch_of(name)
+training.imported(who)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step = training.step_of(who, name, x, targets)
+for _ in range(5):
+    step()
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+"""Prints the peak of a process in KiB, before and after five steps."""
+
+
+def _memory(name: str) -> list[Figure]:
+    """The peak of a process that makes steps, of which a part is there once everything is imported."""
+    peaks = {who: [part / 1024 for part in numbers(PEAK, name, who)] for who in ("starconv", *_present())}
+    what, figures = f"{name}, peak of a process that makes steps", []
+    least = min((peaks[who][1] for who in peaks if who != "starconv"), default=None)
+    for who, (before, peak) in peaks.items():
+        note = f"{before:.0f} MiB once it is imported"
+        figures.append(Figure("training", f"{what}: {who}", peak, "MiB", least if who == "starconv" else None, note))
+    return figures
+
+
+def _present() -> list[str]:
+    """Peers that are at hand without a compiler."""
+    return ["torch", "torch channels_last"] if importlib.util.find_spec("torch") is not None else []
+
+
+def imported(who: str) -> None:
+    """Import what `who` needs for steps."""
+    importlib.import_module("starconv.nn")
+    importlib.import_module("starconv.engine.planner")
+    if who != "starconv":
+        importlib.import_module("torch")
+
+
+def batch_of(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures and class numbers of a step."""
+    shape, batch, _ = NETWORKS[name]
     generator = np.random.default_rng(0)
     x = generator.standard_normal((batch, *shape)).astype(np.float32)
-    targets = generator.integers(0, CLASSES, batch)
-    calls = {"starconv": _own(name, x, targets), "starconv by layers": _own(name, x, targets, native=False)}
-    if importlib.util.find_spec("torch") is not None:
-        calls["torch"] = _torch(name, x, targets, last=False)
-        calls["torch channels_last"] = _torch(name, x, targets, last=True)
-        if compiled and shutil.which("g++"):
-            calls["torch.compile"] = _torch(name, x, targets, last=False, compiled=True)
+    return x, generator.integers(0, CLASSES, batch)
+
+
+def step_of(who: str, name: str, x: np.ndarray, targets: np.ndarray) -> Step:
+    """The step of starconv, its layers one by one, or one of torch's."""
+    if who.startswith("starconv"):
+        return _own(name, x, targets, native=who == "starconv")
+    return _torch(name, x, targets, last=who == "torch channels_last", compiled=who == "torch.compile")
+
+
+def _steps(name: str, effort: timing.Effort, *, compiled: bool) -> list[Figure]:
+    _, batch, wanted = NETWORKS[name]
+    x, targets = batch_of(name)
+    who = ["starconv", "starconv by layers", *_present()]
+    if compiled and _present() and shutil.which("g++"):
+        who.append("torch.compile")
+    calls = {each: step_of(each, name, x, targets) for each in who}
     losses = {who: step() for who, step in calls.items()}
     for who, loss in losses.items():
         if abs(loss - losses["starconv"]) > 1e-3 * abs(loss):
