@@ -40,6 +40,21 @@ def convolutional(dtype: str = "float32") -> nn.Sequential:
     )
 
 
+def transposed() -> nn.Sequential:
+    """There and back again; an output padding that is as large as the stride."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1, seed=0),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 6, 4, stride=2, padding=1, seed=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 4, 3, padding=2, dilation=2, output_padding=1, groups=2, bias=False, seed=2),
+        nn.BatchNorm2d(4),
+        nn.ConvTranspose2d(4, 2, 3, padding=1, seed=3),
+        nn.Flatten(),
+        nn.Linear(2 * 13 * 13, 4, seed=4),
+    )
+
+
 def along_a_line() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv1d(2, 6, 7, padding=3, seed=0), nn.ReLU(), nn.Conv1d(6, 4, 3, stride=2, seed=1), nn.Flatten()
@@ -62,6 +77,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int, dict[str, 
     "resnet20": (lambda: small("resnet20", 16), (3, 16, 16), 10, {"momentum": 0.5}),
     "every layer": (convolutional, (3, 14, 18), 5, {"weight_decay": 0.01}),
     "every layer, float64": (lambda: convolutional("float64"), (3, 14, 18), 5, {"momentum": 0.9}),
+    "transposed": (transposed, (3, 12, 12), 4, {"momentum": 0.9}),
     "1 axis": (along_a_line, (2, 40), 76, {"momentum": 0.9}),
     "3 axes": (volumes, (2, 5, 6, 7), 72, {"momentum": 0.9}),
 }

@@ -1,17 +1,26 @@
 """Transposed convolutional layers: they multiply by A^T where the convolution multiplies by A."""
 
 import math
-from typing import Any
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import functional, grad
-from ..arguments import Array
+from .. import functional
+from ..arguments import Array, channels_last_in_memory, sum_dtype
+from ..calls import transposed_problem
+from ..engine.planner import Plan, make_plan, wisdom_state
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, per_axis, transposed_axes
+from ..problem import Problem
 from .conv import ConvBase
 from .initial import Seed
-from .module import Shape
+from .module import Back, Shape
+
+if TYPE_CHECKING:
+    from ..engine.tape import Value
+    from .recorder import Recorder
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
@@ -20,8 +29,6 @@ _FORWARD: dict[int, Any] = {
     2: functional.conv_transpose2d,
     3: functional.conv_transpose3d,
 }
-_CONVOLUTION: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_WEIGHT: dict[int, Any] = {1: grad.conv1d_weight, 2: grad.conv2d_weight, 3: grad.conv3d_weight}
 
 
 class _ConvTranspose(ConvBase):
@@ -61,11 +68,7 @@ class _ConvTranspose(ConvBase):
             picture,
             self.weight,
             self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,
+            *self._arguments,
         )
         return output if x.ndim == self.spatial + 2 else output[0]
 
@@ -73,28 +76,46 @@ class _ConvTranspose(ConvBase):
         """The transpose of A^T is A: the input's gradient is the convolution of grad."""
         picture, axes = self.kept()
         gradient = grad if axes == self.spatial + 2 else grad[np.newaxis]
-        weight = self.weight
         self.add_bias_grad(gradient)
-        seen = self._padded_to_windows(gradient, picture.shape)
-        arguments = (self.stride, 0, self.dilation, self.groups)
-        self.own_parameters["weight"].add_grad(_WEIGHT[self.spatial](seen, weight.shape, picture, *arguments))
+        shape = picture.shape
+        self.own_parameters["weight"].add_grad(self._gradient("weight_grad", shape, gradient, picture))
         if not needed:
             return None
-        result: Array = _CONVOLUTION[self.spatial](seen, weight, None, *arguments)
+        result = self._gradient("conv", shape, gradient, self.weight)
         return result if axes == self.spatial + 2 else result[0]
 
-    def _padded_to_windows(self, gradient: Array, x_shape: Shape) -> Array:
-        """`gradient` with the padding drawn in and without what no window reaches: as many windows as x has elements.
+    def _gradient(self, operation: str, x_shape: Shape, first: Array, second: Array) -> Array:
+        """The result for the convolution that this layer transposes."""
+        dtype, result_dtype = sum_dtype(first, second)
+        last = channels_last_in_memory(first)
+        plan = _plan(operation, x_shape, self.weight.shape, self._arguments, dtype, last, wisdom_state())
+        return plan(first, second).astype(result_dtype, copy=False)
 
-        The convolution's own padding would do, were it not for an output padding of a stride or more, which leaves room
-        for further windows.
-        """
-        pads, keep = [(0, 0), (0, 0)], [slice(None), slice(None)]
-        for axis in self._axes(x_shape[2:]):
-            needed = (axis.output - 1) * axis.stride + axis.extent
-            pads.append((axis.before, max(needed - axis.before - axis.input, 0)))
-            keep.append(slice(needed))
-        return (np.pad(gradient, pads) if any(map(any, pads)) else gradient)[tuple(keep)]
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same three problems."""
+        tape.wants_axes(x, self.spatial + 2)
+
+        def problem(operation: str, first: "Value", bias: bool = False) -> Problem:
+            name, last = tape.dtype.name, first.last
+            return _problem(operation, x.shape, self.weight.shape, self._arguments, name, last, bias)
+
+        weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
+        assert weight is not None
+        forward = problem("input_grad", x, bias is not None)
+        output = tape.convolved(forward, x, weight, bias, tape.value(forward.input_shape, x.last))
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            tape.bias_gradient(self, grad)
+            tape.convolved(problem("weight_grad", grad), grad, x, None, tape.gradient(self, "weight"))
+            if not needed:
+                return None
+            return tape.convolved(problem("conv", grad), grad, weight, None, tape.value(x.shape, grad.last))
+
+        return output, back
+
+    @property
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.stride, self.padding, self.output_padding, self.groups, self.dilation
 
     def _axes(self, sizes: Shape) -> tuple[Axis, ...]:
         return transposed_axes(sizes, self.kernel_size, self.stride, self.padding, self.output_padding, self.dilation)
@@ -122,6 +143,28 @@ class _ConvTranspose(ConvBase):
     def repr_of_output_padding(self) -> list[str]:
         """As torch has it."""
         return [f"output_padding={self.output_padding}"] if any(self.output_padding) else []
+
+
+def _problem(
+    operation: str,
+    x_shape: Shape,
+    w_shape: Shape,
+    arguments: tuple[Any, ...],
+    dtype: str,
+    last: bool,
+    bias: bool = False,
+) -> Problem:
+    """The convolution that a layer transposes, with what is sought of it; `x_shape` is the layer's input's."""
+    transposed = transposed_problem(x_shape, w_shape, *arguments, dtype=dtype, channels_last=last)
+    return replace(transposed, operation=operation, bias=bias)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    operation: str, x_shape: Shape, w_shape: Shape, arguments: tuple[Any, ...], dtype: str, last: bool, state: int
+) -> Plan:
+    """The plan for a gradient, kept; `state` is the planner's: plans change with it."""
+    return make_plan(_problem(operation, x_shape, w_shape, arguments, dtype, last))
 
 
 class ConvTranspose1d(_ConvTranspose):
