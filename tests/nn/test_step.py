@@ -219,6 +219,39 @@ def test_forward_alone_moves_no_parameter() -> None:
         step.backward()
 
 
+def test_weights_assigned_between_forward_and_backward_count() -> None:
+    make, shape, classes, options = CASES["lenet"]
+    steps = []
+    for native in (True, False):
+        network = make()
+        optimizer = nn.SGD(network.parameters(), 0.05, **options)
+        step = nn.TrainingStep(network, nn.CrossEntropyLoss(), optimizer, native=native)
+        for x, y in batches(shape, classes):
+            step.forward(x, y)
+            network[3].weight = 0.5 * network[3].weight
+            step.backward()
+        steps.append(step)
+    assert_same_state(*steps)
+
+
+def test_a_wrong_call_is_told_as_the_layers_tell_it_and_harms_nothing() -> None:
+    make, shape, classes, options = CASES["lenet"]
+    network = make()
+    step = nn.TrainingStep(network, nn.CrossEntropyLoss(), nn.SGD(network.parameters(), 0.05, **options))
+    (x, y), *_ = batches(shape, classes)
+    before = network.state_dict()
+    with pytest.raises(sc.ArgumentValueError) as told:
+        step(x[:, :2], y)
+    with pytest.raises(sc.ArgumentValueError) as expected:
+        network(x[:, :2])
+    assert str(told.value) == str(expected.value)
+    with pytest.raises(sc.ArgumentValueError, match="target"):
+        step(x, y + classes)
+    for key, value in network.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+    assert [step(x, y) for x, y in batches(shape, classes)] == trained("lenet", native=True)[1]
+
+
 class OwnForward(nn.ReLU):
     def forward(self, x: Array) -> Array:
         return super().forward(x) * 2

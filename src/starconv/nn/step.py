@@ -1,21 +1,19 @@
 """A training step as one native program: forward, the loss, backward and the optimizer's update."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array, as_array, channels_last_in_memory
-from ..engine.runtime.threads import get_num_threads
-from ..engine.tape import BoundTape, Step, WriteError
-from ..errors import ArgumentTypeError
+from ..errors import ArgumentTypeError, StarconvError
 from .loss import Loss
 from .module import BackwardError, Module
 from .optim import SGD
-from .parameter import frozen_copy
-from .recorder import Home, Recorder
 
-__all__ = ["Program", "TrainingStep"]
+if TYPE_CHECKING:
+    from .program import Home, Program
+
+__all__ = ["TrainingStep"]
 
 MOST_PROGRAMS = 4
 """Shapes of batches whose programs are kept: that of most steps, and that of an epoch's last one."""
@@ -102,7 +100,7 @@ class TrainingStep:
     @property
     def programs(self) -> "list[Program]":
         """Those that are kept, the oldest first."""
-        return [program for program in self._programs.values() if isinstance(program, Program)]
+        return [program for program in self._programs.values() if not isinstance(program, str)]
 
     def _program(self, batch: Array) -> "Program | None":
         """That for such a batch, made if need be; None, with `reason`, where there is none."""
@@ -111,85 +109,20 @@ class TrainingStep:
             return None
         optimizer, modes = self.optimizer, tuple(module.training for module in self._modules)
         form = bool(optimizer.momentum), optimizer.nesterov, optimizer.maximize, optimizer.begins_at_rest
-        key = batch.shape, batch.dtype, batch.ndim > 2 and channels_last_in_memory(batch), modes, form
+        last = batch.ndim > 2 and channels_last_in_memory(batch)
+        key = batch.shape, batch.dtype, last, modes, form
         found = self._programs.get(key)
         if found is None:
+            # The engine is imported with the first step.
+            from .program import Home, Program
+
             try:
-                found = self._compiled(batch, key[2])
-            except WriteError as error:
+                self._home = Home(self.network, optimizer) if self._home is None else self._home
+                found = Program(self._home, batch.shape, batch.dtype, last)
+            except StarconvError as error:  # of a wrong call too, which the layers tell in their own words
                 found = str(error)
             if len(self._programs) >= MOST_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
             self._programs[key] = found
         self.reason = found if isinstance(found, str) else None
         return None if isinstance(found, str) else found
-
-    def _compiled(self, batch: Array, last: bool) -> "Program":
-        from ..engine.emit.target import host_target
-
-        if host_target() is None:
-            raise WriteError("no compiled code on this machine")
-        if self.optimizer.maximize or not self.optimizer.begins_at_rest:
-            raise WriteError("SGD with maximize or dampening is done parameter by parameter")
-        if self._home is None:
-            self._home = Home(self.network, self.optimizer)
-        if batch.dtype != self._home.dtype:
-            raise WriteError(f"pictures of {batch.dtype} and parameters of {self._home.dtype}")
-        return Program(self._home, batch.shape, last)
-
-
-class Program:
-    """The tape of a step for batches of one shape."""
-
-    def __init__(self, home: Home, shape: tuple[int, ...], last: bool) -> None:
-        self.home, self.tape = home, Recorder(home)
-        self.x = self.tape.value(shape, last)
-        self.outputs, back = self.tape.recorded(home.network, self.x)
-        self.gradient = self.tape.like(self.outputs)
-        self.tape.pause([self.outputs], [self.gradient])
-        back(self.gradient, False)
-        self.descent = self._descent()
-        self._bound: tuple[int, BoundTape] | None = None
-        self.bound()
-
-    def _descent(self) -> Step:
-        """All parameters moved at once."""
-        weights, velocities, gradients = (
-            self.tape.lasting(block) for block in (self.home.weights, self.home.velocities, self.home.gradients)
-        )
-        optimizer = self.home.optimizer
-        name = "descend_nesterov" if optimizer.nesterov else "descend"
-        # Without momentum there is no velocity to remember: it is 0 before every step.
-        moved = velocities if optimizer.momentum else self.tape.like(velocities)
-        before = velocities if optimizer.momentum else self.tape.constant(np.zeros_like(self.home.velocities))
-        return self.tape.elementwise(name, [weights, before, gradients], [weights, moved], optimizer.numbers())
-
-    def bound(self) -> BoundTape:
-        """The tape bound for as many threads as may take part now."""
-        limit = get_num_threads()
-        if self._bound is None or self._bound[0] != limit:
-            self._bound = limit, self.tape.bound()
-        return self._bound[1]
-
-    def forward(self, batch: Array) -> Array:
-        """The prediction, a copy."""
-        bound, home = self.bound(), self.home
-        home.settle()
-        bound.arrays[self.x][...] = batch
-        for value, draw in self.tape.draws:
-            bound.arrays[value][...] = draw()
-        bound.run(0)
-        home.publish_buffers()
-        for module, name in self.tape.counts:
-            before = module.own_buffers[name]
-            module.own_buffers[name] = frozen_copy(before + 1, before.dtype)
-        return bound.arrays[self.outputs].copy()
-
-    def backward(self, gradient: Array) -> None:
-        """From the gradient of the prediction to new parameters."""
-        assert self._bound is not None
-        bound, home = self._bound[1], self.home  # that of `forward`, whose values are there
-        bound.arrays[self.gradient][...] = gradient
-        bound.set_numbers(self.descent, home.optimizer.numbers())
-        bound.run(1)
-        home.publish_weights()
