@@ -1,12 +1,14 @@
 """Convolutional layers, with torch.nn's arguments, names and initial distribution."""
 
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from .. import functional
 from ..arguments import Array, border_of, channels_last_in_memory, sum_dtype
+from ..calls import transposed_problem
 from ..engine.planner import Plan, make_plan, wisdom_state
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, convolution_axes, per_axis
@@ -22,16 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 
-_FORWARD: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-
 
 class ConvBase(Module):
-    """What convolutions and their transposes share: sizes, weight and bias, pictures without a batch axis."""
+    """What convolutions and their transposes share: all but arguments and sizes.
+
+    Attributes:
+        transposed: whether it multiplies by A^T where a convolution multiplies by A.
+        functions: what computes it, by the number of spatial axes.
+    """
 
     weight = Weight()
     bias = Weight()
     spatial = 0
     transposed = False
+    padding_mode = "zeros"
+    functions: ClassVar[dict[int, Any]] = {}
 
     def __init__(
         self,
@@ -77,6 +84,72 @@ class ConvBase(Module):
             raise ArgumentValueError("x", x, expected)
         return x[np.newaxis] if x.ndim == self.spatial + 1 else x
 
+    def forward(self, x: Array) -> Array:
+        """The layer's convolution, or transposed one, of `x` (N, C, ...) or (C, ...), plus the bias."""
+        picture = self.batched(x)
+        self.keep(picture, x.ndim)
+        function, options = self.functions[self.spatial], {} if self.transposed else {"padding_mode": self.padding_mode}
+        output: Array = function(picture, self.weight, self.bias, *self.arguments, **options)
+        return output if x.ndim == self.spatial + 2 else output[0]
+
+    def pull_back(self, grad: Array, needed: bool) -> Array | None:
+        """A^T grad for the input (A grad, for it is A^T's transpose); for the weight both correlated."""
+        picture, axes = self.kept()
+        gradient = grad if axes == self.spatial + 2 else grad[np.newaxis]
+        weight = self.weight
+        self.add_bias_grad(gradient)
+        pair = (gradient, picture) if self.transposed else (picture, gradient)
+        self.own_parameters["weight"].add_grad(self._gradient("weight_grad", picture.shape, *pair))
+        if not needed:
+            return None
+        result = self._gradient(self._back, picture.shape, gradient, weight)
+        return result if axes == self.spatial + 2 else result[0]
+
+    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
+        """The same three problems."""
+        tape.wants_axes(x, self.spatial + 2)
+
+        def problem(operation: str, first: "Value", bias: bool = False) -> Problem:
+            return self._problem(operation, x.shape, tape.dtype.name, first.last, bias)
+
+        weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
+        assert weight is not None
+        forward = problem("input_grad" if self.transposed else "conv", x, bias is not None)
+        output = tape.convolved(forward, x, weight, bias, tape.value(forward.result_shape, x.last))
+
+        def back(grad: "Value", needed: bool) -> "Value | None":
+            tape.bias_gradient(self, grad)
+            pair = (grad, x) if self.transposed else (x, grad)
+            tape.convolved(problem("weight_grad", pair[0]), *pair, None, tape.gradient(self, "weight"))
+            if not needed:
+                return None
+            return tape.convolved(problem(self._back, grad), grad, weight, None, tape.value(x.shape, grad.last))
+
+        return output, back
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the layer's function takes besides x, w and b."""
+        raise NotImplementedError(f"{type(self).__name__}.arguments")
+
+    @property
+    def _back(self) -> str:
+        """The gradient of a convolution's input is its transpose, that of a transposed one's a convolution."""
+        return "conv" if self.transposed else "input_grad"
+
+    def _problem(self, operation: str, x_shape: Shape, dtype: str, last: bool, bias: bool = False) -> Problem:
+        border = border_of(self.padding_mode)
+        return _problem(
+            self.transposed, operation, x_shape, self.weight.shape, self.arguments, border, dtype, last, bias
+        )
+
+    def _gradient(self, operation: str, x_shape: Shape, first: Array, second: Array) -> Array:
+        """One of the two gradients. starconv.grad's functions know zeros only; plans know every border."""
+        dtype, result_dtype = sum_dtype(first, second)
+        about = self.weight.shape, self.arguments, border_of(self.padding_mode), dtype, channels_last_in_memory(first)
+        plan = _plan(wisdom_state(), self.transposed, operation, x_shape, *about)
+        return plan(first, second).astype(result_dtype, copy=False)
+
     def add_bias_grad(self, gradient: Array) -> None:
         """Every output channel has its bias in all of its elements."""
         if "bias" in self.own_parameters:
@@ -104,6 +177,39 @@ class ConvBase(Module):
         return []
 
 
+def _problem(
+    transposed: bool,
+    operation: str,
+    x_shape: Shape,
+    w_shape: Shape,
+    arguments: tuple[Any, ...],
+    border: str,
+    dtype: str,
+    last: bool,
+    bias: bool = False,
+) -> Problem:
+    """What is sought of the convolution that a layer with such an input is, or transposes."""
+    if transposed:
+        problem = transposed_problem(x_shape, w_shape, *arguments, dtype=dtype, channels_last=last)
+        return replace(problem, operation=operation, bias=bias)
+    return Problem.of_shapes(
+        x_shape,
+        w_shape,
+        *arguments,
+        operation=operation,
+        border=border,
+        dtype=dtype,
+        channels_last=last,
+        bias=bias,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _plan(state: int, *about: Any) -> Plan:
+    """The plan for `_problem`, kept, for it takes 0.1 ms to make; `state` is the planner's: plans change with it."""
+    return make_plan(_problem(*about))
+
+
 def _per_axis_padding(padding: Any, axes: int) -> tuple[Any, ...]:
     """`padding`, checked before, as torch keeps it: one int per axis; pairs stay pairs."""
     if np.ndim(padding) == 2:
@@ -113,6 +219,8 @@ def _per_axis_padding(padding: Any, axes: int) -> tuple[Any, ...]:
 
 class _Conv(ConvBase):
     """The convolution over `spatial` axes."""
+
+    functions: ClassVar[dict[int, Any]] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
     def __init__(
         self,
@@ -133,75 +241,10 @@ class _Conv(ConvBase):
         self.padding_mode = padding_mode
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, dtype, seed)
 
-    def forward(self, x: Array) -> Array:
-        """The convolution of `x` (N, C, ...) or (C, ...) with the weight, plus the bias."""
-        picture = self.batched(x)
-        self.keep(picture, x.ndim)
-        output: Array = _FORWARD[self.spatial](
-            picture, self.weight, self.bias, *self._arguments, padding_mode=self.padding_mode
-        )
-        return output if x.ndim == self.spatial + 2 else output[0]
-
-    def pull_back(self, grad: Array, needed: bool) -> Array | None:
-        """A^T grad for the input; for the weight the correlation of the input with grad."""
-        picture, axes = self.kept()
-        gradient = grad if axes == self.spatial + 2 else grad[np.newaxis]
-        weight = self.weight
-        self.add_bias_grad(gradient)
-        self.own_parameters["weight"].add_grad(self._gradient("weight_grad", picture.shape, picture, gradient))
-        if not needed:
-            return None
-        result = self._gradient("input_grad", picture.shape, gradient, weight)
-        return result if axes == self.spatial + 2 else result[0]
-
-    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
-        """The same three problems."""
-        tape.wants_axes(x, self.spatial + 2)
-
-        def problem(operation: str, first: "Value", **options: bool) -> Problem:
-            return Problem.of_shapes(
-                x.shape,
-                self.weight.shape,
-                *self._arguments,
-                operation=operation,
-                dtype=tape.dtype.name,
-                border=border_of(self.padding_mode),
-                channels_last=first.last,
-                **options,
-            )
-
-        weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
-        assert weight is not None
-        forward = problem("conv", x, bias=bias is not None)
-        output = tape.convolved(forward, x, weight, bias, tape.value(forward.output_shape, x.last))
-
-        def back(grad: "Value", needed: bool) -> "Value | None":
-            tape.bias_gradient(self, grad)
-            tape.convolved(problem("weight_grad", x), x, grad, None, tape.gradient(self, "weight"))
-            if not needed:
-                return None
-            return tape.convolved(problem("input_grad", grad), grad, weight, None, tape.value(x.shape, grad.last))
-
-        return output, back
-
     @property
-    def _arguments(self) -> tuple[Any, ...]:
+    def arguments(self) -> tuple[Any, ...]:
+        """As conv2d takes them."""
         return self.stride, self.padding, self.dilation, self.groups
-
-    def _gradient(self, operation: str, x_shape: Shape, first: Array, second: Array) -> Array:
-        """One of the two gradients. starconv.grad's functions know zeros only; plans know every border."""
-        dtype, result_dtype = sum_dtype(first, second)
-        plan = _gradient_plan(
-            operation,
-            x_shape,
-            self.weight.shape,
-            self._arguments,
-            border_of(self.padding_mode),
-            dtype,
-            channels_last_in_memory(first),
-            wisdom_state(),
-        )
-        return plan(first, second).astype(result_dtype, copy=False)
 
     def window(self, shape: Shape) -> tuple[Axis, ...]:
         """The geometry of this layer for an input of `shape`."""
@@ -209,38 +252,19 @@ class _Conv(ConvBase):
 
     def output_shape(self, shape: Shape) -> Shape:
         """(N, K, ...) for (N, C, ...)."""
-        return self._problem(shape).output_shape
+        return self._described(shape).output_shape
 
     def multiply_adds(self, shape: Shape) -> int:
         """One per output element, tap and channel of the group."""
-        return self._problem(shape).multiply_adds
+        return self._described(shape).multiply_adds
 
-    def _problem(self, shape: Shape) -> Problem:
-        return Problem.of_shapes(shape, self.weight.shape, *self._arguments)
+    def _described(self, shape: Shape) -> Problem:
+        return Problem.of_shapes(shape, self.weight.shape, *self.arguments)
 
     def extra_repr(self) -> str:
         """torch's words."""
         mode = "" if self.padding_mode == "zeros" else f", padding_mode={self.padding_mode}"
         return super().extra_repr() + mode
-
-
-@lru_cache(maxsize=1024)
-def _gradient_plan(
-    operation: str,
-    x_shape: Shape,
-    w_shape: Shape,
-    arguments: tuple[Any, ...],
-    border: str,
-    dtype: str,
-    last: bool,
-    state: int,
-) -> Plan:
-    """The plan for a gradient, kept, for it takes 0.1 ms to make; `state` is the planner's: plans change with it."""
-    return make_plan(
-        Problem.of_shapes(
-            x_shape, w_shape, *arguments, operation=operation, dtype=dtype, border=border, channels_last=last
-        )
-    )
 
 
 class Conv1d(_Conv):

@@ -1,40 +1,29 @@
 """Transposed convolutional layers: they multiply by A^T where the convolution multiplies by A."""
 
 import math
-from dataclasses import replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import functional
-from ..arguments import Array, channels_last_in_memory, sum_dtype
-from ..calls import transposed_problem
-from ..engine.planner import Plan, make_plan, wisdom_state
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, per_axis, transposed_axes
-from ..problem import Problem
 from .conv import ConvBase
 from .initial import Seed
-from .module import Back, Shape
-
-if TYPE_CHECKING:
-    from ..engine.tape import Value
-    from .recorder import Recorder
+from .module import Shape
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
-
-_FORWARD: dict[int, Any] = {
-    1: functional.conv_transpose1d,
-    2: functional.conv_transpose2d,
-    3: functional.conv_transpose3d,
-}
 
 
 class _ConvTranspose(ConvBase):
     """The transposed convolution over `spatial` axes."""
 
     transposed = True
+    functions: ClassVar[dict[int, Any]] = {
+        1: functional.conv_transpose1d,
+        2: functional.conv_transpose2d,
+        3: functional.conv_transpose3d,
+    }
 
     def __init__(
         self,
@@ -54,67 +43,14 @@ class _ConvTranspose(ConvBase):
     ) -> None:
         if padding_mode != "zeros":
             raise ArgumentValueError("padding_mode", padding_mode, "'zeros', the only one a transposed convolution has")
-        self.padding_mode = padding_mode
         self.output_padding = per_axis("output_padding", output_padding, self.spatial, minimum=0)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, dtype, seed)
         # Sizes do not matter for what can be wrong here, as long as something is left of the output.
         self._axes((1000,) * self.spatial)
 
-    def forward(self, x: Array) -> Array:
-        """The transposed convolution of `x` (N, C, ...) or (C, ...), plus the bias."""
-        picture = self.batched(x)
-        self.keep(picture, x.ndim)
-        output: Array = _FORWARD[self.spatial](
-            picture,
-            self.weight,
-            self.bias,
-            *self._arguments,
-        )
-        return output if x.ndim == self.spatial + 2 else output[0]
-
-    def pull_back(self, grad: Array, needed: bool) -> Array | None:
-        """The transpose of A^T is A: the input's gradient is the convolution of grad."""
-        picture, axes = self.kept()
-        gradient = grad if axes == self.spatial + 2 else grad[np.newaxis]
-        self.add_bias_grad(gradient)
-        shape = picture.shape
-        self.own_parameters["weight"].add_grad(self._gradient("weight_grad", shape, gradient, picture))
-        if not needed:
-            return None
-        result = self._gradient("conv", shape, gradient, self.weight)
-        return result if axes == self.spatial + 2 else result[0]
-
-    def _gradient(self, operation: str, x_shape: Shape, first: Array, second: Array) -> Array:
-        """The result for the convolution that this layer transposes."""
-        dtype, result_dtype = sum_dtype(first, second)
-        last = channels_last_in_memory(first)
-        plan = _plan(operation, x_shape, self.weight.shape, self._arguments, dtype, last, wisdom_state())
-        return plan(first, second).astype(result_dtype, copy=False)
-
-    def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
-        """The same three problems."""
-        tape.wants_axes(x, self.spatial + 2)
-
-        def problem(operation: str, first: "Value", bias: bool = False) -> Problem:
-            name, last = tape.dtype.name, first.last
-            return _problem(operation, x.shape, self.weight.shape, self._arguments, name, last, bias)
-
-        weight, bias = (tape.parameter(self, name) for name in ("weight", "bias"))
-        assert weight is not None
-        forward = problem("input_grad", x, bias is not None)
-        output = tape.convolved(forward, x, weight, bias, tape.value(forward.input_shape, x.last))
-
-        def back(grad: "Value", needed: bool) -> "Value | None":
-            tape.bias_gradient(self, grad)
-            tape.convolved(problem("weight_grad", grad), grad, x, None, tape.gradient(self, "weight"))
-            if not needed:
-                return None
-            return tape.convolved(problem("conv", grad), grad, weight, None, tape.value(x.shape, grad.last))
-
-        return output, back
-
     @property
-    def _arguments(self) -> tuple[Any, ...]:
+    def arguments(self) -> tuple[Any, ...]:
+        """As conv_transpose2d takes them."""
         return self.stride, self.padding, self.output_padding, self.groups, self.dilation
 
     def _axes(self, sizes: Shape) -> tuple[Axis, ...]:
@@ -143,28 +79,6 @@ class _ConvTranspose(ConvBase):
     def repr_of_output_padding(self) -> list[str]:
         """As torch has it."""
         return [f"output_padding={self.output_padding}"] if any(self.output_padding) else []
-
-
-def _problem(
-    operation: str,
-    x_shape: Shape,
-    w_shape: Shape,
-    arguments: tuple[Any, ...],
-    dtype: str,
-    last: bool,
-    bias: bool = False,
-) -> Problem:
-    """The convolution that a layer transposes, with what is sought of it; `x_shape` is the layer's input's."""
-    transposed = transposed_problem(x_shape, w_shape, *arguments, dtype=dtype, channels_last=last)
-    return replace(transposed, operation=operation, bias=bias)
-
-
-@lru_cache(maxsize=1024)
-def _plan(
-    operation: str, x_shape: Shape, w_shape: Shape, arguments: tuple[Any, ...], dtype: str, last: bool, state: int
-) -> Plan:
-    """The plan for a gradient, kept; `state` is the planner's: plans change with it."""
-    return make_plan(_problem(operation, x_shape, w_shape, arguments, dtype, last))
 
 
 class ConvTranspose1d(_ConvTranspose):
