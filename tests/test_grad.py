@@ -112,3 +112,33 @@ def test_strict_gradients_are_plain_sums():
     found = sc.grad.conv2d_input(size, w, g, padding=2, precision="strict")
     expected = sc.grad.conv2d_input(size, w.astype("int64"), g.astype("int64"), padding=2)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_repeated_calls_are_remembered_by_all_that_decides_them():
+    """Other sizes, steps, layouts and dtypes after each other, twice: every answer is its own."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((4, 3, 3, 3)).astype("float32")
+    cases = []
+    for size in ((2, 3, 9, 9), (2, 3, 10, 9)):  # both give outputs of the same shape with stride 2
+        for dtype in ("float32", "float64"):
+            for last in (False, True):
+                g = rng.standard_normal((2, 4, 4, 4)).astype(dtype)
+                x = rng.standard_normal(size).astype(dtype)
+                if last:
+                    g, x = (np.moveaxis(np.ascontiguousarray(np.moveaxis(each, 1, -1)), -1, 1) for each in (g, x))
+                cases.append((size, g, x))
+    for _ in range(2):
+        for size, g, x in cases:
+            found = sc.grad.conv2d_input(size, w, g, stride=2), sc.grad.conv2d_weight(x, w.shape, g, stride=2)
+            # Lists are not remembered.
+            fresh = (
+                sc.grad.conv2d_input(list(size), w, g, stride=[2, 2]),
+                sc.grad.conv2d_weight(x, list(w.shape), g, stride=[2, 2]),
+            )
+            for one, other in zip(found, fresh, strict=True):
+                np.testing.assert_array_equal(one, other)
+                assert one.dtype == other.dtype
+    with pytest.raises(sc.ArgumentTypeError):
+        sc.grad.conv2d_input((2, 3, 9, True), w, cases[0][1], stride=2)
+    with pytest.raises(sc.ArgumentValueError, match="grad_output"):
+        sc.grad.conv2d_input((2, 3, 12, 12), w, cases[0][1], stride=2)

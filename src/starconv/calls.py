@@ -1,5 +1,6 @@
 """A call on its way: checked, made a Problem, planned, run. Repeated calls are remembered."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +20,10 @@ from .errors import ArgumentValueError
 from .geometry import transposed_axes
 from .problem import Problem, as_groups
 
-__all__ = ["convolve", "transpose", "transposed_problem"]
+__all__ = ["Call", "convolve", "recalled", "run", "transpose", "transposed_problem"]
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """Everything about a call that does not depend on the numbers in its arrays."""
 
     plan: Plan
@@ -31,7 +32,7 @@ class _Call(NamedTuple):
     last: bool
 
 
-_calls: dict[tuple[object, ...], _Call] = {}
+_calls: dict[tuple[object, ...], Call] = {}
 """Calls seen before, by all that decides them. A repeated call costs microseconds beyond the arithmetic."""
 _MOST_CALLS = 1024
 
@@ -60,11 +61,18 @@ def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[obj
     return (wisdom_state(), x.shape, x.strides, x.dtype, w.shape, w.dtype, b.shape, b.dtype, *plain)
 
 
-def _remembered(signature: tuple[object, ...] | None, call: _Call) -> _Call:
-    if signature is not None:
-        if len(_calls) >= _MOST_CALLS:
-            _calls.clear()  # shapes that vary without end gain nothing; the plans themselves are kept by the planner
-        _calls[signature] = call
+def recalled(
+    first: object, second: object, bias: object, arguments: tuple[object, ...], describe: Callable[[], Call]
+) -> Call:
+    """The call with such operands and arguments: remembered, or as `describe` checks and plans it."""
+    signature = _signature(first, second, bias, *arguments)
+    call = _calls.get(signature) if signature is not None else None
+    if call is None:
+        call = describe()
+        if signature is not None:
+            if len(_calls) >= _MOST_CALLS:
+                _calls.clear()  # shapes that vary without end gain nothing; the planner keeps the plans themselves
+            _calls[signature] = call
     return call
 
 
@@ -83,9 +91,8 @@ def convolve(
     out: Array | None,
 ) -> Array:
     """The convolution over `spatial` axes; the arguments are those of the public functions."""
-    signature = _signature(x, w, b, "conv", spatial, stride, padding, dilation, groups, padding_mode, layout, precision)
-    call = _calls.get(signature) if signature is not None else None
-    if call is None:
+
+    def described() -> Call:
         picture, single, last = _pictures(spatial, x, layout)
         kernels = as_array("w", w)
         bias = _bias(b, len(kernels) if kernels.ndim else 0)
@@ -103,8 +110,10 @@ def convolve(
             bias=bias is not None,
             precision=precision,
         )
-        call = _remembered(signature, _Call(make_plan(problem), result_dtype, single, last))
-    return _run(call, x, w, b, out)
+        return Call(make_plan(problem), result_dtype, single, last)
+
+    arguments = "conv", spatial, stride, padding, dilation, groups, padding_mode, layout, precision
+    return run(recalled(x, w, b, arguments, described), x, w, b, out)
 
 
 def transpose(
@@ -122,16 +131,15 @@ def transpose(
     out: Array | None,
 ) -> Array:
     """The transposed convolution over `spatial` axes; the arguments are those of the public functions."""
-    signature = _signature(
-        x, w, b, "transpose", spatial, stride, padding, output_padding, groups, dilation, layout, precision
-    )
-    call = _calls.get(signature) if signature is not None else None
-    if call is None:
+
+    def described() -> Call:
         problem, result_dtype, single, last = _transposed_problem(
             spatial, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision
         )
-        call = _remembered(signature, _Call(make_plan(problem), result_dtype, single, last))
-    return _run(call, x, w, b, out)
+        return Call(make_plan(problem), result_dtype, single, last)
+
+    arguments = "transpose", spatial, stride, padding, output_padding, groups, dilation, layout, precision
+    return run(recalled(x, w, b, arguments, described), x, w, b, out)
 
 
 def _transposed_problem(
@@ -232,7 +240,7 @@ def _bias(b: ArrayLike | None, out_channels: int) -> Array | None:
     return bias
 
 
-def _run(call: _Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array | None) -> Array:
+def run(call: Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array | None) -> Array:
     """The planned result, in the layout and with the axes that the caller's arrays had."""
     plan, dtype, single, last = call
     first, second, bias = np.asarray(x), np.asarray(w), None if b is None else np.asarray(b)

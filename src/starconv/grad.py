@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arguments import Array, as_array, channels_last_in_memory, sum_dtype
+from .calls import Call, recalled, run
 from .engine.planner import make_plan
 from .errors import ArgumentTypeError, ArgumentValueError
 from .geometry import Padding, PerAxis
@@ -193,16 +194,14 @@ def _input(
     groups: int,
     precision: str,
 ) -> Array:
-    kernels = as_array("w", w)
-    return _gradient(
-        "input_grad",
-        _shape("input_size", input_size, spatial),
-        kernels.shape,
-        kernels,
-        grad_output,
-        (stride, padding, dilation, groups),
-        precision,
-    )
+
+    def described() -> Call:
+        kernels = as_array("w", w)
+        shapes = _shape("input_size", input_size, spatial), kernels.shape
+        return _described("input_grad", *shapes, kernels, grad_output, (stride, padding, dilation, groups), precision)
+
+    arguments = "input_grad", spatial, input_size, stride, padding, dilation, groups, precision
+    return run(recalled(grad_output, w, None, arguments, described), grad_output, w, None, None)
 
 
 def _weight(
@@ -216,20 +215,17 @@ def _weight(
     groups: int,
     precision: str,
 ) -> Array:
-    picture = as_array("x", x)
-    if picture.ndim != spatial + 2:
-        raise ArgumentValueError("x", picture, f"{spatial + 2} axes (N, C, ...)")
-    kernel_shape = _shape("weight_size", weight_size, spatial)
-    check_kernels(picture.shape, kernel_shape, groups, argument="weight_size")
-    return _gradient(
-        "weight_grad",
-        picture.shape,
-        kernel_shape,
-        picture,
-        grad_output,
-        (stride, padding, dilation, groups),
-        precision,
-    )
+
+    def described() -> Call:
+        picture = as_array("x", x)
+        if picture.ndim != spatial + 2:
+            raise ArgumentValueError("x", picture, f"{spatial + 2} axes (N, C, ...)")
+        shapes = picture.shape, _shape("weight_size", weight_size, spatial)
+        check_kernels(*shapes, groups, argument="weight_size")
+        return _described("weight_grad", *shapes, picture, grad_output, (stride, padding, dilation, groups), precision)
+
+    arguments = "weight_grad", spatial, weight_size, stride, padding, dilation, groups, precision
+    return run(recalled(x, grad_output, None, arguments, described), x, grad_output, None, None)
 
 
 def _shape(argument: str, value: Sequence[int], spatial: int) -> tuple[int, ...]:
@@ -246,7 +242,7 @@ def _shape(argument: str, value: Sequence[int], spatial: int) -> tuple[int, ...]
     return shape
 
 
-def _gradient(
+def _described(
     operation: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
@@ -254,7 +250,7 @@ def _gradient(
     grad_output: ArrayLike,
     arguments: tuple[object, object, object, int],
     precision: str,
-) -> Array:
+) -> Call:
     gradient = as_array("grad_output", grad_output)
     dtype, result_dtype = sum_dtype(operand, gradient)
     last = channels_last_in_memory(operand if operation == "weight_grad" else gradient)
@@ -269,5 +265,4 @@ def _gradient(
             input_shape=x_shape,
             kernel_shape=w_shape,
         )
-    operands = (operand, gradient) if operation == "weight_grad" else (gradient, operand)
-    return make_plan(problem)(*operands).astype(result_dtype, copy=False)
+    return Call(make_plan(problem), result_dtype, single=False, last=False)
