@@ -57,7 +57,7 @@ class Value:
         whole, look: for a view: the value that it is a view of, and the function from that one's array to this one's.
         maker: the step that writes it.
         readers: how many steps read it since it was written.
-        shared: whether others than the next step want it as it is.
+        kept: whether others than the next step want it as it is; see `keep`.
     """
 
     shape: Shape
@@ -67,7 +67,16 @@ class Value:
     look: Callable[[Array], Array] | None = field(default=None, repr=False)
     maker: "Step | None" = field(default=None, repr=False)
     readers: int = 0
-    shared: bool = False
+    kept: bool = False
+
+    def keep(self) -> None:
+        """Let no step change it, or what it is a view of, in place: somebody else will read it."""
+        self.root.kept = True
+
+    @property
+    def may_change(self) -> bool:
+        """Whether a step may write its result over it."""
+        return not self.root.kept
 
     @property
     def root(self) -> "Value":
@@ -161,8 +170,8 @@ class Pooled(Step):
 
     def take_relu(self) -> bool:
         """The maximum of ReLUs is the ReLU of the maximum, to the last bit: what makes the input may take it."""
-        maker = self.x.maker
-        return self.winner is not None and self.x.readers == 1 and maker is not None and maker.take_relu()
+        alone = self.winner is not None and self.x.readers == 1 and self.x.may_change
+        return alone and self.x.maker is not None and self.x.maker.take_relu()
 
 
 class PooledGradient(Step):
@@ -313,7 +322,7 @@ class Tape:
 
     def relu(self, x: Value) -> Value:
         """ReLU of `x`: by the step that makes x if nobody has read it, or by one of its own."""
-        if x.whole is None and x.readers == 0 and not x.shared and x.maker is not None and x.maker.take_relu():
+        if x.whole is None and x.readers == 0 and x.may_change and x.maker is not None and x.maker.take_relu():
             return x
         out = self.like(x)
         self.elementwise("relu", [x], [out])

@@ -44,12 +44,13 @@ class ReLU(Module):
     def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
         """The same; where it can, the layer before computes it."""
         output = tape.relu(x)
+        output.keep()
 
         def back(grad: "Value", needed: bool) -> "Value | None":
             if not needed:
                 return None
             grad = tape.laid_like(grad, output)
-            result = tape.like(grad) if grad.shared else grad
+            result = grad if grad.may_change else tape.like(grad)
             tape.elementwise("relu_gradient", [grad, output], [result])
             return result
 

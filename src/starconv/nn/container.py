@@ -173,12 +173,13 @@ class Residual(Module):
 
     def record(self, tape: "Recorder", x: "Value") -> tuple["Value", Back]:
         """The same for what both ways write."""
+        x.keep()  # for the other way
         through, back_through = tape.recorded(self.body, x)
         around, back_around = (x, None) if self.shortcut is None else tape.recorded(self.shortcut, x)
         output = _written_sum(tape, through, around)
 
         def back(grad: "Value", needed: bool) -> "Value | None":
-            grad.shared = True  # by both ways
+            grad.keep()
             one = back_through(grad, needed)
             other = grad if back_around is None else back_around(grad, needed)
             return None if one is None or other is None or not needed else _written_sum(tape, one, other)
@@ -205,7 +206,7 @@ def _sum(a: Array, b: Array) -> Array:
 
 def _written_sum(tape: "Recorder", a: "Value", b: "Value") -> "Value":
     """a + b in the place of `a`, unless others read that."""
-    out = tape.like(a) if a.shared or a.readers or a.whole is not None else a
+    out = a if a.may_change and not a.readers and a.whole is None else tape.like(a)
     tape.elementwise("add", [a, tape.laid_like(b, a)], [out])
     return out
 

@@ -209,7 +209,7 @@ class BatchNorm2d(Module):
                 return None
             shares = tape.value((channels,)), tape.value((channels,))
             tape.elementwise("batch_shares", [row(found, 0), row(found, 1), scale, factor], shares, [count])
-            result = tape.like(grad) if grad.shared else grad
+            result = grad if grad.may_change else tape.like(grad)
             given = [grad, x, spread(mean), spread(factor), *map(spread, shares)]
             tape.elementwise("normalize_gradient", given, [result])
             return result
