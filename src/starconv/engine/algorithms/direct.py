@@ -20,7 +20,7 @@ and storing weigh more than the arithmetic.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -351,7 +351,7 @@ def tiles_function(
     """All pixels of a band, `tile` at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
     After the last chunk come bias, finish and store; before that, sums wait in memory. `block` is where the input of
-    the band is, packed or not (`in_place`): the tables say where its pixels and taps are.
+    the band is, packed or not (`in_place`, with one tap): the tables say where its pixels and taps are.
     """
     arguments = ["fields", "block", "panel", "bias", "out", "waiting", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
@@ -393,18 +393,27 @@ def tiles_function(
                     waiting.at(number * lanes).store(sums[key])
             for number, key in enumerate(keys):
                 sums[key] = waiting.at(number * lanes).load(lanes)
+
+        def meet(origin: Pointer, weights: Pointer, places: Sequence[Int] = places, sums: Registers = sums) -> None:
+            """One tap of one channel."""
+            row = [weights.at(v * lanes).load(lanes) for v in range(vectors)]
+            for i in range(tile):
+                x = origin.at_bytes(places[i]).broadcast(lanes)
+                for v in range(vectors):
+                    sums[i, v] = x.times_plus(row[v], sums[i, v])
+
         for channel in _several(f, start, stop, max(8 // run, 1) if run < 5 else 1, sums):
             plane = block.at_bytes(channel * packed_channel)
+            if in_place:
+                # One tap, at the pixel itself: a loop and a table for it would take as many cycles as the sums. LLVM
+                # would keep the sums of all eight planes and six places in memory, if it knew what they are.
+                meet(plane.disguised(), panel.at(channel * width))
+                continue
             weights = panel.at(channel * taps * width)
             for first in f.loop(0, taps, run, carry=[sums]):
                 for number in range(run):
                     tap = first + number
-                    origin = plane.at_bytes(tap_table.at(tap).load_int())
-                    row = [weights.at(tap * width + v * lanes).load(lanes) for v in range(vectors)]
-                    for i in range(tile):
-                        x = origin.at_bytes(places[i]).broadcast(lanes)
-                        for v in range(vectors):
-                            sums[i, v] = x.times_plus(row[v], sums[i, v])
+                    meet(plane.at_bytes(tap_table.at(tap).load_int()), weights.at(tap * width))
         count = (pixels - pixel).minimum(tile)
         with f.either(stop.equals(channels)) as (done, more):
             with done:

@@ -25,23 +25,24 @@ __all__ = [
 
 
 def panel_vectors(kernels: int, lanes: int, target: Target) -> int:
-    """Vectors of kernels in a tile: at most 2 with 16 registers, 4 with 32; as many as leave the fewest lanes empty.
+    """Vectors of kernels in a tile: 2 with 16 registers, 4 with 32, or as many as leave fewer lanes empty.
 
-    96 kernels are 6 vectors of 16: two panels of 3, where of two panels of 4 a quarter would be for nothing.
+    96 kernels are 6 vectors of 16: two panels of 3, where of two panels of 4 a quarter would be for nothing; and 24 are
+    3 vectors of 8.
     """
     there = -(-kernels // lanes)
-    most = min(most_vectors(target), there)
-    return min(range(most, 0, -1), key=lambda vectors: -(-there // vectors) * max(vectors, 1.4))
+    order = [vectors for vectors in ((4, 3, 2, 1) if most_vectors(target) == 4 else (2, 3, 1)) if vectors <= there]
+    return min(order, key=lambda vectors: -(-there // vectors) * max(vectors, 1.4))
 
 
 def tile_pixels(count: int, vectors: int, target: Target) -> int:
     """Pixels in a tile of that many vectors of kernels, for a band of `count`.
 
-    6 x 4 or 8 x 3 sums with 32 registers, 6 x 2 with 16 (12 x 2 would fit 32, but not its twelve addresses). One less
-    where that leaves fewer past the end of the band, as 49 = 10 x 5 - 1 or 7 x 7 do. What a tile costs besides
+    6 x 4 or 8 x 3 sums with 32 registers, 6 x 2 or 4 x 3 with 16 (12 x 2 would fit 32, but not its twelve addresses).
+    One less where that leaves fewer past the end of the band, as 49 = 10 x 5 - 1 or 7 x 7 do. What a tile costs besides
     (weights, storing) is taken for a third of a pixel.
     """
-    most = 8 if vectors == 3 else 6
+    most = 6 if vectors != 3 else 8 if most_vectors(target) == 4 else 4
     return min((most, most - 1), key=lambda pixels: -(-count // pixels) * (pixels + 1 / 3))
 
 
@@ -113,7 +114,7 @@ def store_tile(
     buffer: Pointer,
     finisher: Finisher,
 ) -> None:
-    """Whole tiles, of `pixels` x `vectors`, go straight to a dense `out`; the others through a buffer, one by one."""
+    """Whole tiles, of `pixels` x `vectors`, go straight to a dense `out`; the others through a buffer."""
     lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
     whole = count.equals(pixels) & valid.equals(vectors * lanes)
     with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
@@ -135,10 +136,13 @@ def store_tile(
                 for i in range(pixels):
                     for v in range(vectors):
                         buffer.at((i * vectors + v) * lanes).store(results[i, v])
+                vectored = out_channel.equals(itemsize).integer(valid // lanes * lanes, 0)
                 for p in f.loop(count):
-                    for k in f.loop(valid):
-                        value = buffer.at(p * (vectors * lanes) + k).load()
-                        finisher.store(out.at_bytes((pixel + p) * out_column + k * out_channel), value)
+                    row, to = buffer.at(p * (vectors * lanes)), out.at_bytes((pixel + p) * out_column)
+                    for k in f.loop(0, vectored, lanes):
+                        finisher.store(to.at(k), row.at(k).load(lanes))
+                    for k in f.loop(vectored, valid):
+                        finisher.store(to.at_bytes(k * out_channel), row.at(k).load())
 
 
 def _store_part(to: Pointer, vector: Vector, count: int, finisher: Finisher) -> None:
