@@ -53,20 +53,24 @@ def checked_inputs(graph: Graph, arrays: Sequence[Any], named: Mapping[str, Any]
         ArgumentTypeError: another number of arrays, a name that is none, an array of another dtype.
         ArgumentValueError: an array of another shape, or two arrays that differ in a size that has one name.
     """
-    expected = "the inputs " + "; ".join(map(str, graph.inputs)) if graph.inputs else "no inputs"
     names = [value.name for value in graph.inputs]
     if len(arrays) > len(names):
-        raise ArgumentTypeError("arrays", f"{len(arrays)} by position", expected)
+        raise ArgumentTypeError("arrays", f"{len(arrays)} by position", _expected(graph))
     given = dict(zip(names, arrays, strict=False))
     for name, array in named.items():
         if name not in names or name in given:
-            raise ArgumentTypeError(name, array, expected + (", each once" if name in given else ""))
+            raise ArgumentTypeError(name, array, _expected(graph) + (", each once" if name in given else ""))
         given[name] = array
     missing = [name for name in names if name not in given]
     if missing:
-        raise ArgumentTypeError("arrays", f"nothing for {', '.join(missing)}", expected)
+        raise ArgumentTypeError("arrays", f"nothing for {', '.join(missing)}", _expected(graph))
     sizes: dict[str, int] = {}
     return {value.name: _checked(value, given[value.name], sizes) for value in graph.inputs}
+
+
+def _expected(graph: Graph) -> str:
+    """What a caller should hand in, for errors: it takes longer to say than to check."""
+    return "the inputs " + "; ".join(map(str, graph.inputs)) if graph.inputs else "no inputs"
 
 
 def _checked(value: Value, given: Any, sizes: dict[str, int]) -> Array:
