@@ -127,7 +127,29 @@ def mobile_network(seed: int = 0) -> tuple[Graph, list[Array]]:
     return w.graph(w.add("ReduceMean", x, w.array([2, 3]), keepdims=0)), w.arrays
 
 
+SLOPE = {"alpha": 1 / 6, "beta": 0.5}
+
+
+def gated_network(seed: int = 0) -> tuple[Graph, list[Array]]:
+    """SiLU and hard swish as exporters write them, of convolutions, of a sum, and of what others read too."""
+    w = Writer(seed)
+    x = w.norm(w.conv(w.input(2, 3, 17, 19), 24, strides=(2, 2)))
+    x = w.add("Mul", x, w.add("Sigmoid", x))
+    y = w.conv(x, 24, groups=24, bias=True)
+    y = w.add("Mul", w.add("HardSigmoid", y, **SLOPE), y)
+    y = w.add("Add", w.norm(w.conv(y, 24, 1)), x)  # a residual before the activation
+    y = w.add("Mul", y, w.add("Sigmoid", y))
+    z = w.conv(y, 16)
+    gate = w.add("Sigmoid", z)
+    both = w.add("Add", w.add("Mul", z, gate), z)  # z is read once more
+    soft = w.add("Mul", both, w.add("HardSigmoid", both, alpha=0.2, beta=0.5))  # another slope
+    kept = w.add("Sigmoid", soft)
+    last = w.add("Mul", soft, kept)  # the gate is an output too
+    return w.graph(w.add("HardSwish", w.conv(last, 8, 1)), kept), w.arrays
+
+
 NETWORKS = {
+    "gated": gated_network,
     "residual": residual_network,
     "dense": dense_network,
     "u": u_network,
@@ -148,7 +170,10 @@ def random_networks(draw: st.DrawFn) -> tuple[Graph, list[Array]]:
         rest = w.shapes[x]
         kind = draw(
             st.sampled_from(
-                ["conv", "conv", "conv", "norm", "relu", "add", "concat", "pool", "sigmoid", "split", "slice", "scale"]
+                [
+                    *("conv", "conv", "conv", "norm", "relu", "add", "concat", "pool"),
+                    *("sigmoid", "gate", "split", "slice", "scale"),
+                ]
             )
         )
         if kind == "conv":
@@ -163,6 +188,10 @@ def random_networks(draw: st.DrawFn) -> tuple[Graph, list[Array]]:
             values.append(w.add("Relu", x))
         elif kind == "sigmoid":
             values.append(w.add("Sigmoid", x))
+        elif kind == "gate":
+            gate = w.add("Sigmoid", x) if draw(st.booleans()) else w.add("HardSigmoid", x, **SLOPE)
+            values += [gate] if draw(st.booleans()) else []
+            values.append(w.add("Mul", x, gate))
         elif kind == "add":
             values.append(w.add(draw(st.sampled_from(["Add", "Mul"])), x, draw(st.sampled_from(alike))))
         elif kind == "concat":

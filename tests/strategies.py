@@ -19,7 +19,7 @@ from starconv.engine.algorithms.rounding import sum_bound
 from starconv.engine.emit.target import LEVELS, Target, host_target, named_target, runs_here
 from starconv.engine.runtime import jit
 from starconv.geometry import BORDERS, Axis
-from starconv.problem import ACTIVATIONS, DTYPES, OPERATIONS
+from starconv.problem import ACTIVATION_LIMITS, DTYPES, OPERATIONS, SMOOTH_ACTIVATIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -81,7 +81,8 @@ def problems(
     work = max(batch, 1) * groups * windows * taps
     per_group = draw(st.sampled_from([c for c in GROUP_CHANNELS if c == 1 or c * work <= MAX_WORK]))
     kernels = draw(st.sampled_from([c for c in GROUP_CHANNELS if c == 1 or c * per_group * work <= MAX_WORK]))
-    finish = operation != "weight_grad"
+    finish, dtype = operation != "weight_grad", draw(st.sampled_from(dtypes))
+    activations = [*ACTIVATION_LIMITS, *(() if dtype == "int64" else SMOOTH_ACTIVATIONS)]
     return Problem(
         operation,
         batch,
@@ -89,12 +90,12 @@ def problems(
         kernels * groups,
         geometry,
         groups,
-        dtype=draw(st.sampled_from(dtypes)),
+        dtype=dtype,
         border=border,
         channels_last=draw(st.booleans()),
         bias=finish and draw(st.booleans()),
         residual=finish and residuals and draw(st.booleans()),
-        activation=draw(st.sampled_from(["none", "none", *ACTIVATIONS[1:]])) if finish else "none",
+        activation=draw(st.sampled_from(["none", "none", *activations])) if finish else "none",
         precision=draw(st.sampled_from(["float32", "strict"])),
     )
 
@@ -120,7 +121,7 @@ def separable_problems(draw: st.DrawFn) -> Problem:
         border=draw(st.sampled_from(BORDERS)),
         bias=draw(st.booleans()),
         residual=draw(st.booleans()),
-        activation=draw(st.sampled_from(["none", "relu", "relu6"])),
+        activation=draw(st.sampled_from(["none", "relu", "relu6", "silu"])),
     )
 
 
@@ -183,7 +184,11 @@ def error_bound(problem: Problem, given: Operands) -> Array:
     limits, wide = np.finfo(problem.dtype), np.finfo(np.float64)
     ones = Operands(*map(np.ones, problem.operand_shapes), bias=None, fill=1.0)
     terms = error_scale(replace(problem, bias=False, residual=False), ones) + 3
-    return 1.01 * terms * (limits.eps / 2 + wide.eps / 2) * error_scale(problem, given) + terms * limits.tiny
+    bound = 1.01 * terms * (limits.eps / 2 + wide.eps / 2) * error_scale(problem, given) + terms * limits.tiny
+    if problem.activation in SMOOTH_ACTIVATIONS:
+        # Nowhere steeper than 1.1 (SiLU) and 1.5 (hard swish), and computed with some roundings of its own.
+        return 1.5 * bound + 8 * limits.eps * np.abs(expected(problem, given)) + limits.tiny
+    return bound
 
 
 VIEWS: dict[str, Callable[[Array], Array]] = {}

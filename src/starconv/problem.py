@@ -18,15 +18,26 @@ import numpy as np
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import BORDERS, Axis, convolution_axes
 
-__all__ = ["ACTIVATIONS", "ACTIVATION_LIMITS", "DTYPES", "OPERATIONS", "PRECISIONS", "Problem"]
+__all__ = [
+    "ACTIVATIONS",
+    "ACTIVATION_LIMITS",
+    "DTYPES",
+    "OPERATIONS",
+    "PRECISIONS",
+    "SMOOTH_ACTIVATIONS",
+    "Problem",
+]
 
 OPERATIONS = ("conv", "input_grad", "weight_grad")
 DTYPES = ("float32", "float64", "int64")
 """The types in which sums are formed. Narrower input is widened: float16 to float32, integers to int64."""
 PRECISIONS = ("float32", "strict")
 ACTIVATION_LIMITS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0)}
-"""What results are clipped to: those activations that kernels apply on the way to memory. NaN stays NaN."""
-ACTIVATIONS = tuple(ACTIVATION_LIMITS)
+"""What results are clipped to. NaN stays NaN."""
+SMOOTH_ACTIVATIONS = ("silu", "hard_swish")
+"""x / (1 + e^-x), and x min(max(x / 6 + 1/2, 0), 1), of floating-point numbers."""
+ACTIVATIONS = (*ACTIVATION_LIMITS, *SMOOTH_ACTIVATIONS)
+"""What kernels apply on the way to memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class Problem:
         channels_last: X and O lie in memory as (N, ..., channels).
         bias: a value per channel is added to the result.
         residual: an array of the result's shape is added, after the bias and before the activation.
-        activation: "none", "relu" or "relu6", applied last.
+        activation: "none", "relu", "relu6", "silu" or "hard_swish", applied last.
         precision: "float32" allows algorithms with a declared larger error bound, "strict" only the definition's sum.
         input_shape: of X, (N, C, ...).
         weight_shape: of K, (K, C / groups, ...).
@@ -87,6 +98,8 @@ class Problem:
         ):
             if value not in allowed:
                 raise ArgumentValueError(argument, value, choices(allowed))
+        if self.activation in SMOOTH_ACTIVATIONS and self.dtype == "int64":
+            raise ArgumentValueError("activation", self.activation, "one that gives whole numbers, for dtype=int64")
         if not 1 <= len(self.axes) <= 3:
             raise ArgumentValueError("axes", self.axes, "1 to 3 spatial axes")
         if any(axis.output < 1 for axis in self.axes):

@@ -99,7 +99,18 @@ def _finished(problem: Problem, sums: Array, b: ArrayLike | None, residual: Arra
         sums += np.asarray(b, np.float64).reshape(-1, *[1] * problem.spatial)
     if residual is not None:
         sums += np.asarray(residual, np.float64)
-    return np.clip(sums, *ACTIVATION_LIMITS[problem.activation])
+    return activated(problem.activation, sums)
+
+
+def activated(activation: str, sums: Array) -> Array:
+    """An activation of `sums`, by its formula."""
+    if activation == "silu":
+        with np.errstate(over="ignore"):  # e^-x is infinite where the result is 0
+            gated: Array = sums / (1 + np.exp(-sums))
+        return gated
+    if activation == "hard_swish":
+        return sums * np.clip(sums / 6 + 0.5, 0, 1)
+    return np.clip(sums, *ACTIVATION_LIMITS[activation])
 
 
 def _unpad(problem: Problem, canvas: Array) -> Array:

@@ -44,6 +44,26 @@ def test_networks(name, layout):
     check(graph, again, program(*again))
 
 
+def test_values_times_their_sigmoid_are_one_step():
+    graph, arrays = NETWORKS["gated"]()
+    steps = [(operation.does, operation.how()) for operation in compiled(graph, arrays).operations]
+    does = [step[0] for step in steps]
+    assert does == [
+        "Conv + BatchNormalization + Sigmoid + Mul",
+        "Conv + HardSigmoid + Mul",
+        "Conv + BatchNormalization + Add + Sigmoid + Mul",
+        "Conv",
+        "Swish",
+        "Add",
+        "HardSigmoid",
+        "Mul",
+        "Sigmoid",
+        "Mul",
+        "Conv + HardSwish",
+    ]
+    assert "python" not in [step[1] for step in steps]
+
+
 @given(random_networks(), st.sampled_from(LAYOUTS))
 @examples(2)
 def test_random_networks(network, layout):

@@ -54,14 +54,6 @@ def _number(like: Vector, value: float) -> Vector:
     return like.function.constant(value, like.element, like.lanes)
 
 
-def _hard_sigmoid(x: Vector, slope: Vector, offset: Vector) -> Vector:
-    return _clip(x.times_plus(slope, offset), _number(x, 0.0), _number(x, 1.0))
-
-
-def _hard_swish(x: Vector) -> Vector:
-    return x * _hard_sigmoid(x, _number(x, 1 / 6), _number(x, 0.5))
-
-
 def _leaky(x: Vector, slope: Vector) -> Vector:
     return x.where("olt", _number(x, 0.0), x * slope, x)
 
@@ -112,11 +104,11 @@ OPERATIONS: dict[str, Operation] = {
     "affine": Operation(1, lambda v, n: (v[0].times_plus(n[0], n[1]),), numbers=2),
     "leaky_relu": Operation(1, lambda v, n: (_leaky(v[0], n[0]),), numbers=1),
     "prelu": Operation(2, lambda v, n: (_leaky(v[0], v[1]),)),
-    "hard_sigmoid": Operation(1, lambda v, n: (_hard_sigmoid(v[0], *n),), numbers=2),
-    "hard_swish": Operation(1, lambda v, n: (_hard_swish(v[0]),)),
+    "hard_sigmoid": Operation(1, lambda v, n: (maths.hard_sigmoid(v[0], *n),), numbers=2),
+    "hard_swish": Operation(1, lambda v, n: (maths.hard_swish(v[0]),)),
     "exp": Operation(1, lambda v, n: (maths.exp(v[0]),)),
     "sigmoid": Operation(1, lambda v, n: (maths.sigmoid(v[0]),)),
-    "silu": Operation(1, lambda v, n: (v[0].divided_by(_number(v[0], 1.0) + maths.exp(_number(v[0], 0.0) - v[0])),)),
+    "silu": Operation(1, lambda v, n: (maths.silu(v[0]),)),
     "tanh": Operation(1, lambda v, n: (maths.hyperbolic_tangent(v[0]),)),
     "scale_shift": Operation(3, lambda v, n: (v[0].times_plus(v[1], v[2]),)),
     "normalize": Operation(4, lambda v, n: (_normal(*v),)),

@@ -140,7 +140,7 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "S
 
 
 ELEMENT_BY_ELEMENT = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Relu", "LeakyRelu", "Sigmoid", "Tanh"}
-ELEMENT_BY_ELEMENT |= {"HardSigmoid", "HardSwish"}
+ELEMENT_BY_ELEMENT |= {"HardSigmoid", "HardSwish", "Swish"}
 """Operators whose result may lie where an operand of the same form lies."""
 
 

@@ -4,7 +4,8 @@ One walk over the nodes in their order. Each becomes an operation, or is taken u
 
 * nodes whose inputs are all known (weights, shapes) are computed now;
 * BatchNormalization after a convolution scales its kernels, and so does a product with one constant per channel;
-* an Add of constants becomes its bias, an Add of another value its residual, and Relu or Clip(0, 6) its activation;
+* an Add of constants becomes its bias, an Add of another value its residual, and Relu, Clip(0, 6) or HardSwish its
+  activation; so does a value's product with its own Sigmoid (SiLU) or HardSigmoid;
 * Gemm and MatMul with a constant matrix are pointwise convolutions, whose pixels are the rows of the other matrix.
 
 A node is taken up only if nobody else uses the value before it.
@@ -329,8 +330,38 @@ def _batch_norm(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
     return lowering.extend(operation, node)
 
 
+def _gated(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
+    """A value times its own (hard) sigmoid: the activation of the convolution that makes it, or one step, not two."""
+    for x, gate in (inputs, inputs[::-1]):
+        maker = lowering.makers.get(gate)
+        if not isinstance(maker, Interpreted) or maker.node.inputs != (x,) or lowering.uses[gate] != 1:
+            continue
+        if maker.node.op == "Sigmoid":
+            activation = "silu"
+        elif maker.node.op == "HardSigmoid" and _is_of_hard_swish(maker.node):
+            activation = "hard_swish"
+        else:
+            continue
+        lowering.result.operations.remove(maker)
+        before = lowering.makers.get(x)
+        if isinstance(before, Convolution) and lowering.uses[x] == 2 and before.problem.activation == "none":
+            before.problem = replace(before.problem, activation=activation)
+            before.does += f" + {maker.node.op}"
+            return lowering.extend(before, node)
+        op = {"silu": "Swish", "hard_swish": "HardSwish"}[activation]
+        one = Node(op, node.name, (x,), node.outputs)
+        return lowering.add(Interpreted.of(one, lowering.graph.opset, (x,), node.outputs, ()), lowering.info(x))
+    return False
+
+
+def _is_of_hard_swish(node: Node) -> bool:
+    """Whether a HardSigmoid has the slope 1/6 and the offset 1/2."""
+    slope, offset = (float(node.attributes.get(name, 0.0)) for name in ("alpha", "beta"))  # type: ignore[arg-type]
+    return abs(slope - 1 / 6) < 1e-6 and abs(offset - 0.5) < 1e-6
+
+
 def _mul(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
-    """A product of a convolution's result with constants."""
+    """A product of a convolution's result with constants, or of a value with its sigmoid."""
     for place in (0, 1):
         operation, constant = lowering.open(inputs[place]), lowering.constant(inputs, 1 - place)
         if operation is None or constant is None:
@@ -339,7 +370,7 @@ def _mul(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
         if factor is not None and factor.dtype == operation.weights.dtype:
             _scale(operation, factor)
             return lowering.extend(operation, node)
-    return False
+    return _gated(lowering, node, inputs)
 
 
 def _add(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
@@ -416,5 +447,6 @@ TAKE_UP: dict[str, Callable[[_Lowering, Node, Sequence[str]], bool]] = {
     "Add": _add,
     "Relu": _activation("relu"),
     "Clip": _clip,
+    "HardSwish": _activation("hard_swish"),
 }
 """How each operator is made into an operation, or taken up by one; False where it is to be interpreted."""

@@ -75,6 +75,11 @@ def _elementwise(operation: str, inputs: int = 1, *attributes: tuple[str, float]
     return write
 
 
+def _swish(wanted: Wanted) -> Written:
+    """x / (1 + e^-x); not with another slope."""
+    return elementwise.jobs("silu", [wanted.x], [wanted.out]) if wanted.number("alpha", 1.0) == 1 else None
+
+
 def _clip(wanted: Wanted) -> Written:
     """Between numbers that are known."""
     if not wanted.rest_is_known:
@@ -190,6 +195,7 @@ KINDS: dict[str, Callable[[Wanted], Written]] = {
     "LeakyRelu": _elementwise("leaky_relu", 1, ("alpha", 0.01)),
     "HardSigmoid": _elementwise("hard_sigmoid", 1, ("alpha", 0.2), ("beta", 0.5)),
     "HardSwish": _elementwise("hard_swish"),
+    "Swish": _swish,
     "Sigmoid": _elementwise("sigmoid"),
     "Tanh": _elementwise("tanh"),
     "Exp": _elementwise("exp"),

@@ -1,4 +1,4 @@
-"""What happens to a sum on its way to memory: a residual is added, and the result is clipped.
+"""What happens to a sum on its way to memory: a residual is added, and the activation computed.
 
 A residual lies in memory like the result, so kernels find it at one distance from every place they store to. It may be
 the result's own memory: then a kernel must store every element once only, for it reads there what it has not written.
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...problem import ACTIVATION_LIMITS, Problem
+from ...problem import ACTIVATION_LIMITS, SMOOTH_ACTIVATIONS, Problem
 from ..descriptor import Fields
+from ..emit import maths
 from ..emit.ir import Function, Pointer, Vector
 
 __all__ = ["FINISH_FIELDS", "Finish", "Finisher", "finish_values", "finish_with_numpy", "lies_like"]
@@ -33,18 +34,25 @@ class Finish:
     floor: bool
     ceiling: bool
     residual: bool
+    smooth: str = ""
+    """A smooth activation's name."""
 
     @classmethod
     def of(cls, problem: Problem, *, floor: bool = False) -> "Finish":
         """What `problem` needs; with `floor` a floor in any case, so that one kernel serves with ReLU and without."""
-        low, high = ACTIVATION_LIMITS[problem.activation]
-        return cls(floor or low > -math.inf, high < math.inf, problem.residual)
+        low, high = _limits(problem)
+        smooth = problem.activation if problem.activation in SMOOTH_ACTIVATIONS else ""
+        return cls((floor and not smooth) or low > -math.inf, high < math.inf, problem.residual, smooth)
 
 
 def finish_values(problem: Problem) -> dict[str, int | float]:
     """The fields that do not depend on a call."""
-    low, high = ACTIVATION_LIMITS[problem.activation]
+    low, high = _limits(problem)
     return {"floor": low, "ceiling": high}
+
+
+def _limits(problem: Problem) -> tuple[float, float]:
+    return ACTIVATION_LIMITS.get(problem.activation, (-math.inf, math.inf))
 
 
 class Finisher:
@@ -58,7 +66,7 @@ class Finisher:
 
     def early(self, value: Vector) -> Vector:
         """`value` as far as it can be finished before its place is known."""
-        return value if self.away is not None else self._clipped(value)
+        return value if self.away is not None else self._activated(value)
 
     def fetch(self, to: Pointer) -> None:
         """Ask for the residual of a place early: tiles jump from line to line, which no processor foresees."""
@@ -68,10 +76,12 @@ class Finisher:
     def store(self, to: Pointer, value: Vector) -> None:
         """Write what `early` gave."""
         if self.away is not None:
-            value = self._clipped(value + to.at_bytes(self.away).load(value.lanes))
+            value = self._activated(value + to.at_bytes(self.away).load(value.lanes))
         to.store(value)
 
-    def _clipped(self, value: Vector) -> Vector:
+    def _activated(self, value: Vector) -> Vector:
+        if self.finish.smooth:
+            return _SMOOTH[self.finish.smooth](value)
         if self.floor is not None:
             value = value.raised_to(self.floor.broadcast(value.lanes))
         if self.ceiling is not None:
@@ -79,11 +89,19 @@ class Finisher:
         return value
 
 
+_SMOOTH = {"silu": maths.silu, "hard_swish": maths.hard_swish}
+
+
 def finish_with_numpy(problem: Problem, sums: Array, residual: Array | None) -> Array:
     """The same for whole arrays, in place."""
     if residual is not None:
         sums += residual.astype(sums.dtype, copy=False)
-    low, high = ACTIVATION_LIMITS[problem.activation]
+    if problem.activation in SMOOTH_ACTIVATIONS:
+        from ...reference import activated
+
+        sums[...] = activated(problem.activation, sums)
+        return sums
+    low, high = _limits(problem)
     if low > -math.inf:
         np.maximum(sums, sums.dtype.type(low), out=sums)
     if high < math.inf:

@@ -1,4 +1,6 @@
-"""Exponentials of vectors, by polynomials: errors of a few units in the last place, NaN stays NaN.
+"""Exponentials of vectors, by polynomials, and what is made of them: errors of a few units in the last place.
+
+NaN stays NaN.
 
 Method (W. Cody and W. Waite, "Software manual for the elementary functions", 1980): with n the whole number nearest to
 x / log 2, e^x = 2^n e^r where r = x - n log 2 lies within +-0.3466, and e^r is its Taylor series: the first term left
@@ -11,7 +13,7 @@ import math
 
 from .ir import Vector
 
-__all__ = ["exp", "expm1", "hyperbolic_tangent", "sigmoid"]
+__all__ = ["exp", "expm1", "hard_sigmoid", "hard_swish", "hyperbolic_tangent", "sigmoid", "silu"]
 
 _FORMS = {  # element: integer of its size, bits of the fraction, bias of the exponent, log 2 in two parts, terms, limit
     "float": ("i32", 23, 127, (0.693359375, -2.12194440054690583e-4), 8, (-104.0, 89.0)),
@@ -44,6 +46,21 @@ def sigmoid(x: Vector) -> Vector:
     """1 / (1 + e^-x)."""
     one = _number(x, 1.0)
     return one.divided_by(one + exp(_number(x, 0.0) - x))
+
+
+def silu(x: Vector) -> Vector:
+    """x / (1 + e^-x)."""
+    return x.divided_by(_number(x, 1.0) + exp(_number(x, 0.0) - x))
+
+
+def hard_sigmoid(x: Vector, slope: Vector, offset: Vector) -> Vector:
+    """slope x + offset between 0 and 1."""
+    return x.times_plus(slope, offset).raised_to(_number(x, 0.0)).lowered_to(_number(x, 1.0))
+
+
+def hard_swish(x: Vector) -> Vector:
+    """x times the hard sigmoid with slope 1/6 and offset 1/2."""
+    return x * hard_sigmoid(x, _number(x, 1 / 6), _number(x, 0.5))
 
 
 def hyperbolic_tangent(x: Vector) -> Vector:
