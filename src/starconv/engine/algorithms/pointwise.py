@@ -72,8 +72,9 @@ def cost(problem: Problem, target: Target | None) -> float:
     kernels, channels = problem.out_channels // problem.groups, problem.in_channels // problem.groups
     pixels = math.prod(axis.output for axis in problem.axes)
     tiles = problem.batch * problem.groups * -(-kernels // KERNELS) * -(-pixels // (vectors * lanes))
-    # Measured with 64 to 2048 channels: with 32 registers a seventh longer than 24 sums on two units take.
-    slower = 1.15 if vectors == 4 else 1
+    # Measured with 64 to 2048 channels: a seventh longer than 24 sums on two units take; with 16 registers a tenth
+    # longer than 12.
+    slower = 1.15 if vectors == 4 else 1.1
     cycles = tiles * (channels * KERNELS * vectors / 2 * slower + 15 * vectors) * target.passes
     splits = Block.of(problem, target, -(-kernels // KERNELS), min(target.cores, 2), _FORM).splits
     packed = problem.batch * problem.in_channels * pixels * splits

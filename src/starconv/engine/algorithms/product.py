@@ -110,10 +110,11 @@ def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
     workers = threads if problem.multiply_adds >= SERIAL_PRODUCTS else 1
     most = 8 * workers
     vectors = width // lanes
-    # 12 sums on two units take 6 cycles per channel, and a seventh more where that is too short to find a channel's
-    # page, of which the first-level cache knows 64 to 96: with 24 sums it is not.
+    # 12 sums on two units take 6 cycles per channel, and a seventh more where rows are skipped and that is too short to
+    # find a channel's page, of which the first-level cache knows 64 to 96: with 24 sums it is not.
     plane = math.prod(axis.input for axis in problem.axes) * problem.itemsize
-    page = 1.15 if not problem.channels_last and plane >= PAGE_BYTES and vectors < 4 else 1
+    skips = any(axis.stride > 1 for axis in problem.axes)
+    page = 1.15 if skips and not problem.channels_last and plane >= PAGE_BYTES and vectors < 4 else 1
     # Storing takes 5 per pixel, or per vector that is turned round.
     storing = 5 if problem.channels_last else 5 * vectors
     pixel = (channels * max(vectors, 1.4) / 2 * page + storing) * target.passes
