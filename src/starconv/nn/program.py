@@ -78,5 +78,5 @@ class Program:
         home.settle()
         bound.arrays[self.gradient][...] = gradient
         bound.set_numbers(self.descent, home.optimizer.numbers())
+        home.publish_weights()  # first: after an interrupt, too, who asks must see where the weights are
         bound.run(1)
-        home.publish_weights()

@@ -29,7 +29,8 @@ class TrainingStep:
     is done layer by layer. Both ways give the same bits, unless the planner has chosen another algorithm for
     a convolution with its ReLU than for that without.
 
-    Parameters may be read and assigned between steps as ever; their ``grad`` is not set where the program runs.
+    Parameters may be read and assigned between steps as ever; their ``grad`` is not set where the program runs. Steps
+    are for one thread at a time, as training is.
 
     Args:
         network, loss, optimizer: as in a training loop; the optimizer has the network's parameters.
