@@ -40,6 +40,7 @@ class TrainingStep:
         outputs: the prediction of the last step.
         reason: why the last step went layer by layer, or None.
 
+    >>> import numpy as np
     >>> from starconv import nn
     >>> network = nn.Sequential(nn.Conv2d(1, 4, 3, seed=0), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10, seed=1))
     >>> step = TrainingStep(network, nn.CrossEntropyLoss(), nn.SGD(network.parameters(), lr=0.1, momentum=0.9))
