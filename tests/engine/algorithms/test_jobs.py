@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from strategies import operands
 
-from starconv.engine.algorithms import TABLE
+from starconv.engine.algorithms import TABLE, adjoint
 from starconv.engine.emit.target import host_target
 from starconv.engine.planner import make_plan
 from starconv.engine.runtime import memory
@@ -24,6 +24,9 @@ PROBLEMS = [
     "conv3d x=1x4x6x7x17 w=5x4x3x3x3 padding=1",
     "input_grad2d x=2x8x9x9 w=6x8x3x3 padding=1 bias",
     "input_grad2d x=2x8x9x9 w=6x8x4x4 stride=2 padding=1",
+    "input_grad2d x=5x6x14x16 w=9x6x2x2 stride=2 bias",
+    "input_grad2d x=3x6x15x16 w=9x6x2x2 stride=3x2 bias relu channels_last",
+    "input_grad3d x=2x3x6x7x8 w=4x3x2x3x3 stride=2 padding=0x1x1",
     "weight_grad2d x=2x8x9x9 w=6x8x3x3 padding=1",
 ]
 COMPILED = {
@@ -36,6 +39,7 @@ COMPILED = {
     "depthwise",
     "weight_grad",
     "winograd_grad",
+    "adjoint",
 }
 
 
@@ -86,11 +90,16 @@ WEIGHTS_THAT_CHANGE = [
     "input_grad2d x=2x16x9x9 w=32x16x3x3 padding=1 channels_last",
     "input_grad2d x=2x8x9x9 w=6x8x4x4 stride=2 padding=1",
     "input_grad2d x=2x16x9x9 w=24x16x3x3 stride=2 padding=1 channels_last",
+    "input_grad2d x=5x6x14x16 w=9x6x2x2 stride=2",  # phases that read alike
+    "input_grad2d x=5x6x15x16 w=9x6x2x2 stride=3x2",  # a phase that no tap meets
+    "input_grad2d x=2x6x15x16 w=9x6x5x3 stride=2 padding=2x1 bias",
+    "input_grad3d x=2x3x6x7x8 w=4x3x2x3x3 stride=2 padding=0x1x1 channels_last",
+    "input_grad1d x=2x4x33 w=6x4x4 stride=3 padding=1",
     "weight_grad2d x=2x8x9x9 w=6x8x3x3 padding=1",
     "weight_grad2d x=2x512x7x7 w=512x512x3x3 padding=1",
     "weight_grad2d x=2x24x9x9 w=24x1x3x3 groups=24 padding=1",
 ]
-PREPARE_WITH_JOBS = COMPILED | {"winograd5", "phased", "planes"}
+PREPARE_WITH_JOBS = COMPILED | {"winograd5", "phased", "planes", "adjoint"}
 
 
 @pytest.mark.parametrize("text", WEIGHTS_THAT_CHANGE)
@@ -168,3 +177,19 @@ def test_no_jobs_where_run_would_copy():
     assert plan.jobs(x.astype(np.float64), out) is None
     assert plan.jobs(x, np.empty((1, 4, 6, 12), np.float32)[..., ::2]) is not None
     assert plan.jobs(x, np.empty((1, 4, 12, 6), np.float32)[:, :, ::2]) is None
+
+
+@pytest.mark.parametrize("last", ["", " channels_last"])
+def test_phases_woven_in_several_turns(monkeypatch, last):
+    monkeypatch.setattr(adjoint, "MOST_BYTES", 2 * 6 * 14 * 18 * 4)  # two of seven pictures
+    problem = Problem.parse(f"input_grad2d x=7x6x14x18 w=9x6x3x3 stride=2 padding=1{last}")
+    given = operands(problem, 0)
+    plan = make_plan(problem, algorithm="adjoint")
+    out = np.full(problem.result_shape, np.nan, np.float32)
+    if problem.channels_last:
+        out = np.moveaxis(np.moveaxis(out, 1, -1).copy(), -1, 1)
+    room = memory.aligned_empty(plan.prepare_bytes, np.uint8)
+    jobs = plan.jobs(given.first, given.second, None, out, room)
+    assert len(jobs) > 4 * 5
+    JobList(jobs).run()
+    np.testing.assert_array_equal(out, make_plan(problem, algorithm="numpy")(given.first, given.second))

@@ -18,7 +18,8 @@ Limits: constant borders (the gradients of repeated pixels add up), float32 and 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -28,12 +29,14 @@ from numpy.typing import NDArray
 
 from ...geometry import Axis, Phase, adjoint_phases
 from ...problem import Problem
+from ..descriptor import address_of
 from ..emit.target import Target
 from ..runtime import memory
 from ..runtime.jobs import Job
+from ..runtime.memory import ALIGNMENT
 from .blocks import many_phases
 from .finish import finish_with_numpy
-from .panels import ELEMENTS
+from .panels import ELEMENTS, copied
 from .weave import weave
 
 NAME = "adjoint"
@@ -121,17 +124,44 @@ class Adjoint:
 
     @property
     def prepare_bytes(self) -> int:
-        """Bytes that `prepare_jobs` needs."""
-        return getattr(self.solutions[0], "prepare_bytes", 0) if self._in_place else 0
+        """Bytes that `prepare_jobs` needs: the parts', and for the kernels of a bundle side by side."""
+        bytes_of_parts = sum(getattr(solution, "prepare_bytes", 0) + ALIGNMENT for solution in self.solutions)
+        return (
+            bytes_of_parts
+            + len(self.bundles) * ALIGNMENT
+            + math.prod(self.problem.weight_shape) * (self.problem.itemsize)
+        )
 
     def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
-        """The same for the one phase that there is without a stride, made in `room` by jobs; else None."""
-        written = getattr(self.solutions[0], "prepare_jobs", None) if self._in_place else None
-        if written is None:
+        """The same, made in `room` by jobs; None where the weights would have to be copied otherwise."""
+        problem, turned, prepared = self.problem, self._turned(second), []
+        several = any(len(bundle) > 1 for bundle in self.bundles)
+        missing = len(self.phases) > sum(map(len, self.bundles))
+        if not np.may_share_memory(turned, second) or (several and problem.groups > 1):
             return None
-        kernels = self._turned(second)[:, :, *(_reversed(phase.taps) for phase in self.phases[0])]
-        found = written(kernels, bias, room) if np.may_share_memory(kernels, second) else None
-        return None if found is None else (([found[0]], None), found[1])
+        if bias is not None and (several or missing):
+            return None
+        jobs: list[Job] = []
+        for bundle, solution in zip(self.bundles, self.solutions, strict=True):
+            each = [turned[:, :, *(_reversed(phase.taps) for phase in self.phases[number])] for number in bundle]
+            kernels = each[0]
+            if len(bundle) > 1:
+                kernels, room = _taken(room, (len(bundle) * problem.in_channels, *kernels.shape[1:]), problem.dtype)
+                for place, part in enumerate(each):
+                    own = kernels[place * problem.in_channels :][: problem.in_channels]
+                    written = copied(part, own, own)
+                    if written is None:
+                        return None
+                    jobs += written[1]
+            write = getattr(solution, "prepare_jobs", None)
+            found = None if write is None else write(kernels, bias, room)
+            if found is None:
+                return None
+            room = room[-(-solution.prepare_bytes // ALIGNMENT) * ALIGNMENT :]
+            prepared.append(found[0])
+            jobs += found[1]
+        constants = np.zeros(problem.in_channels, problem.dtype)
+        return (prepared, finish_with_numpy(problem, constants, None)), jobs
 
     @property
     def _in_place(self) -> bool:
@@ -169,35 +199,73 @@ class Adjoint:
     def jobs(
         self, first: Array, prepared: tuple[list[Any], Array], out: Array, residual: Array | None = None
     ) -> list[Job] | None:
-        """Those of the one phase that there is without a stride; None where several are woven together."""
-        if not self._in_place:
+        """What `run` does with these very arrays, written down; None where a part would have to copy one of them.
+
+        Phases wait in the scratch memory, behind what the parts need of it.
+        """
+        kernels, constants = prepared
+        if self._in_place:
+            written = getattr(self.solutions[0], "jobs", None)
+            return None if written is None else written(_read(first, self.phases[0]), kernels[0], out, residual)
+        if residual is not None:
             return None
-        written = getattr(self.solutions[0], "jobs", None)
-        return None if written is None else written(_read(first, self.phases[0]), prepared[0][0], out, residual)
+        # It is never touched: addresses in it become places in the scratch memory.
+        room = np.empty(self._room_bytes, np.uint8)
+        parts: list[list[Job]] = []
+        for turn in self._turns():
+            jobs, sources = [], self._sources(constants)
+            for number, results in self._results(room, sources):
+                written = getattr(self.solutions[number], "jobs", _none)(
+                    _read(first[turn], self.phases[self.bundles[number][0]]), kernels[number], results
+                )
+                if written is None:
+                    return None
+                jobs += written
+            woven = self._woven(sources, out[turn], room)
+            if woven is None:
+                return None
+            parts.append([*jobs, woven])
+        own = max(job.scratch for jobs in parts for job in jobs)
+        start = -(-own // ALIGNMENT) * ALIGNMENT
+        return [_moved(job, room, start) for jobs in parts for job in jobs]
 
     def _run_phases(self, first: Array, kernels: list[Any], constants: Array, out: Array) -> None:
         """Compute the phases of some pictures at a time, and weave them into `out`."""
-        rest = -(-_picture_bytes(self.problem) * self.pictures // 64) * 64 + 64 * len(self.phases)
-        with memory.scratch(rest) as scratch:
-            for start in range(0, self.problem.batch, self.pictures):
-                # The parts take a fixed number of pictures: the last turn may compute some of them again.
-                turn = slice(min(start, self.problem.batch - self.pictures), None)
-                turn = slice(turn.start, turn.start + self.pictures)
-                room = scratch.array
-                sources = [self._constant(constants, self._shape(phases)) for phases in self.phases]
-                for bundle, solution, weights in zip(self.bundles, self.solutions, kernels, strict=True):
-                    pictures, channels, *sizes = self._shape(self.phases[bundle[0]])
-                    shape = (pictures, channels * len(bundle), *sizes)
-                    size = math.prod(shape) * self.problem.itemsize
-                    results = self._array(room[:size], shape)
-                    room = room[-(-size // 64) * 64 :]
-                    solution.run(_read(first[turn], self.phases[bundle[0]]), weights, results)
-                    for place, number in enumerate(bundle):
-                        own = slice(place * channels, (place + 1) * channels)
-                        sources[number] = results[
-                            :, own if self.problem.groups == 1 else slice(place, None, len(bundle))
-                        ]
+        with memory.scratch(self._room_bytes) as scratch:
+            for turn in self._turns():
+                sources = self._sources(constants)
+                for number, results in self._results(scratch.array, sources):
+                    phases = self.phases[self.bundles[number][0]]
+                    self.solutions[number].run(_read(first[turn], phases), kernels[number], results)
                 self._put_together(sources, out[turn])
+
+    @property
+    def _room_bytes(self) -> int:
+        """Of the phases of one turn."""
+        return -(-_picture_bytes(self.problem) * self.pictures // ALIGNMENT) * ALIGNMENT + ALIGNMENT * len(self.phases)
+
+    def _turns(self) -> Iterator[slice]:
+        """The pictures of every turn. Parts take a fixed number: the last turn may compute some pictures again."""
+        for start in range(0, self.problem.batch, self.pictures):
+            first = min(start, self.problem.batch - self.pictures)
+            yield slice(first, first + self.pictures)
+
+    def _sources(self, constants: Array) -> list[Array]:
+        """What every phase is as long as no part has computed it."""
+        return [self._constant(constants, self._shape(phases)) for phases in self.phases]
+
+    def _results(self, room: Array, sources: list[Array]) -> Iterator[tuple[int, Array]]:
+        """Per bundle its number and the array in `room` for its result, of which `sources` then has every phase's."""
+        for number, bundle in enumerate(self.bundles):
+            pictures, channels, *sizes = self._shape(self.phases[bundle[0]])
+            shape = (pictures, channels * len(bundle), *sizes)
+            size = math.prod(shape) * self.problem.itemsize
+            results = self._array(room[:size], shape)
+            room = room[-(-size // ALIGNMENT) * ALIGNMENT :]
+            for place, phase in enumerate(bundle):
+                own = slice(place * channels, (place + 1) * channels)
+                sources[phase] = results[:, own if self.problem.groups == 1 else slice(place, None, len(bundle))]
+            yield number, results
 
     def _shape(self, phases: tuple[Phase, ...]) -> tuple[int, ...]:
         problem = self.problem
@@ -219,15 +287,41 @@ class Adjoint:
         row = np.repeat(constants, shape[-1]).reshape(shape[1], *[1] * (len(shape) - 3), shape[-1])
         return np.broadcast_to(row, shape)
 
-    def _put_together(self, sources: list[Array], out: Array) -> None:
+    def _woven(self, sources: list[Array], out: Array, room: Array | None = None) -> Job | None:
+        """The job that weaves `sources` into `out`, if it can."""
         missing = 3 - self.problem.spatial
         counts = (1,) * missing + self.counts
         new = (slice(None), slice(None), *(None,) * missing)
+        seen = [source[new] for source in sources]
         last = self.problem.channels_last
-        if weave([source[new] for source in sources], counts, out[new], self.target, last=last):  # type: ignore[arg-type]
+        return weave(seen, counts, out[new], self.target, last=last, room=room)  # type: ignore[arg-type]
+
+    def _put_together(self, sources: list[Array], out: Array) -> None:
+        job = self._woven(sources, out)
+        if job is not None:
+            job.run()
             return
         for phases, source in zip(self.phases, sources, strict=True):
             out[:, :, *(slice(phase.first, None, phase.step) for phase in phases)] = source
+
+
+def _none(first: Array, prepared: Any, out: Array) -> None:
+    """The jobs of a solution that writes none."""
+
+
+def _taken(room: Array, shape: tuple[int, ...], dtype: str) -> tuple[Array, Array]:
+    """An array at the beginning of `room`, and what is left of that."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return room[:size].view(dtype).reshape(shape), room[-(-size // ALIGNMENT) * ALIGNMENT :]
+
+
+def _moved(job: Job, room: Array, start: int) -> Job:
+    """`job` with what it has in `room` at the same places of the scratch memory, from its byte `start` on."""
+    first = address_of(room)
+    inside = {slot: job.block[slot] - first for slot in job.arrays if first <= job.block[slot] < first + room.nbytes}
+    places = (*job.scratch_places, *((slot, start + offset) for slot, offset in inside.items()))
+    arrays = tuple(slot for slot in job.arrays if slot not in inside)
+    return replace(job, scratch=start + room.nbytes, scratch_places=places, arrays=arrays)
 
 
 def _all_phases(problem: Problem) -> list[tuple[Phase, ...]]:

@@ -5,7 +5,6 @@ steps of zero. The result is written once, from front to back; NumPy's strided a
 line of it once per phase, on one thread, element by element.
 """
 
-import ctypes
 from functools import lru_cache
 from typing import Any
 
@@ -17,18 +16,20 @@ from ..emit.ir import ITEMSIZES, Function, Int, Pointer, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..runtime import threads
+from ..runtime.jobs import Job
 from .panels import ELEMENTS, Compiled, compiled
 
 __all__ = ["weave"]
 
 Array = NDArray[Any]
 
-SOURCE = ("address", "picture", "channel", "depth", "row", "column")
-"""Of every source: where it begins, and its steps in bytes."""
+SOURCE = ("address", "in_room", "picture", "channel", "depth", "row", "column")
+"""Of every source: where it begins (with `in_room` 1, in bytes from the room's address), and its steps in bytes."""
 
 FIELDS = Fields(
     (
         "sources",
+        "room",  # an address
         "out",
         "out_picture",  # bytes
         "out_channel",
@@ -49,20 +50,36 @@ _SERIAL_BYTES = 64 << 10
 """Fewer bytes are written before another thread has joined."""
 
 
-def weave(sources: list[Array], phases: tuple[int, int, int], out: Array, target: Target, *, last: bool) -> bool:
-    """Write ``out[:, :, d, r, c]`` from source (d, r, c) modulo `phases`, element (d, r, c) divided by them.
+def weave(
+    sources: list[Array],
+    phases: tuple[int, int, int],
+    out: Array,
+    target: Target,
+    *,
+    last: bool,
+    room: Array | None = None,
+) -> Job | None:
+    """The job that writes ``out[:, :, d, r, c]`` from source (d, r, c) modulo `phases`, element divided by them.
 
     `sources` are (N, C, D, R, C') arrays in the order of their phases, whose columns (with `last`, channels) lie side
-    by side. Gives False, and writes nothing, where those of `out` (N, C, D, R, C') do not.
+    by side. None where those of `out` (N, C, D, R, C') do not. Sources in `room` are looked for at the same places of
+    what the job has as its array of that name when it runs.
     """
     picture, channel, depth, row, column = out.strides
     if (channel if last else column) != out.itemsize or not out.flags.aligned or out.dtype != sources[0].dtype:
-        return False
-    table = np.array([(address_of(source), *source.strides) for source in sources], np.int64)
+        return None
+    start, size = (0, 0) if room is None else (address_of(room), room.nbytes)
+    inside = [start <= address_of(source) < start + size for source in sources]
+    records = [
+        (address_of(source) - start * there, there, *source.strides)
+        for source, there in zip(sources, inside, strict=True)
+    ]
+    table = np.array(records, np.int64)
     pictures, channels, depths, rows, columns = out.shape
     block = FIELDS.block(
         {
             "sources": address_of(table),
+            "room": start,
             "out": address_of(out),
             "out_picture": picture,
             "out_channel": channel,
@@ -81,8 +98,9 @@ def weave(sources: list[Array], phases: tuple[int, int, int], out: Array, target
     function = _function(target, ELEMENTS[out.dtype.name], last, 0 if last else min(phases[2], 3))
     tasks = pictures * (depths * rows if last else channels)
     limit = threads.get_num_threads() if out.nbytes > _SERIAL_BYTES else 1
-    threads.run(function.address, ctypes.addressof(block), tasks, min(limit, tasks))
-    return True
+    arrays = tuple(FIELDS.index[name] for name in (("out",) if room is None else ("out", "room")))
+    keeps = (function, table, [source for source, there in zip(sources, inside, strict=True) if not there], out)
+    return Job(function.address, block, tasks, min(limit, tasks), arrays, keeps=keeps)
 
 
 @lru_cache(maxsize=32)
@@ -109,7 +127,8 @@ class _Sources:
         """Where the source of these phases has its first row, and its steps from row to row and column to column."""
         number = (depth % self.depth_phases * self.row_phases + row_phase) * self.column_phases + phase
         record = [self.table.at(number * len(SOURCE) + i).load_int() for i in range(len(SOURCE))]
-        address, *steps, row, column = record
+        address, in_room, *steps, row, column = record
+        address = address + in_room * FIELDS.integer(self.f, "room")
         for place, step in zip((picture, channel, depth // self.depth_phases), steps, strict=True):
             address = address + place * step
         return self.f.address(address, self.element), row, column
