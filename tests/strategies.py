@@ -62,10 +62,12 @@ def problems(
     dtypes: Sequence[str] = DTYPES,
     borders: Sequence[str] = BORDERS,
     residuals: bool = False,
+    smooth: bool = False,
 ) -> Problem:
     """A valid problem: strides, a padding per side, dilations, groups, borders, bias, activation, batches of 0 and 1.
 
-    With `residuals` some have a residual, which calls must then be given.
+    With `residuals` some have a residual, which calls must then be given; with `smooth` some have an activation that is
+    not exact on whole numbers.
     """
     operation = draw(st.sampled_from(operations))
     border = draw(st.sampled_from(("constant", *borders)) if "constant" in borders else st.sampled_from(borders))
@@ -82,7 +84,7 @@ def problems(
     per_group = draw(st.sampled_from([c for c in GROUP_CHANNELS if c == 1 or c * work <= MAX_WORK]))
     kernels = draw(st.sampled_from([c for c in GROUP_CHANNELS if c == 1 or c * per_group * work <= MAX_WORK]))
     finish, dtype = operation != "weight_grad", draw(st.sampled_from(dtypes))
-    activations = [*ACTIVATION_LIMITS, *(() if dtype == "int64" else SMOOTH_ACTIVATIONS)]
+    activations = [*ACTIVATION_LIMITS, *(SMOOTH_ACTIVATIONS if smooth and dtype != "int64" else ())]
     return Problem(
         operation,
         batch,

@@ -123,7 +123,7 @@ def test_weights_that_decide(problem: Problem, seed: int, integers: bool) -> Non
 
 
 @examples(5)
-@given(problems(residuals=True), seeds, st.sampled_from([0.0, 0.0, 3.0, -2.0]))
+@given(problems(residuals=True, smooth=True), seeds, st.sampled_from([0.0, 0.0, 3.0, -2.0]))
 @example(Problem.parse("conv2d x=1x1x0x5 w=2x1x2x2 padding=1 bias"), 0, 2.0)
 @example(Problem.parse("conv1d x=0x3x5 w=2x3x2"), 0, 0.0)
 @example(Problem.parse("weight_grad2d x=0x3x5x5 w=2x3x2x2"), 0, 0.0)
@@ -138,7 +138,7 @@ def test_whole_numbers_are_exact(problem: Problem, seed: int, fill: float) -> No
 
 
 @examples(3)
-@given(problems(residuals=True, dtypes=("float32", "float64")), seeds, st.sampled_from([0.0, 0.1]))
+@given(problems(residuals=True, smooth=True, dtypes=("float32", "float64")), seeds, st.sampled_from([0.0, 0.1]))
 def test_fractions_within_the_bound(problem: Problem, seed: int, fill: float) -> None:
     given = operands(problem, seed, integers=False, fill=fill)
     for chosen in every_algorithm(problem):
@@ -153,7 +153,7 @@ def test_fractions_within_the_bound(problem: Problem, seed: int, fill: float) ->
 
 
 @examples(1.5)
-@given(problems(residuals=True), seeds)
+@given(problems(residuals=True, smooth=True), seeds)
 def test_operands_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
     for chosen in every_algorithm(problem):
@@ -181,7 +181,7 @@ def contents(arrays: Sequence[Array | None]) -> list[bytes | None]:
 
 @examples(1.5)
 @given(
-    problems(),
+    problems(smooth=True),
     seeds,
     st.sampled_from(["int8", "uint8", "int16", "int32", "int64", "float16", "float64", "bool", ">f4"]),
 )
@@ -202,7 +202,7 @@ def test_operands_of_any_dtype(problem: Problem, seed: int, dtype: str) -> None:
 
 
 @examples(1.5)
-@given(problems(residuals=True), seeds)
+@given(problems(residuals=True, smooth=True), seeds)
 def test_out_of_any_strides(problem: Problem, seed: int) -> None:
     given = operands(problem, seed)
     for chosen in every_algorithm(problem):
@@ -220,7 +220,7 @@ def test_out_of_any_strides(problem: Problem, seed: int) -> None:
 
 
 @examples(1.5)
-@given(problems(residuals=True, dtypes=("float32", "float64")), seeds)
+@given(problems(residuals=True, smooth=True, dtypes=("float32", "float64")), seeds)
 def test_same_bits_whatever_the_view(problem: Problem, seed: int) -> None:
     given = operands(problem, seed, integers=False)
     for chosen in every_algorithm(problem):
@@ -235,7 +235,7 @@ def test_same_bits_whatever_the_view(problem: Problem, seed: int) -> None:
 
 @examples(2.5)
 @given(
-    problems(residuals=True, dtypes=("float32", "float64")),
+    problems(residuals=True, smooth=True, dtypes=("float32", "float64")),
     seeds,
     st.sampled_from([np.nan, np.inf, -np.inf]),
     st.data(),
@@ -286,7 +286,9 @@ def touched_by(problem: Problem, place: tuple[int, ...]) -> tuple[object, ...]:
 
 
 @examples(1.5)
-@given(problems(residuals=True, dtypes=("float32", "float64")).filter(lambda problem: problem.residual), seeds)
+@given(
+    problems(residuals=True, smooth=True, dtypes=("float32", "float64")).filter(lambda problem: problem.residual), seeds
+)
 @example(Problem.parse("conv2d x=1x5x9x35 w=7x5x1x1 residual"), 0)
 @example(Problem.parse("conv2d x=2x1x23x35 w=3x1x5x5 padding=2 residual relu6"), 0)
 @example(Problem.parse("conv2d x=1x16x9x11 w=24x16x3x3 padding=1 bias residual relu"), 0)

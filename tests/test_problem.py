@@ -9,10 +9,10 @@ from hypothesis import given
 from strategies import problems
 
 from starconv import ArgumentTypeError, ArgumentValueError, Problem, plan
-from starconv.problem import OPERATIONS
+from starconv.problem import OPERATIONS, SMOOTH_ACTIVATIONS
 
 
-@given(problems())
+@given(problems(smooth=True))
 def test_string_round_trip(problem: Problem) -> None:
     text = str(problem)
     assert Problem.parse(text) == problem
@@ -23,7 +23,7 @@ def test_string_round_trip(problem: Problem) -> None:
     )
 
 
-@given(problems())
+@given(problems(smooth=True))
 def test_hash_and_pickle(problem: Problem) -> None:
     copy = pickle.loads(pickle.dumps(problem))
     assert copy == problem
@@ -31,7 +31,7 @@ def test_hash_and_pickle(problem: Problem) -> None:
     assert plan(copy) is plan(problem), "equal problems share a plan"
 
 
-@given(problems())
+@given(problems(smooth=True))
 def test_shapes_and_counts(problem: Problem) -> None:
     x, w, o = problem.input_shape, problem.weight_shape, problem.output_shape
     assert problem.operand_shapes == {"conv": (x, w), "input_grad": (o, w), "weight_grad": (x, o)}[problem.operation]
@@ -109,3 +109,9 @@ def test_errors_survive_pickling() -> None:
     copy = pickle.loads(pickle.dumps(caught.value))
     assert str(copy) == str(caught.value)
     assert (type(copy), copy.argument, copy.shapes) == (ArgumentValueError, "w", caught.value.shapes)
+
+
+def test_whole_numbers_have_no_smooth_activation() -> None:
+    for name in SMOOTH_ACTIVATIONS:
+        with pytest.raises(ArgumentValueError, match="whole numbers"):
+            Problem.parse(f"conv1d x=1x1x5 w=1x1x3 dtype=int64 {name}")

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
+from scipy.special import expit
 from strategies import Array, examples, expected, operands, problems, seeds
 
 from starconv import Problem, reference
+from starconv.reference import activated
 
 
 def padded(problem: Problem, x: Array, fill: float) -> Array:
@@ -126,3 +128,11 @@ def test_gradients_are_finite_differences(problem: Problem, seed: int) -> None:
     assert abs(by_input - np.vdot(gradient, dx)) <= 1e-12 * scale
     gradient = reference.weight_gradient(linear.with_operation("weight_grad"), x, g)
     assert abs(by_weight - np.vdot(gradient, dw)) <= 1e-12 * scale
+
+
+def test_smooth_activations_are_their_formulas() -> None:
+    x = np.concatenate([np.linspace(-8, 8, 161), [-1e3, 1e3, 0.0]])
+    np.testing.assert_allclose(activated("silu", x), x * expit(x), rtol=1e-14)
+    hard = np.where(x <= -3, 0, np.where(x >= 3, x, x * (x + 3) / 6))
+    np.testing.assert_allclose(activated("hard_swish", x), hard, rtol=1e-14, atol=1e-15)
+    np.testing.assert_array_equal(activated("relu6", x), np.clip(x, 0, 6))
