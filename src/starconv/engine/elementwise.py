@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import Fields, address_of, bits_of
 from .emit import maths
 from .emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, module_source
 from .emit.source import emitted
 from .emit.target import Target, host_target
+from .kernels import ELEMENTS, Compiled, compiled
 from .loops import OUTER, loops_over
 from .runtime import threads
 from .runtime.jobs import Job

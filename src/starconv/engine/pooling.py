@@ -21,9 +21,9 @@ from ..geometry import Axis
 from ..geometry import window_counts as counts
 from . import elementwise, pooling_disjoint
 from .algorithms.finish import lies_like
-from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import address_of
 from .emit.target import Target, host_target
+from .kernels import ELEMENTS, Compiled, compiled
 from .pooling_kernels import FIELDS, Kernel, gradient_module, module
 from .runtime import threads
 from .runtime.jobs import Job

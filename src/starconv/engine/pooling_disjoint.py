@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import Axis
-from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import Fields, address_of
 from .emit.ir import Function, Int, Pointer, Vector, module_source
 from .emit.source import emitted
 from .emit.target import Target
+from .kernels import ELEMENTS, Compiled, compiled
 
 __all__ = ["FIELDS", "form"]
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .algorithms.panels import ELEMENTS, Compiled, compiled
 from .descriptor import Fields, address_of
 from .emit.ir import ITEMSIZES, Function, Pointer, Registers, Vector, module_source
 from .emit.target import Target, host_target
+from .kernels import ELEMENTS, Compiled, compiled
 from .runtime import threads
 from .runtime.jobs import Job, run_jobs
 

@@ -31,12 +31,13 @@ from ...geometry import Axis, Phase, adjoint_phases
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..runtime import memory
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
 from .blocks import many_phases
 from .finish import finish_with_numpy
-from .panels import ELEMENTS, copied
+from .panels import copied
 from .weave import weave
 
 NAME = "adjoint"

@@ -28,12 +28,13 @@ from ...geometry import Axis, adjoint_phases
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..runtime.jobs import Job
 from .blocks import SERIAL_PRODUCTS, cut_of, many_phases
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
-from .panels import ELEMENTS, ChannelRows, readable
+from .panels import ChannelRows, readable
 from .rounding import sum_bound
 
 NAME = "channelwise"

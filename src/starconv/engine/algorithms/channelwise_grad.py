@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable, refuses_depthwise
 from .channelwise_grad_kernels import FIELDS, GRADIENT, Form, compute_function, reduce_function
 from .gradient_solution import GradientBinding, GradientSolution, Parts
-from .panels import ELEMENTS
 from .rounding import sum_bound
 
 NAME = "channelwise_grad"

@@ -7,8 +7,8 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import Compiled, compiled
 from .channelwise_kernels import FRAME, emit_pack
-from .panels import Compiled, compiled
 
 __all__ = ["FIELDS", "GRADIENT", "Form", "compute_function", "reduce_function"]
 

@@ -8,8 +8,8 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import Compiled, compiled
 from .finish import FINISH_FIELDS, Finish, Finisher
-from .panels import Compiled, compiled
 
 LINE = 64
 """Bytes of a cache line."""

@@ -22,11 +22,12 @@ from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS, compiled
 from ..lattice import Lattice, lattices
 from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
-from .panels import ELEMENTS, ChannelRows, compiled, readable
+from .panels import ChannelRows, readable
 from .rounding import sum_bound
 from .tiles import refuses_forward
 

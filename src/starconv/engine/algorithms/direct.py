@@ -30,13 +30,14 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, module_source
 from ..emit.source import Source, emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..lattice import lattices
 from ..runtime.jobs import Job
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
 from .packing import WEIGHT_LAYOUT, pack_block, pack_part, weight_layout
-from .panels import ELEMENTS, Panels
+from .panels import Panels
 from .rounding import sum_bound
 from .tiles import offset_tables, panel_vectors, refuses_forward, store_tile, tile_pixels
 

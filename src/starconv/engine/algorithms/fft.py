@@ -34,6 +34,7 @@ from ...geometry import Axis
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import ELEMENTS, Compiled, compiled
 from ..lattice import lattices
 from ..runtime import memory, threads
 from .fft_kernels import forward_module, weight_module
@@ -42,7 +43,7 @@ from .fft_tiling import MOST_BYTES, Tiling
 from .fft_transforms import passes_of
 from .finish import Finish, finish_values
 from .packed import SOURCES
-from .panels import ELEMENTS, Compiled, compiled, readable
+from .panels import readable
 from .rounding import sum_bound
 
 NAME = "fft"

@@ -7,10 +7,11 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import Fields, address_of
 from ..emit.target import Target
+from ..kernels import Compiled
 from ..runtime.jobs import Job, run_jobs
 from ..runtime.threads import get_num_threads
 from .blocks import SERIAL_PRODUCTS
-from .panels import Array, Compiled, readable
+from .panels import Array, readable
 
 __all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "without_negative_steps"]
 

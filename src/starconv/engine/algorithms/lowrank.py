@@ -29,10 +29,10 @@ from ...problem import Problem
 from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.target import Target
+from ..kernels import ELEMENTS, Compiled, compiled
 from ..runtime import threads
 from ..runtime.jobs import Job
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values, lies_like
-from .panels import ELEMENTS, Compiled, compiled
 from .tiles import refuses_forward
 
 NAME = "lowrank"

@@ -18,13 +18,14 @@ from ..descriptor import Fields, address_of, bits_of
 from ..emit.ir import Function, Int, Pointer
 from ..emit.source import Source
 from ..emit.target import Target
+from ..kernels import ELEMENTS, Compiled, compiled
 from ..lattice import lattices
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .blocks import SERIAL_PRODUCTS, Block, Form
 from .finish import lies_like
 from .packing import BLOCK_FIELDS
-from .panels import ELEMENTS, Compiled, Panels, compiled, readable
+from .panels import Panels, readable
 
 __all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -10,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...problem import Problem
+from .. import elementwise
 from ..descriptor import address_of
 from ..emit.ir import module_source
-from ..emit.source import Source, emitted
+from ..emit.source import emitted
 from ..emit.target import Target
-from ..runtime import jit, memory, threads
+from ..kernels import ELEMENTS, Compiled, compiled
+from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .packing import PANEL_FIELDS, pack_panels, weight_layout
 
-__all__ = ["ELEMENTS", "ChannelRows", "Compiled", "KernelRows", "Panels", "compiled", "readable"]
+__all__ = ["ChannelRows", "KernelRows", "Panels", "copied", "readable"]
 
 Array = NDArray[Any]
 
-ELEMENTS = {"float32": "float", "float64": "double"}
-"""LLVM's names of the types in which kernels sum."""
 _SERIAL_BYTES = 64 << 10
 """Work on less than this many bytes is over before another thread has joined."""
 
@@ -77,7 +76,7 @@ class Panels:
         padded = self._no_bias.copy()
         return copied(bias.reshape(self.problem.groups, self.kernels), padded[:, : self.kernels], padded)
 
-    def _call(self, weights: Array, panels: Array) -> tuple["Compiled", Any, int, int]:
+    def _call(self, weights: Array, panels: Array) -> tuple[Compiled, Any, int, int]:
         """The function that packs `weights` into `panels`, its fields, how many tasks it has, and threads."""
         form = self._forms.get(weights.strides)
         if form is None:
@@ -91,7 +90,7 @@ class Panels:
         count = self.problem.groups * self.blocks
         return function, block, count, threads.get_num_threads() if self.bytes > _SERIAL_BYTES else 1
 
-    def _form(self, weights: Array) -> tuple["Compiled", Any]:
+    def _form(self, weights: Array) -> tuple[Compiled, Any]:
         """The function that packs weights of such strides, and its fields but for the addresses."""
         fields = PANEL_FIELDS.block(
             {
@@ -182,18 +181,8 @@ class ChannelRows:
 
 def copied(source: Array, to: Array, whole: Array) -> tuple[Array, list[Job]] | None:
     """`whole`, and the jobs that copy `source` to its part `to`; None where NumPy must do that."""
-    from ..elementwise import jobs
-
-    written = jobs("copy", [source], [to])
+    written = elementwise.jobs("copy", [source], [to])
     return None if written is None else (whole, written)
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """A compiled function: its address, and the module that must live as long."""
-
-    address: int
-    module: jit.Module
 
 
 @lru_cache(maxsize=64)
@@ -204,13 +193,6 @@ def _panel_function(target: Target, element: str, width: int) -> Compiled:
 @emitted("pack_panels")
 def _panel_module(target: Target, element: str, width: int) -> str:
     return module_source(pack_panels(target, element, width))
-
-
-@lru_cache(maxsize=512)
-def compiled(source: str | Source, target: Target, name: str) -> Compiled:
-    """The function `name` of a module's IR."""
-    module = jit.compile_module(source, features=target.features)
-    return Compiled(module.address(name), module)
 
 
 def readable(array: Array, dtype: np.dtype[Any], also: dict[np.dtype[Any], str] | None = None) -> Array:

@@ -26,13 +26,14 @@ from ...geometry import Axis
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, many_phases
 from .channelwise import Frame, frames, packable
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
-from .panels import ELEMENTS, Panels
+from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function
 from .rounding import sum_bound
 from .tiles import most_vectors

@@ -7,10 +7,10 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import Compiled, compiled
 from .channelwise_kernels import loaded_transposed
 from .finish import FINISH_FIELDS, Finish, Finisher
 from .packing import BLOCK_FIELDS, pack_block
-from .panels import Compiled, compiled
 
 __all__ = ["FIELDS", "PHASE", "Form", "compute_function"]
 

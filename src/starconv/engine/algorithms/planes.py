@@ -26,10 +26,11 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Mask, Pointer, Registers, Vector, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS, compiled
 from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
-from .panels import ELEMENTS, KernelRows, compiled, readable
+from .panels import KernelRows, readable
 from .rounding import sum_bound
 from .tiles import refuses_forward, row_readers
 

@@ -20,12 +20,13 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.source import Source, emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..lattice import lattices
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
-from .panels import ELEMENTS, KernelRows
+from .panels import KernelRows
 from .rounding import sum_bound
 from .tiles import most_vectors, refuses_forward
 

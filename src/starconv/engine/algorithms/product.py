@@ -23,12 +23,13 @@ from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS, compiled
 from ..lattice import lattices
 from . import direct
 from .blocks import SERIAL_PRODUCTS
 from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
-from .panels import ELEMENTS, Panels, compiled, readable
+from .panels import Panels, readable
 from .rounding import sum_bound
 from .tiles import refuses_forward, tile_pixels
 

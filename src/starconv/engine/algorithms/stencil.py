@@ -26,12 +26,13 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, Vector, module_source
 from ..emit.source import Source, emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..lattice import Lattice, lattices
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, Place, place
 from .packing import fill_block, pack_block
-from .panels import ELEMENTS, Panels
+from .panels import Panels
 from .rounding import sum_bound
 from .tiles import refuses_forward, row_readers
 

@@ -7,11 +7,11 @@ import numpy as np
 from ...problem import Problem
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..lattice import lattices
 from .blocks import Block, cut_of
 from .finish import Finisher
 from .packed import MOST_PIXELS, Array
-from .panels import ELEMENTS
 
 __all__ = [
     "most_vectors",

@@ -15,9 +15,9 @@ from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
+from ..kernels import ELEMENTS, Compiled, compiled
 from ..runtime import threads
 from ..runtime.jobs import Job
-from .panels import ELEMENTS, Compiled, compiled
 
 __all__ = ["weave"]
 

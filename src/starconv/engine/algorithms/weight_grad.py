@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import ELEMENTS
 from ..lattice import lattices
 from .gradient_solution import GradientBinding, GradientSolution, Parts
-from .panels import ELEMENTS
 from .rounding import sum_bound
 from .weight_grad_kernels import FIELDS, Tile, compute_function, reduce_function
 from .weight_grad_pieces import InPieces, Piece, pieces

@@ -41,6 +41,7 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
+from ..kernels import Compiled, compiled
 from ..lattice import lattices
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
@@ -48,7 +49,7 @@ from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, most_scratch
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
-from .panels import Array, Compiled, Panels, compiled
+from .panels import Array, Panels
 from .rounding import sum_bound
 from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module

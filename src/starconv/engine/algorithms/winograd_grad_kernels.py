@@ -7,7 +7,7 @@ from ..descriptor import Fields
 from ..emit.ir import Function, Int, Pointer, Registers, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
-from .panels import Compiled, compiled
+from ..kernels import Compiled, compiled
 from .winograd_tiles import CHANNELS, ELEMENT, Constants, pack, transform_input, transform_tiles
 from .winograd_tiles import FIELDS as TILE_FIELDS
 from .winograd_transforms import Transform
