@@ -59,8 +59,10 @@ FIELDS = Fields(
         "out_channel",
         "out_row",
         "channels",
-        "planes",  # of all pictures
+        "pieces",  # bands of all planes of all pictures
         "per_task",
+        "bands",  # of a plane
+        "band_rows",  # of output, in all bands but the last
         "rows",  # of x
         "columns",
         "out_rows",
@@ -145,6 +147,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     tile, (down, across) = Tile.of(problem, target), _axes(problem)
     lanes = target.lanes(problem.itemsize)
     loads = tile.input_rows * tile.taps[1] * (1 if across.stride == 1 else 2 if tile.narrow else 3)
+    loads += 0 if _holds(tile) else tile.rows * math.prod(tile.taps)
     per_tile = (tile.rows * math.prod(tile.taps) + loads) * target.passes / 2 + tile.rows + 25
     tiles = -(-down.output // tile.rows) * -(-across.output // lanes)
     cycles = problem.batch * problem.in_channels * (tiles * per_tile + 60)
@@ -185,8 +188,11 @@ class Planes(CompiledSolution):
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """All sizes and steps for arrays that lie like these."""
         problem, (down, across) = self.problem, _axes(self.problem)
-        planes = problem.batch * problem.in_channels
-        together = min(TASK_PRODUCTS * planes // max(problem.multiply_adds, 1), planes // (4 * limit))
+        tile = Tile.of(problem, self.target)
+        band_rows = _band_rows(problem, tile, limit)
+        bands = -(-down.output // band_rows)
+        pieces = problem.batch * problem.in_channels * bands
+        together = min(TASK_PRODUCTS * pieces // max(problem.multiply_adds, 1), pieces // (4 * limit))
         per_task = max(together, 1)
         fields: dict[str, int | float] = {
             **finish_values(problem),
@@ -197,8 +203,10 @@ class Planes(CompiledSolution):
             "out_channel": out.strides[1],
             "out_row": out.strides[2] if problem.spatial == 2 else 0,
             "channels": problem.in_channels,
-            "planes": planes,
+            "pieces": pieces,
             "per_task": per_task,
+            "bands": bands,
+            "band_rows": band_rows,
             "rows": down.input,
             "columns": across.input,
             "out_rows": down.output,
@@ -206,10 +214,21 @@ class Planes(CompiledSolution):
             "rows_before": down.before,
             "columns_before": across.before,
         }
-        source = _module(self.target, ELEMENTS[problem.dtype], Tile.of(problem, self.target), Finish.of(problem))
-        tasks = -(-planes // per_task)
+        source = _module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem))
+        tasks = -(-pieces // per_task)
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         return Binding(compiled(source, self.target, "task"), FIELDS.block(fields), tasks, workers, 0, (), [])
+
+
+def _band_rows(problem: Problem, tile: Tile, limit: int) -> int:
+    """Output rows of a task where planes are so few that they are cut into bands, for up to `limit` threads.
+
+    Whole tiles: a band of its own costs no more than the rows of input at its ends, which two tasks read.
+    """
+    planes, rows = problem.batch * problem.in_channels, _axes(problem)[0].output
+    wanted = min(-(-4 * limit // planes), problem.multiply_adds // (planes * TASK_PRODUCTS))
+    tiles = -(-rows // tile.rows)
+    return -(-tiles // max(wanted, 1)) * tile.rows
 
 
 @emitted("task")
@@ -220,34 +239,38 @@ def _module(target: Target, element: str, tile: Tile, finish: Finish) -> str:
 
 
 def _task(target: Target, element: str, tile: Tile, plane: Function) -> Function:
-    """Task: some planes, one after the other."""
+    """Task: some planes, or bands of planes, one after the other."""
     f = Function("task", target, ["fields", "task", "worker"])
-    planes, per_task, channels = FIELDS.integers(f, "planes", "per_task", "channels")
+    pieces, per_task, channels = FIELDS.integers(f, "pieces", "per_task", "channels")
+    bands, band_rows, out_rows = FIELDS.integers(f, "bands", "band_rows", "out_rows")
     x_batch, x_channel, out_batch, out_channel = FIELDS.integers(f, "x_batch", "x_channel", "out_batch", "out_channel")
     x, out = FIELDS.pointer(f, "x", element), FIELDS.pointer(f, "out", element)
     weights, bias = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
     start = f.integer("task") * per_task
-    for number in f.loop(start, (start + per_task).minimum(planes)):
+    for piece in f.loop(start, (start + per_task).minimum(pieces)):
+        number, top = piece // bands, piece % bands * band_rows
         picture, channel = number // channels, number % channels
         source = x.at_bytes(picture * x_batch + channel * x_channel)
         to = out.at_bytes(picture * out_batch + channel * out_channel)
         own = weights.at(channel * math.prod(tile.taps))
-        f.run(plane, f.integer("fields"), source, own, bias.at(channel), to)
+        bottom = (top + band_rows).minimum(out_rows)
+        f.run(plane, f.integer("fields"), source, own, bias.at(channel), to, top, bottom)
     return f
 
 
 def _plane(name: str, target: Target, element: str, tile: Tile, finish: Finish) -> Function:
-    """One output plane: tile after tile."""
-    f = Function(name, target, ["fields", "x", "weights", "bias", "out"], internal=True)
+    """The rows from `first_row` up to `last_row` of an output plane: tile after tile."""
+    f = Function(name, target, ["fields", "x", "weights", "bias", "out", "first_row", "last_row"], internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     x, weights, out = (f.pointer(part, element) for part in ("x", "weights", "out"))
     x_row, out_row, rows, columns = FIELDS.integers(f, "x_row", "out_row", "rows", "columns")
-    out_rows, out_columns, above, left = FIELDS.integers(f, "out_rows", "out_columns", "rows_before", "columns_before")
+    out_columns, above, left = FIELDS.integers(f, "out_columns", "rows_before", "columns_before")
+    first_row, last_row = f.integer("first_row"), f.integer("last_row")
     filler = FIELDS.real(f, "fill", element).broadcast(lanes)
     added = f.pointer("bias", element).broadcast(lanes)
     finisher = Finisher(f, FIELDS, element, finish)
     held = [weights.at(t).broadcast(lanes) for t in range(math.prod(tile.taps))] if _holds(tile) else []
-    for top in f.loop(0, out_rows, tile.rows):
+    for top in f.loop(first_row, last_row, tile.rows):
         for column in f.loop(0, out_columns, lanes):
             first = column * tile.strides[1] - left  # input column of the kernel's first tap in lane 0
             windows = _windows(f, tile, first, columns, lanes)
@@ -272,7 +295,7 @@ def _plane(name: str, target: Target, element: str, tile: Tile, finish: Finish) 
             for output in range(tile.rows):
                 to = out.at_bytes((top + output) * out_row).at(column)
                 result = finisher.early(sums[output] + added)
-                to.store_where(there_columns.where(top + output < out_rows), result)
+                to.store_where(there_columns.where(top + output < last_row), result)
     return f
 
 
