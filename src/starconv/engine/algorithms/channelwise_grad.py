@@ -93,8 +93,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     packing = 1.5 if problem.channels_last else 4
     cycles = rows.results * columns.results * ((taps + passes) / 2 + packing) + rows.size * columns.size * packing
     cycles *= 1.3 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize)) * target.passes
-    rate = 60e9 if problem.bytes_moved <= target.l3_bytes // 2 else 20e9
-    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / rate)
+    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

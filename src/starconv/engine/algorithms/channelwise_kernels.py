@@ -1,11 +1,10 @@
 """Compiled functions of `channelwise`: pack some rows with a few channels side by side, sum, turn the results round."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
@@ -14,7 +13,7 @@ from .finish import FINISH_FIELDS, Finish, Finisher
 LINE = 64
 """Bytes of a cache line."""
 
-__all__ = ["FIELDS", "FRAME", "PHASE", "Form", "compute_function", "emit_pack", "loaded_transposed"]
+__all__ = ["FIELDS", "FRAME", "PHASE", "Form", "compute_function", "emit_pack"]
 
 FRAME = (
     "fill",  # what padding holds
@@ -329,28 +328,3 @@ def emit_pack(name: str, target: Target, element: str, fields: Fields, vectors: 
                     for k in f.loop(lanes):
                         here.at(k).store(planes.at_bytes(channel * k).at(place).load())
     return f
-
-
-def loaded_transposed(rows: Sequence[Pointer]) -> list[Vector]:
-    """The n x n elements at n addresses, with rows and columns exchanged.
-
-    Registers of two halves are loaded half by half, row i beside row i + n / 2: then no element has to change sides,
-    and 8x8 takes 16 shuffles where `transposed` takes 48.
-    """
-    lanes, itemsize = len(rows), ITEMSIZES[rows[0].element]
-    if lanes * itemsize != 32:
-        return transposed([row.load(lanes) for row in rows])
-    half = lanes // 2
-    low = [lane for i in range(half // 2) for lane in (i, i + lanes)]
-    low = low + [lane + half for lane in low]
-    high = [lane + half // 2 for lane in low]
-    columns: list[Vector] = []
-    for side in (0, half):
-        square = [
-            rows[i].at(side).load(half).shuffled(rows[i + half].at(side).load(half), range(lanes)) for i in range(half)
-        ]
-        for _ in range(half.bit_length() - 1):
-            pairs = range(half // 2)
-            square = [square[i].shuffled(square[i + half // 2], mask) for i in pairs for mask in (low, high)]
-        columns += square
-    return columns

@@ -39,7 +39,15 @@ from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
 from .packing import WEIGHT_LAYOUT, pack_block, pack_part, weight_layout
 from .panels import Panels
 from .rounding import sum_bound
-from .tiles import offset_tables, panel_vectors, refuses_forward, store_tile, tile_pixels
+from .tiles import (
+    collected_pixels,
+    offset_tables,
+    panel_vectors,
+    planes_function,
+    refuses_forward,
+    store_tile,
+    tile_pixels,
+)
 
 NAME = "direct"
 
@@ -90,9 +98,11 @@ def cost(problem: Problem, target: Target | None) -> float:
     pixels = tile_pixels(block.rows * columns.outputs, panel // lanes, target)
     per_band = -(-block.rows * columns.outputs // pixels)
     tiles = problem.batch * depth.outputs * block.bands * per_band * problem.groups * (padded // panel)
-    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). Turning a tile round and storing it
-    # takes 60 in the cache, 120 where results go to memory, as those of large layers with few taps do.
-    cycles = tiles * (taps * (pixels * max(panel // lanes, 1.4) / 2) + 120) * target.passes
+    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). A vector of kernels takes 50 to be
+    # turned round and stored.
+    vectors = panel // lanes
+    storing = (30 if problem.channels_last else 50) * vectors
+    cycles = tiles * (taps * (pixels * max(vectors, 1.4) / 2) + storing) * target.passes
     cycles += math.prod(problem.input_shape) * block.splits * 0.5 * target.passes
     cycles *= block.unevenness(padded // panel, min(target.cores, 2))
     return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
@@ -296,9 +306,10 @@ def _module(
     """The module's IR. It depends on no size but the `run` of taps that is written out: all others are fields."""
     pack = pack_block("pack_block", target, FIELDS, source, element, last=last)
     vectors = panel // target.lanes(ITEMSIZES[element])
-    tiles = tiles_function("tiles", target, element, tile, vectors, chunked, run, finish, unpacked)
+    put = planes_function("put_planes", target, element, panel, FIELDS, finish)
+    tiles = tiles_function("tiles", target, element, tile, vectors, chunked, run, finish, unpacked, put)
     part = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else None
-    parts = [pack, tiles] if part is None else [pack, tiles, part]
+    parts = [pack, put, tiles] if part is None else [pack, put, tiles, part]
     return module_source([*parts, _task(target, element, panel, pack, tiles, part)])
 
 
@@ -346,13 +357,15 @@ def tiles_function(
     run: int,
     finish: Finish,
     unpacked: bool,
+    put: Function,
     *,
     in_place: bool = False,
 ) -> Function:
     """All pixels of a band, `tile` at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
     After the last chunk come bias, finish and store; before that, sums wait in memory. `block` is where the input of
-    the band is, packed or not (`in_place`, with one tap): the tables say where its pixels and taps are.
+    the band is, packed or not (`in_place`, with one tap): the tables say where its pixels and taps are. `put` is a
+    `planes_function`.
     """
     arguments = ["fields", "block", "panel", "bias", "out", "waiting", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
@@ -365,7 +378,8 @@ def tiles_function(
     finisher = Finisher(f, FIELDS, element, finish)
     out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
     waiting_sums = f.pointer("waiting", element)
-    buffer = f.buffer(element, tile * width)
+    together = collected_pixels(tile, lanes)
+    collected = f.buffer(element, together * width)
     keys = [(i, v) for i in range(tile) for v in range(vectors)]
 
     # The weights of the next chunk follow these. Each tile asks for its part of them, so that they are on their way
@@ -384,8 +398,11 @@ def tiles_function(
         # fewer rows would read the rows behind it: a block has room for them, behind an input there may be nothing.
         numbers = [(pixel + i).minimum(pixels - 1) if in_place else pixel + i for i in range(tile)]
         places = [pixel_table.at(number).load_int() for number in numbers]
+        with f.when(out_column.equals(ITEMSIZES[element]) & stop.equals(channels)):
+            _fetch_planes(f, finisher, out.at(pixel), pixel % together, valid, tile, together, width)
         if finish.residual:
-            _fetch_residual(f, finisher, out, pixel, tile, width, element)
+            with f.when(out_channel.equals(ITEMSIZES[element])):
+                _fetch_residual(f, finisher, out.at_bytes(pixel * out_column), tile, width)
         sums = Registers({key: f.zero(element, lanes) for key in keys})
         waiting = waiting_sums.at(pixel * width)
         if chunked:
@@ -420,9 +437,28 @@ def tiles_function(
             with done:
                 added = [bias.at(v * lanes).load(lanes) for v in range(vectors)]
                 results = {(i, v): finisher.early(sums[i, v] + added[v]) for i, v in keys}
-                store_tile(
-                    f, results, tile, vectors, out, pixel, count, valid, out_channel, out_column, buffer, finisher
-                )
+                with f.either(out_column.equals(ITEMSIZES[element])) as (planes, other):
+                    with planes:
+                        row = pixel % together
+                        for (i, v), value in results.items():
+                            collected.at((row + i) * width + v * lanes).store(value)
+                        with f.when((row + tile).equals(together) | (pixel + tile >= pixels)):
+                            f.run(put, f.integer("fields"), collected, out.at(pixel - row), row + count, valid)
+                    with other:
+                        store_tile(
+                            f,
+                            results,
+                            tile,
+                            vectors,
+                            out,
+                            pixel,
+                            count,
+                            valid,
+                            out_channel,
+                            out_column,
+                            collected,
+                            finisher,
+                        )
             with more:
                 if chunked:
                     for number, key in enumerate(keys):
@@ -430,20 +466,29 @@ def tiles_function(
     return f
 
 
-def _fetch_residual(
-    f: Function, finisher: Finisher, out: Pointer, pixel: Int, tile: int, width: int, element: str
+def _fetch_planes(
+    f: Function, finisher: Finisher, out: Pointer, row: Int, kernels: Int, tile: int, together: int, width: int
 ) -> None:
-    """Ask for what will be added to a tile: a run of kernels per pixel, or of pixels per kernel, as `out` lies."""
-    out_channel, out_column = FIELDS.integers(f, "out_channel", "out_column")
-    itemsize = ITEMSIZES[element]
-    with f.either(out_channel.equals(itemsize)) as (last, first):
-        with last:
-            for i in range(tile):
-                for line in range(0, width * itemsize, LINE_BYTES):
-                    finisher.fetch(out.at_bytes((pixel + i) * out_column + line))
-        with first:
-            for k in f.loop(width):
-                finisher.fetch(out.at_bytes(pixel * out_column + k * out_channel))
+    """Ask for a tile's share of the lines that `planes_function` will write when all tiles of a group are collected.
+
+    Those are a few lines in each of many planes, a pattern that no processor foresees: 64->256 56x56 waits for them
+    a quarter of its time.
+    """
+    itemsize, out_channel = ITEMSIZES[out.element], FIELDS.integer(f, "out_channel")
+    start = out.at(0 - row)
+    for k in f.loop(row * width // together, ((row + tile) * width // together).minimum(kernels)):
+        for line in range(0, together * itemsize, LINE_BYTES):
+            to = start.at_bytes(k * out_channel + line)
+            to.prefetch()
+            finisher.fetch(to)
+
+
+def _fetch_residual(f: Function, finisher: Finisher, out: Pointer, tile: int, width: int) -> None:
+    """Ask for what will be added to a tile where channels lie side by side."""
+    out_column = FIELDS.integer(f, "out_column")
+    for i in range(tile):
+        for line in range(0, width * ITEMSIZES[out.element], LINE_BYTES):
+            finisher.fetch(out.at_bytes(out_column * i + line))
 
 
 def _several(f: Function, start: Int, stop: Int, together: int, sums: Registers) -> Iterator[Int]:

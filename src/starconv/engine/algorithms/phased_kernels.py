@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from itertools import product
 
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
-from .channelwise_kernels import loaded_transposed
 from .finish import FINISH_FIELDS, Finish, Finisher
 from .packing import BLOCK_FIELDS, pack_block
 

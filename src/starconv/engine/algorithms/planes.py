@@ -151,8 +151,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     per_tile = (tile.rows * math.prod(tile.taps) + loads) * target.passes / 2 + tile.rows + 25
     tiles = -(-down.output // tile.rows) * -(-across.output // lanes)
     cycles = problem.batch * problem.in_channels * (tiles * per_tile + 60)
-    rate = 60e9 if problem.bytes_moved <= target.l3_bytes // 2 else 20e9
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / rate)
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

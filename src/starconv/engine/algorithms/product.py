@@ -31,7 +31,7 @@ from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
 from .panels import Panels, readable
 from .rounding import sum_bound
-from .tiles import refuses_forward, tile_pixels
+from .tiles import planes_function, refuses_forward, tile_pixels
 
 NAME = "product"
 
@@ -213,10 +213,11 @@ class ProductSolution(CompiledSolution):
 def _module(target: Target, element: str, tile: int, panel: int, chunked: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
+    put = planes_function("put_planes", target, element, panel, FIELDS, finish)
     tiles = direct.tiles_function(
-        "tiles", target, element, tile, vectors, chunked, 1, finish, unpacked=False, in_place=True
+        "tiles", target, element, tile, vectors, chunked, 1, finish, False, put, in_place=True
     )
-    return module_source([tiles, _task(target, element, panel, tiles)])
+    return module_source([put, tiles, _task(target, element, panel, tiles)])
 
 
 def _task(target: Target, element: str, panel: int, tiles: Function) -> Function:

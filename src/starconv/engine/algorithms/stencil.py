@@ -27,7 +27,7 @@ from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Registers, V
 from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS
-from ..lattice import Lattice, lattices
+from ..lattice import lattices
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, Place, place
@@ -106,7 +106,7 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     lanes = target.lanes(problem.itemsize)
     shape = (rows.taps, columns.taps, rows.stride, rows.dilation, columns.stride == columns.dilation == 1)
     most = (min(kernels, 8), min(rows.outputs, 8), min(-(-columns.outputs // lanes), 3))
-    return min(_tiles(most, budget, shape), key=lambda tile: _cycles(tile, kernels, rows, columns, lanes))
+    return min(_tiles(most, budget, shape), key=lambda tile: _cycles(tile, problem, target))
 
 
 @lru_cache(maxsize=256)
@@ -116,39 +116,48 @@ def _tiles(most: tuple[int, int, int], budget: int, shape: tuple[int, int, int, 
     return [Tile(k, r, v, *shape) for k, r, v in sizes if k * r * v <= budget]
 
 
-def _cycles(tile: Tile, kernels: int, rows: Lattice, columns: Lattice, lanes: int, planes: int = 1) -> float:
-    """Cycles for `planes` added up: two multiply-adds or loads a cycle, 4 cycles between two additions to a sum."""
-    sums = tile.kernels * tile.rows * tile.vectors
-    # Several kernels and several rows at once make LLVM spill: measured, such tiles take a seventh longer.
-    adds = sums * tile.taps_rows * (1.15 if tile.kernels > 1 and tile.rows > 1 else 1)
-    loads = tile.input_rows * tile.vectors * 1.3 + tile.kernels * tile.rows * tile.taps_rows
-    chain = 4 * tile.taps_rows
-    per_tile = (max(adds / 2, loads / 2, chain) * columns.taps + PLANE) * planes + 10 - PLANE + 1.5 * sums
+def _cycles(tile: Tile, problem: Problem, target: Target) -> float:
+    """Cycles per group, picture and depth: two multiply-adds or loads a cycle, 4 between two additions to a sum."""
+    depth, rows, columns = lattices(problem)
+    lanes = target.lanes(problem.itemsize)
+    kernels, planes = problem.out_channels // problem.groups, depth.taps * (problem.in_channels // problem.groups)
+    # Loads that cross from one line of 64 bytes into the next count twice: of vectors as long as a line all taps but
+    # one, of shorter ones as many fewer.
+    crossing = 1 + target.vector_bytes / 64 * (1 - 1 / columns.taps)
+
+    def per_tile(vectors: int) -> float:
+        sums = tile.kernels * tile.rows * vectors
+        # Several kernels and several rows at once make LLVM spill: measured, such tiles take a seventh longer.
+        adds = sums * tile.taps_rows * (1.15 if tile.kernels > 1 and tile.rows > 1 else 1)
+        loads = tile.input_rows * vectors * crossing + tile.kernels * tile.rows * tile.taps_rows
+        chain = 4 * tile.taps_rows
+        return (max(adds / 2, loads / 2, chain) * columns.taps + PLANE) * planes + 10 - PLANE + 1.5 * sums
+
     vectors = -(-columns.outputs // lanes)
-    across = vectors // tile.vectors + (vectors % tile.vectors) * 0.7
-    return per_tile * across * -(-rows.outputs // tile.rows) * -(-kernels // tile.kernels)
+    across = vectors // tile.vectors * per_tile(tile.vectors) + vectors % tile.vectors * per_tile(1)
+    return across * -(-rows.outputs // tile.rows) * -(-kernels // tile.kernels)
 
 
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: the tiles' cycles, or the time in which the memory moves input and output."""
     assert target is not None
     tile = tile_of(problem, target)
-    depth, rows, columns = lattices(problem)
+    depth, _, columns = lattices(problem)
     results = problem.batch * problem.groups * depth.outputs
     planes = depth.taps * (problem.in_channels // problem.groups)
-    kernels = problem.out_channels // problem.groups
-    cycles = results * _cycles(tile, kernels, rows, columns, target.lanes(problem.itemsize), planes) * target.passes
+    cycles = results * _cycles(tile, problem, target) * target.passes
     # Measured against `direct`, layers with a stride take a seventh longer than counted: 7x7 s2 3->64 loses by 5 %.
     cycles *= 1.15 if columns.stride > 1 else 1
     # So do many channels for one kernel at a time, by half and more: 16->8 5x5 24² 2.9 ms, 16->1 0.7, where `direct`
     # with its 1.8 and 3.3 is predicted well.
     cycles *= 2 if tile.kernels == 1 and planes >= 8 else 1
-    cycles += math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2)
-    cycles += problem.batch * problem.groups * (700 if problem.groups > 1 else 300)
+    packing = math.prod(problem.input_shape) * (0.25 if columns.stride <= 2 else 2)
+    packing += problem.batch * problem.groups * (700 if problem.groups > 1 else 300)
     if problem.channels_last and max(problem.in_channels, problem.out_channels) > 1:  # element by element
-        cycles += math.prod(problem.input_shape) * 4 + math.prod(problem.output_shape) * 6
-    memory = 12e9 if target.cores == 1 else 18e9  # bytes per second; one core alone does not use all there is
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / memory)
+        packing += math.prod(problem.input_shape) * 4 + math.prod(problem.output_shape) * 6
+    per_second = 3e9 * min(target.cores, 2)
+    moving = problem.bytes_moved / target.bandwidth(problem.bytes_moved)
+    return 3e-6 + packing / per_second + max(cycles / per_second, moving)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

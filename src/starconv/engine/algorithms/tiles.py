@@ -5,18 +5,21 @@ import math
 import numpy as np
 
 from ...problem import Problem
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, transposed
+from ..descriptor import Fields
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, loaded_transposed
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..lattice import lattices
 from .blocks import Block, cut_of
-from .finish import Finisher
+from .finish import Finish, Finisher
 from .packed import MOST_PIXELS, Array
 
 __all__ = [
+    "collected_pixels",
     "most_vectors",
     "offset_tables",
     "panel_vectors",
+    "planes_function",
     "refuses_forward",
     "row_readers",
     "store_tile",
@@ -100,6 +103,51 @@ def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
     return taps, pixels
 
 
+def collected_pixels(tile: int, lanes: int) -> int:
+    """Pixels that are collected before `planes_function` writes them: whole tiles, and whole lines of a plane."""
+    least = math.lcm(tile, lanes)
+    return least * max(48 // least, 1)
+
+
+def planes_function(name: str, target: Target, element: str, width: int, fields: Fields, finish: Finish) -> Function:
+    """Writes finished sums of `count` pixels x `width` kernels to planes, of which `valid` kernels exist.
+
+    A tile has 6 neighbouring pixels of 64 kernels. Writing those to 64 planes would go through 64 lines three times,
+    and where planes are a multiple of 4 KiB apart, none is still in the first-level cache when it is needed again:
+    3x3 3->64 224x224 spent four fifths of its time so. Several tiles together have whole lines for every plane.
+
+    Where a residual is added nothing may be written twice: it may be where the results go.
+    """
+    f = Function(name, target, ["fields", "collected", "out", "count", "valid"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    collected, out = f.pointer("collected", element), f.pointer("out", element)
+    count, valid, out_channel = f.integer("count"), f.integer("valid"), fields.integer(f, "out_channel")
+    finisher = Finisher(f, fields, element, finish)
+    square = f.buffer(element, lanes * lanes)
+    whole = count // lanes * lanes
+    done = whole if finish.residual else (count >= lanes).integer(count, 0)
+    for kernel in f.loop(0, valid, lanes):
+        planes, present = out.at_bytes(kernel * out_channel), (valid - kernel).minimum(lanes)
+        for pixel in f.loop(0, done, lanes):
+            first = pixel.minimum(count - lanes)
+            runs = [collected.at((first + i) * width + kernel) for i in range(lanes)]
+            rows = loaded_transposed(runs)
+            with f.either(present.equals(lanes)) as (all_present, some):
+                with all_present:
+                    for k, row in enumerate(rows):
+                        finisher.store(planes.at_bytes(out_channel * k).at(first), row)
+                with some:
+                    for k, row in enumerate(rows):
+                        square.at(k * lanes).store(row)
+                    for k in f.loop(present):
+                        finisher.store(planes.at_bytes(out_channel * k).at(first), square.at(k * lanes).load(lanes))
+        for k in f.loop(present):
+            for pixel in f.loop(done, count):
+                value = collected.at(pixel * width + kernel + k).load()
+                finisher.store(planes.at_bytes(out_channel * k).at(pixel), value)
+    return f
+
+
 def store_tile(
     f: Function,
     results: dict[tuple[int, int], Vector],
@@ -114,42 +162,23 @@ def store_tile(
     buffer: Pointer,
     finisher: Finisher,
 ) -> None:
-    """Whole tiles, of `pixels` x `vectors`, go straight to a dense `out`; the others through a buffer."""
+    """Whole tiles, of `pixels` x `vectors`, go straight to where channels lie side by side; others through a buffer."""
     lanes, itemsize = results[0, 0].lanes, ITEMSIZES[results[0, 0].element]
     whole = count.equals(pixels) & valid.equals(vectors * lanes)
-    with f.either(whole & out_column.equals(itemsize)) as (channels_first, other):
-        with channels_first:
-            start = out.at(pixel)
-            for v in range(vectors):
-                for group in range(0, pixels, lanes):
-                    rows = [results[min(group + i, pixels - 1), v] for i in range(lanes)]
-                    for lane, column in enumerate(transposed(rows)):
-                        run = start.at(group).at_bytes(out_channel * (v * lanes + lane))
-                        _store_part(run, column, min(pixels - group, lanes), finisher)
-        with other, f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
-            with channels_last:
-                for i in range(pixels):
-                    start = out.at_bytes((pixel + i) * out_column)
-                    for v in range(vectors):
-                        finisher.store(start.at(v * lanes), results[i, v])
-            with rest:
-                for i in range(pixels):
-                    for v in range(vectors):
-                        buffer.at((i * vectors + v) * lanes).store(results[i, v])
-                vectored = out_channel.equals(itemsize).integer(valid // lanes * lanes, 0)
-                for p in f.loop(count):
-                    row, to = buffer.at(p * (vectors * lanes)), out.at_bytes((pixel + p) * out_column)
-                    for k in f.loop(0, vectored, lanes):
-                        finisher.store(to.at(k), row.at(k).load(lanes))
-                    for k in f.loop(vectored, valid):
-                        finisher.store(to.at_bytes(k * out_channel), row.at(k).load())
-
-
-def _store_part(to: Pointer, vector: Vector, count: int, finisher: Finisher) -> None:
-    """The first `count` lanes, in pieces that are powers of two."""
-    done = 0
-    while done < count:
-        piece = 1 << ((count - done).bit_length() - 1)
-        part = vector if piece == vector.lanes else vector.shuffled(vector, range(done, done + piece))
-        finisher.store(to.at(done), part if piece > 1 else vector.lane(done))
-        done += piece
+    with f.either(whole & out_channel.equals(itemsize)) as (channels_last, rest):
+        with channels_last:
+            for i in range(pixels):
+                start = out.at_bytes((pixel + i) * out_column)
+                for v in range(vectors):
+                    finisher.store(start.at(v * lanes), results[i, v])
+        with rest:
+            for i in range(pixels):
+                for v in range(vectors):
+                    buffer.at((i * vectors + v) * lanes).store(results[i, v])
+            vectored = out_channel.equals(itemsize).integer(valid // lanes * lanes, 0)
+            for p in f.loop(count):
+                row, to = buffer.at(p * (vectors * lanes)), out.at_bytes((pixel + p) * out_column)
+                for k in f.loop(0, vectored, lanes):
+                    finisher.store(to.at(k), row.at(k).load(lanes))
+                for k in f.loop(vectored, valid):
+                    finisher.store(to.at_bytes(k * out_channel), row.at(k).load())

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source, transposed
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed, module_source, transposed
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
-from .channelwise_kernels import loaded_transposed
 from .packing import BLOCK_FIELDS, pack_block
 
 __all__ = ["FIELDS", "Tile", "compute_function", "reduce_function"]

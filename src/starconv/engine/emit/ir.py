@@ -575,6 +575,31 @@ def transposed(rows: Sequence[Vector]) -> list[Vector]:
     return found
 
 
+def loaded_transposed(rows: Sequence[Pointer]) -> list[Vector]:
+    """The n x n elements at n addresses, with rows and columns exchanged.
+
+    Registers of two halves are loaded half by half, row i beside row i + n / 2: then no element has to change sides,
+    and 8x8 takes 16 shuffles where `transposed` takes 48.
+    """
+    lanes, itemsize = len(rows), ITEMSIZES[rows[0].element]
+    if lanes * itemsize != 32:
+        return transposed([row.load(lanes) for row in rows])
+    half = lanes // 2
+    low = [lane for i in range(half // 2) for lane in (i, i + lanes)]
+    low = low + [lane + half for lane in low]
+    high = [lane + half // 2 for lane in low]
+    columns: list[Vector] = []
+    for side in (0, half):
+        square = [
+            rows[i].at(side).load(half).shuffled(rows[i + half].at(side).load(half), range(lanes)) for i in range(half)
+        ]
+        for _ in range(half.bit_length() - 1):
+            pairs = range(half // 2)
+            square = [square[i].shuffled(square[i + half // 2], mask) for i in pairs for mask in (low, high)]
+        columns += square
+    return columns
+
+
 def _separate(vector: Vector) -> Vector:
     """The same vector of 16 lanes, by way of an empty instruction, where it is one register of AVX-512.
 

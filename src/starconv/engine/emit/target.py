@@ -51,6 +51,12 @@ class Target:
         """Elements of `itemsize` bytes in one vector."""
         return self.vector_bytes // itemsize
 
+    def bandwidth(self, moved: int) -> float:
+        """Bytes per second at which all cores together move so many: through the last cache, if half of it has room."""
+        if moved <= self.l3_bytes // 2:
+            return 30e9 * min(self.cores, 2)
+        return 12e9 if self.cores == 1 else 20e9  # one core alone does not use all there is
+
 
 LEVELS = ("avx512", "avx2", "sse", "neon")
 """Every kind of target, best first per architecture."""
