@@ -38,7 +38,7 @@ _MOST_CALLS = 1024
 
 
 def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[object, ...] | None:
-    """What decides a call, or None where it is not worth remembering: lists, or arguments that are not plain ints.
+    """What decides a call, or None where it is not worth remembering: operands or arguments that are not plain.
 
     Plain, because True and 1.0 equal 1, and a call with them must not pass for one that was checked.
     """
@@ -48,7 +48,7 @@ def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[obj
         argument
         if type(argument) is int or type(argument) is str
         else (repr(argument),)  # in a tuple: the text "(1, 1)" is not the pair
-        if type(argument) is tuple
+        if type(argument) is tuple or type(argument) is list
         else None
         for argument in arguments
     ]
