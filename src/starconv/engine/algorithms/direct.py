@@ -104,6 +104,8 @@ def cost(problem: Problem, target: Target | None) -> float:
     storing = (30 if problem.channels_last else 50) * vectors
     cycles = tiles * (taps * (pixels * max(vectors, 1.4) / 2) + storing) * target.passes
     cycles += math.prod(problem.input_shape) * block.splits * 0.5 * target.passes
+    weights = padded * problem.groups * taps * problem.itemsize
+    cycles += problem.batch * depth.outputs * block.bands * weights / target.read_rate(weights)
     cycles *= block.unevenness(padded // panel, min(target.cores, 2))
     return 3e-6 + cycles / 3e9 / min(target.cores, 2) + preparation(problem, target)
 

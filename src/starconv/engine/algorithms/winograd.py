@@ -230,18 +230,12 @@ def _task_cycles(problem: Problem, target: Target, tile: Transform, block: tuple
     transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes * target.passes
     # Starting and storing the sums of a run takes as long as 4 channels.
     products = positions * tiles * (channels + 4) * kernels / lanes / 2 * target.passes
-    traffic = 4 * positions * channels * kernels / _bytes_per_cycle(target, problem, positions)
+    size = 4 * positions * channels * problem.out_channels // problem.groups
+    traffic = 4 * positions * channels * kernels / target.read_rate(size)  # of U, beside the products
     intermediate = 4 * positions * tiles * (channels + kernels)
     if intermediate > target.l2_bytes * 3 // 4:
         traffic += 2 * intermediate / 16
     return packing + transforms + products + traffic + 2000
-
-
-def _bytes_per_cycle(target: Target, problem: Problem, positions: int) -> float:
-    """How fast U comes from where it fits, while products are computed."""
-    size = 4 * positions * problem.in_channels * problem.out_channels // problem.groups
-    rates = ((target.l2_bytes, 48.0), (target.l3_bytes // 3, 30.0), (target.l3_bytes * 3 // 4, 20.0))
-    return next((rate for limit, rate in rates if size <= limit), 8.0)
 
 
 def _weight_cycles(problem: Problem, target: Target, tile: Transform) -> float:
