@@ -312,7 +312,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     cycles += 0 if last else rows.results * columns.results * 3.5
     # A quarter more than the operations take: packing, summing and turning round do not overlap.
     cycles *= 1.25 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize)) * target.passes
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

@@ -93,7 +93,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     packing = 1.5 if problem.channels_last else 4
     cycles = rows.results * columns.results * ((taps + passes) / 2 + packing) + rows.size * columns.size * packing
     cycles *= 1.3 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize)) * target.passes
-    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
+    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

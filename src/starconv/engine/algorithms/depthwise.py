@@ -155,7 +155,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     per_row = max(columns.taps * tile.pixels / 2, (tile.pixels * columns.stride + columns.taps) * 1.2) + 4
     vectors = -(-problem.in_channels // target.lanes(problem.itemsize))
     cycles = vectors * lines * (depth.taps * rows.taps * per_row + 2 * tile.pixels + 10) * target.passes
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

@@ -107,7 +107,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     weights = padded * problem.groups * taps * problem.itemsize
     cycles += problem.batch * depth.outputs * block.bands * weights / target.read_rate(weights)
     cycles *= block.unevenness(padded // panel, min(target.cores, 2))
-    moving = problem.bytes_moved / target.bandwidth(problem.bytes_moved)
+    moving = target.moving(problem.bytes_moved)
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), moving) + preparation(problem, target)
 
 

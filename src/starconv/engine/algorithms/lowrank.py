@@ -109,7 +109,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     per_output = 1.4 * rows.kernel + 1.95 * columns.kernel + 4
     cycles = math.prod(problem.output_shape) * per_output / (2 * target.lanes(problem.itemsize)) * target.passes
     looking = 10e-6 + problem.out_channels * SECONDS_PER_KERNEL
-    moving = problem.bytes_moved / target.bandwidth(problem.bytes_moved)
+    moving = target.moving(problem.bytes_moved)
     return looking + max(cycles / 3e9 / min(target.cores, 2), moving)
 
 

@@ -189,7 +189,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     per_panel += math.prod(problem.input_shape[2:]) * vectors * (2.5 if problem.channels_last else 5)
     cycles = problem.batch * problem.groups * cut.blocks * per_panel
     cycles += math.prod(problem.output_shape) * 0.7 * cut.splits + math.prod(problem.weight_shape) * 0.4
-    return 6e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
+    return 6e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

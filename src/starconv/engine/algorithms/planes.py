@@ -151,7 +151,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     per_tile = (tile.rows * math.prod(tile.taps) + loads) * target.passes / 2 + tile.rows + 25
     tiles = -(-down.output // tile.rows) * -(-across.output // lanes)
     cycles = problem.batch * problem.in_channels * (tiles * per_tile + 60)
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
+    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

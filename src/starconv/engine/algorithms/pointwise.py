@@ -80,7 +80,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     splits = Block.of(problem, target, -(-kernels // KERNELS), min(target.cores, 2), _FORM).splits
     packed = problem.batch * problem.in_channels * pixels * splits
     cycles += packed * (0.35 if problem.axes[-1].stride == 1 else 1.5) * target.passes
-    moving = problem.bytes_moved / target.bandwidth(problem.bytes_moved)
+    moving = target.moving(problem.bytes_moved)
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), moving)
 
 

@@ -59,7 +59,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: the cycles of the best cut, but not less than the memory takes to bring input, weights and output."""
     assert target is not None
     cycles = cut_of(problem, target, min(target.cores, 2)).cycles
-    moving = problem.bytes_moved / target.bandwidth(problem.bytes_moved)
+    moving = target.moving(problem.bytes_moved)
     return 3e-6 + max(cycles / 3e9, moving) + preparation(problem, target)
 
 

@@ -156,7 +156,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     if problem.channels_last and max(problem.in_channels, problem.out_channels) > 1:  # element by element
         packing += math.prod(problem.input_shape) * 4 + math.prod(problem.output_shape) * 6
     per_second = 3e9 * min(target.cores, 2)
-    moving = problem.bytes_moved / target.bandwidth(problem.bytes_moved)
+    moving = target.moving(problem.bytes_moved)
     return 3e-6 + packing / per_second + max(cycles / per_second, moving)
 
 

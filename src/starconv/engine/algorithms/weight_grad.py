@@ -175,7 +175,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: the tiles' cycles, and packing both operands; or the time in which memory moves them."""
     assert target is not None
     cycles = _cycles(problem, target) + math.prod(problem.input_shape) * 0.7
-    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved))
+    return 8e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

@@ -227,9 +227,7 @@ def _seconds(problem: Problem, target: Target) -> float:
     summing = (2 * chunks / cut.partials + 1) * cut.sums_bytes / rate + channels * kernels * 12
     cycles = problem.groups * (tiles * (each * target.passes + through) + summing)
     jobs = 1 if cut.apart else 2 * chunks
-    return (10 + jobs) * 1e-6 + max(
-        cycles / 3e9 / min(target.cores, 2), problem.bytes_moved / target.bandwidth(problem.bytes_moved)
-    )
+    return (10 + jobs) * 1e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
 
 
 def workspace(problem: Problem, target: Target | None) -> int:

@@ -55,11 +55,11 @@ class Target:
         """Elements of `itemsize` bytes in one vector."""
         return self.vector_bytes // itemsize
 
-    def bandwidth(self, moved: int) -> float:
-        """Bytes per second at which all cores together move so many: through the last cache, if half of it has room."""
-        if moved <= self.l3_bytes // 2:
-            return 30e9 * min(self.cores, 2)
-        return 12e9 if self.cores == 1 else 20e9  # one core alone does not use all there is
+    def moving(self, size: int) -> float:
+        """Seconds in which all cores together move so many bytes: through the last cache, if half of it has room."""
+        if size <= self.l3_bytes // 2:
+            return size / (30e9 * min(self.cores, 2))
+        return size / (12e9 if self.cores == 1 else 20e9)  # one core alone does not use all there is
 
     def read_rate(self, size: int) -> float:
         """Bytes per cycle at which a core reads what takes up `size` bytes in all, from where that fits."""
