@@ -146,8 +146,9 @@ def cost(problem: Problem, target: Target | None) -> float:
     results = problem.batch * problem.groups * depth.outputs
     planes = depth.taps * (problem.in_channels // problem.groups)
     cycles = results * _cycles(tile, problem, target) * target.passes
-    # Measured against `direct`, layers with a stride take a seventh longer than counted: 7x7 s2 3->64 loses by 5 %.
-    cycles *= 1.15 if columns.stride > 1 else 1
+    # Measured against `direct`, layers with a stride take longer than counted: 7x7 s2 3->64 loses by 5 % with AVX2, and
+    # wins by as much with AVX-512.
+    cycles *= 1 if columns.stride == 1 else 1.15 if target.registers == 16 else 1.05
     # So do many channels for one kernel at a time, by half and more: 16->8 5x5 24² 2.9 ms, 16->1 0.7, where `direct`
     # with its 1.8 and 3.3 is predicted well.
     cycles *= 2 if tile.kernels == 1 and planes >= 8 else 1

@@ -227,7 +227,9 @@ def _task_cycles(problem: Problem, target: Target, tile: Transform, block: tuple
     pictures, rows, columns = block
     tiles = pictures * rows * columns
     packing = pictures * (rows * m + n - m) * (columns * m + n - m) * padded * 4.4 / lanes
+    # With 16 lanes, what a transform does besides arithmetic weighs a third more.
     transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes * target.passes
+    transforms *= 4 / 3 if lanes == 16 and target.passes == 1 else 1
     # Starting and storing the sums of a run takes as long as 4 channels.
     products = positions * tiles * (channels + 4) * kernels / lanes / 2 * target.passes
     size = 4 * positions * channels * problem.out_channels // problem.groups

@@ -219,7 +219,10 @@ def _seconds(problem: Problem, target: Target) -> float:
     # Two multiply-adds per cycle, or two loads.
     product = max(form.channels * form.vectors, form.channels + form.vectors) / 2
     products = channels * kernels / (form.channels * form.vectors * lanes) * product * 1.05
-    each = POSITIONS * (channels * 6.5 + kernels * 5.5) / lanes + POSITIONS * products
+    # With 16 lanes, what a transform does besides arithmetic weighs half as much again.
+    transforms = POSITIONS * (channels * 6.5 + kernels * 5.5) / lanes
+    transforms *= 1.5 if lanes == 16 and target.passes == 1 else 1
+    each = transforms + POSITIONS * products
     through = 0.0 if cut.apart else POSITIONS * 4 * (cut.value_tile + cut.product_tile) * 2 / 32
     chunks = -(-cut.units // cut.chunk)
     # Many sums go out of the cache and come back: measured, at 36 GB/s.
