@@ -34,15 +34,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ...geometry import Axis
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
-from ..lattice import lattices
+from ..lattice import Lattice
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
@@ -54,7 +55,7 @@ from .rounding import sum_bound
 from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
-from .winograd_transforms import F2_3, F2_5, F4_3, Transform
+from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Spread, Strided, Tile
 
 LEAST = 8
 """Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
@@ -72,7 +73,18 @@ MOST_SCRATCH = 4 << 20
 def width(problem: Problem, target: Target) -> int:
     """Kernels in a panel: as many vectors as the registers hold sums for."""
     lanes = target.lanes(problem.itemsize)
-    return lanes * min(most_vectors(target), -(-(problem.out_channels // problem.groups) // lanes))
+    return lanes * min(most_vectors(target), -(-_channels(problem)[1] // lanes))
+
+
+def _channels(problem: Problem) -> tuple[int, int]:
+    """Per group, the channels that are summed over, and those of the result."""
+    channels, kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
+    return (kernels, channels) if problem.operation == "input_grad" else (channels, kernels)
+
+
+def _sizes(problem: Problem) -> list[int]:
+    """Rows and columns of the result."""
+    return [axis.input if problem.operation == "input_grad" else axis.output for axis in problem.axes]
 
 
 @dataclass(frozen=True)
@@ -80,30 +92,40 @@ class Row:
     """The rows of the table: m = 4 saves more products, m = 2 needs less than half the memory for its weights."""
 
     NAME: str
-    tile: Transform
+    tile: Tile
+
+    OPERATION: ClassVar[str] = "conv"
+
+    def tile_of(self, problem: Problem) -> Tile:
+        """What computes `problem`."""
+        return self.tile
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
         if target is None:
             return "no compiled code on this machine"
-        if problem.operation != "conv":
-            return "it computes convolutions, not their gradients"
+        if problem.operation != self.OPERATION:
+            return (
+                "it computes convolutions, not their gradients"
+                if self.OPERATION == "conv"
+                else "it computes input gradients"
+            )
         if problem.dtype != "float32":
             return f"its error is known for float32, not {problem.dtype}"
         if problem.precision == "strict":
             return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-        taps = self.tile.taps
+        taps, stride = self.tile.taps, self.tile.stride
         if [axis.kernel for axis in problem.axes] != [taps, taps]:
             return f"its transforms are for {taps}x{taps} kernels"
-        if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
-            return "neighbouring outputs share products only with stride 1 and dilation 1"
+        if any(axis.stride != stride or axis.dilation != 1 for axis in problem.axes):
+            return f"neighbouring outputs share products only with stride {stride} and dilation 1"
         if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
             return "there is nothing to compute"
         if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
             return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
         weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
         if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
-            size = weights * problem.itemsize * self.tile.n**2 // taps**2
+            size = weights * problem.itemsize * self.tile.numbers**2 // taps**2
             return f"reading transformed weights of {size >> 20} MiB for {pixels} pixels costs more than it saves"
         return None
 
@@ -113,7 +135,7 @@ class Row:
         Not in it: packing them before, which direct does too.
         """
         assert target is not None
-        chosen = cut(problem, target, min(target.cores, 2), self.tile)
+        chosen = cut(problem, target, min(target.cores, 2), self.tile_of(problem))
         return 12e-6 + chosen.cycles / FREQUENCY + self.preparation(problem, target)
 
     def preparation(self, problem: Problem, target: Target | None) -> float:
@@ -124,10 +146,11 @@ class Row:
     def workspace(self, problem: Problem, target: Target | None) -> int:
         """Bytes: block, V and M of every thread, and U."""
         assert target is not None
-        panels = TransformedPanels(problem, target, self.tile)
+        tile = self.tile_of(problem)
+        panels = TransformedPanels(problem, target, tile)
 
         def per_thread(threads: int) -> int:
-            return _room(panels, cut(problem, target, threads, self.tile)).scratch_bytes
+            return _room(panels, cut(problem, target, threads, tile)).scratch_bytes
 
         return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
 
@@ -146,12 +169,36 @@ class Row:
     def build(self, problem: Problem, target: Target | None) -> "WinogradSolution":
         """The solution of `problem`."""
         assert target is not None
-        return WinogradSolution(problem, target, self.tile)
+        return WinogradSolution(problem, target, self.tile_of(problem))
+
+
+@dataclass(frozen=True)
+class SpreadRow(Row):
+    """Input gradients of layers with stride 2: even and odd pixels of the input in one tile."""
+
+    OPERATION: ClassVar[str] = "input_grad"
+
+    def tile_of(self, problem: Problem) -> Tile:
+        """Pixel 0 is the padded input's with the number of the padding."""
+        return replace(self.tile, odd_first=problem.axes[0].before % 2 == 1)  # type: ignore[type-var]
+
+    def refuses(self, problem: Problem, target: Target | None) -> str | None:
+        """Why not: only what the transforms are made for."""
+        refusal = super().refuses(problem, target)
+        if refusal is not None:
+            return refusal
+        if problem.border != "constant":
+            return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
+        if len({axis.before % 2 for axis in problem.axes}) > 1:
+            return "its tiles begin with an odd pixel on both axes, or on none"
+        return None
 
 
 F4 = Row("winograd", F4_3)
 F2 = Row("winograd2", F2_3)
 FIVE = Row("winograd5", F2_5)
+STRIDED = Row("winograd_strided", Strided(F4_2))
+SPREAD = SpreadRow("winograd_spread", Spread(F4_2, odd_first=True))
 
 
 # -- how tiles are cut into tasks ----------------------------------------------------------------------------
@@ -161,7 +208,7 @@ FIVE = Row("winograd5", F2_5)
 class Cut:
     """A task is a block of tiles, `pictures` x `rows` x `columns`, and one of `splits` shares of the panels."""
 
-    tile: Transform
+    tile: Tile
     tile_rows: int
     tile_columns: int
     pictures: int
@@ -177,7 +224,7 @@ class Cut:
 
 
 @lru_cache(maxsize=4096)
-def cut(problem: Problem, target: Target, limit: int, tile: Transform) -> Cut:
+def cut(problem: Problem, target: Target, limit: int, tile: Tile) -> Cut:
     """The blocks of tiles for which the model predicts the fewest cycles on `limit` threads."""
     options = list(_cuts(problem, target, limit, tile))
     modest = [option for option in options if _intermediate(problem, option) <= MOST_SCRATCH]
@@ -186,13 +233,13 @@ def cut(problem: Problem, target: Target, limit: int, tile: Transform) -> Cut:
 
 def _intermediate(problem: Problem, shape: Cut) -> int:
     """Bytes of V and M of a task."""
-    kernels = problem.out_channels // problem.groups // shape.splits
-    return 4 * shape.tile.n**2 * shape.tiles * (problem.in_channels // problem.groups + kernels)
+    channels, kernels = _channels(problem)
+    return 4 * shape.tile.n**2 * shape.tiles * (channels + kernels // shape.splits)
 
 
-def _cuts(problem: Problem, target: Target, limit: int, tile: Transform) -> Iterator[Cut]:
+def _cuts(problem: Problem, target: Target, limit: int, tile: Tile) -> Iterator[Cut]:
     """Parts of rows, some rows of a picture or some pictures, as even as can be; the panels of a group in parts."""
-    rows, columns = (-(-axis.output // tile.m) for axis in problem.axes)
+    rows, columns = (-(-size // tile.m) for size in _sizes(problem))
     blocks: set[tuple[int, int, int]] = set()
     for tiles in (6, 12, 18, 24, 30, 36, 48, 64, 96, MOST_TILES):
         if tiles < columns:
@@ -202,7 +249,7 @@ def _cuts(problem: Problem, target: Target, limit: int, tile: Transform) -> Iter
             blocks.add((1, _even(rows, tiles // columns), columns))
         else:
             blocks.add((_even(problem.batch, tiles // (rows * columns)), rows, columns))
-    panels = -(-(problem.out_channels // problem.groups) // width(problem, target))
+    panels = -(-_channels(problem)[1] // width(problem, target))
     workers = limit if problem.multiply_adds >= SERIAL_PRODUCTS else 1
     for p, r, c in blocks:
         tasks = -(-problem.batch // p) * -(-rows // r) * -(-columns // c) * problem.groups
@@ -218,31 +265,31 @@ def _even(total: int, most: int) -> int:
     return -(-total // -(-total // most))
 
 
-def _task_cycles(problem: Problem, target: Target, tile: Transform, block: tuple[int, int, int], kernels: int) -> float:
+def _task_cycles(problem: Problem, target: Target, tile: Tile, block: tuple[int, int, int], kernels: int) -> float:
     """Cycles of a task of pictures x rows x columns of tiles. The constants were fitted to measurements on AVX2."""
-    n, m = tile.n, tile.m
-    positions, lanes = n**2, target.lanes(4)
-    channels = problem.in_channels // problem.groups
+    step, margin = tile.step, tile.window - tile.step
+    positions, lanes = tile.n**2, target.lanes(4)
+    channels, all_kernels = _channels(problem)
     padded = -(-channels // CHANNELS) * CHANNELS
     pictures, rows, columns = block
     tiles = pictures * rows * columns
-    packing = pictures * (rows * m + n - m) * (columns * m + n - m) * padded * 4.4 / lanes
+    packing = pictures * (rows * step + margin) * (columns * step + margin) * padded * 4.4 / lanes
     # With 16 lanes, what a transform does besides arithmetic weighs a third more.
     transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes * target.passes
     transforms *= 4 / 3 if lanes == 16 and target.passes == 1 else 1
     # Starting and storing the sums of a run takes as long as 4 channels.
     products = positions * tiles * (channels + 4) * kernels / lanes / 2 * target.passes
-    size = 4 * positions * channels * problem.out_channels // problem.groups
-    traffic = 4 * positions * channels * kernels / target.read_rate(size)  # of U, beside the products
+    weights = 4 * tile.numbers**2 * channels  # of a kernel, in U, which is read beside the products
+    traffic = weights * kernels / target.read_rate(weights * all_kernels)
     intermediate = 4 * positions * tiles * (channels + kernels)
     if intermediate > target.l2_bytes * 3 // 4:
         traffic += 2 * intermediate / 16
     return packing + transforms + products + traffic + 2000
 
 
-def _weight_cycles(problem: Problem, target: Target, tile: Transform) -> float:
+def _weight_cycles(problem: Problem, target: Target, tile: Tile) -> float:
     """Cycles of making U: stores, which go to memory where U is large, and to new pages where none can be kept."""
-    size = 4 * tile.n**2 * problem.in_channels * problem.out_channels // problem.groups
+    size = 4 * tile.numbers**2 * problem.in_channels * problem.out_channels // problem.groups
     rates = ((target.l3_bytes // 3, 4.0), (memory.KEPT_BYTES, 2.3))
     rate = next((rate for limit, rate in rates if size <= limit), 1.2)
     return size / rate / min(target.cores, 2)
@@ -251,15 +298,31 @@ def _weight_cycles(problem: Problem, target: Target, tile: Transform) -> float:
 # -- arrays ---------------------------------------------------------------------------------------------------
 
 
+def _as_convolution(problem: Problem) -> Problem:
+    """A convolution with the weights that an input gradient has once channels and kernels have changed places."""
+    if problem.operation == "conv":
+        return problem
+    axes = tuple(Axis(axis.kernel, axis.kernel) for axis in problem.axes)
+    return Problem("conv", 1, problem.out_channels, problem.in_channels, axes, problem.groups, dtype=problem.dtype)
+
+
+def _exchanged(problem: Problem, weights: Array) -> Array:
+    """(C, K / groups, ...) of (K, C / groups, ...)."""
+    groups, kernels, channels = problem.groups, problem.out_channels, problem.in_channels
+    parts = weights.reshape(groups, kernels // groups, channels // groups, *weights.shape[2:]).swapaxes(1, 2)
+    return parts.reshape(channels, kernels // groups, *weights.shape[2:])
+
+
 class TransformedPanels(Panels):
     """U = G g G^T in the order of the products: [group][position][panel][channel][kernel]."""
 
-    def __init__(self, problem: Problem, target: Target, tile: Transform) -> None:
+    def __init__(self, problem: Problem, target: Target, tile: Tile) -> None:
+        problem = _as_convolution(problem)
         super().__init__(problem, target, width(problem, target))
         self.tile, self._plain = tile, Panels(problem, target, self.width)
         self.channels = problem.in_channels // problem.groups
         self.position = odd_lines(self.blocks * self.channels * self.width)
-        self.transformed_size = problem.groups * tile.n**2 * self.position
+        self.transformed_size = problem.groups * tile.numbers**2 * self.position
         self.transformed_bytes = self.transformed_size * problem.itemsize
         # Large weights are packed in slices, so that they are not there three times over.
         self.slices = -(-self.bytes // MOST_PLAIN_BYTES) if problem.groups == 1 else 1
@@ -324,7 +387,7 @@ class TransformedPanels(Panels):
 
 
 @lru_cache(maxsize=64)
-def _weight_function(target: Target, tile: Transform, panel: int) -> Compiled:
+def _weight_function(target: Target, tile: Tile, panel: int) -> Compiled:
     return compiled(weight_module(target, tile, panel), target, "task")
 
 
@@ -334,24 +397,63 @@ def _room(panels: TransformedPanels, shape: Cut) -> Room:
     return Room.of(shape.tile, shape.rows, shape.columns, shape.pictures, panels.channels, kernels)
 
 
+def _sources(problem: Problem, axis: Axis) -> Array:
+    """The element of x that each element shows of which tiles read some, or -1 for padding."""
+    if problem.operation == "conv":
+        return Lattice.of(axis).sources(problem.border)
+    return np.concatenate([np.full(max(_lead(axis), 0), -1), np.arange(axis.output)])[max(-_lead(axis), 0) :]
+
+
+def _lead(axis: Axis) -> int:
+    """Elements of padding before the output's gradient that the first tile of a :class:`Spread` reads, or less than 0.
+
+    Its first pixel is number `before` of the padded input: odd, and beside element (before - 1) / 2; or even, and after
+    element before / 2 - 1.
+    """
+    return -((axis.before - 1) // 2) if axis.before % 2 else 1 - axis.before // 2
+
+
+def _inside(problem: Problem) -> tuple[int, int]:
+    """The columns [first, last) of those that are elements of x, one after the other: no padding."""
+    axis = problem.axes[-1]
+    if problem.operation == "conv":
+        return Lattice.of(axis).inside()
+    first = max(_lead(axis), 0)
+    return first, len(_sources(problem, axis))
+
+
 class WinogradSolution(CompiledSolution):
     """Runs a problem in tiles; see the module's text."""
 
-    def __init__(self, problem: Problem, target: Target, tile: Transform) -> None:
+    def __init__(self, problem: Problem, target: Target, tile: Tile) -> None:
         self.tile, self.transformed = tile, TransformedPanels(problem, target, tile)
         super().__init__(problem, target, FIELDS, self.transformed)
+
+    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[Array, Array, float]:
+        """U, the padded bias, and what constant padding holds."""
+        if self.problem.operation == "input_grad":
+            second, fill = _exchanged(self.problem, second), 0.0
+        return super().prepare(second, bias, fill, once)
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
+        """The same, made in `room` by jobs; None where the weights would have to be copied first."""
+        if self.problem.operation == "input_grad":
+            exchanged = _exchanged(self.problem, second)
+            if not np.may_share_memory(exchanged, second):
+                return None
+            second = exchanged
+        return super().prepare_jobs(second, bias, room)
 
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """Tables of where padded elements come from, and all sizes and steps."""
         problem, panels = self.problem, self.transformed
         shape = cut(problem, self.target, limit, self.tile)
-        room = _room(panels, shape)
-        _, rows, columns = lattices(problem)
+        room, tile = _room(panels, shape), self.tile
         tables, base = [], 0
-        for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
+        for axis, step, tiles in zip(problem.axes, x.strides[2:], (shape.tile_rows, shape.tile_columns), strict=True):
             # What the last tile reads past the end is constant padding too: it must only be finite.
-            table = np.full(tiles * self.tile.m + self.tile.taps - 1, -1, np.int64)
-            sources = axis.sources(problem.border)
+            table = np.full(tiles * tile.step + tile.window - tile.step, -1, np.int64)
+            sources = _sources(problem, axis)[: len(table)]
             inside = sources >= 0
             offsets = sources[inside] * step
             # Negative steps make offsets negative, which mean padding: count from the lowest address.
@@ -359,7 +461,7 @@ class WinogradSolution(CompiledSolution):
             table[: len(sources)][inside] = offsets - low
             tables.append(table)
             base += low
-        left, right = columns.inside()
+        left, right = _inside(problem)
         per_split = -(-panels.blocks // shape.splits)
         picture_blocks, row_blocks, column_blocks, splits = (
             -(-total // part)
@@ -381,8 +483,8 @@ class WinogradSolution(CompiledSolution):
             "left": left,
             "right": right,
             **dict(zip(("out_batch", "out_channel", "out_row", "out_column"), out.strides, strict=True)),
-            "out_rows": rows.outputs,
-            "out_columns": columns.outputs,
+            "out_rows": _sizes(problem)[0],
+            "out_columns": _sizes(problem)[1],
             "weight_position": panels.position,
             **asdict(room),
             "channels": panels.channels,

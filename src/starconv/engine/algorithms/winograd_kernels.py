@@ -13,7 +13,7 @@ from .winograd_tiles import (
     transform_output,
     transform_weights,
 )
-from .winograd_transforms import Transform
+from .winograd_transforms import Tile
 
 __all__ = ["kernel_module", "weight_module"]
 
@@ -22,7 +22,7 @@ TILES = 6
 
 
 @emitted("task")
-def kernel_module(target: Target, tile: Transform, panel: int, source: str, finish: Finish) -> str:
+def kernel_module(target: Target, tile: Tile, panel: int, source: str, finish: Finish) -> str:
     """The IR whose "task" computes a block of tiles of x, of element type `source`, with panels of `panel` kernels."""
     packing = pack("pack", target, source)
     values = transform_input("transform_input", target, tile)
@@ -34,14 +34,14 @@ def kernel_module(target: Target, tile: Transform, panel: int, source: str, fini
 
 
 @emitted("task")
-def weight_module(target: Target, tile: Transform, panel: int) -> str:
+def weight_module(target: Target, tile: Tile, panel: int) -> str:
     """The IR whose "task" transforms a panel of weights."""
     return module_source([transform_weights(target, tile, panel)])
 
 
 def _task(
     target: Target,
-    tile: Transform,
+    tile: Tile,
     panel: int,
     packing: Function,
     values: Function,
@@ -51,7 +51,7 @@ def _task(
     """Task: some pictures x rows x columns of tiles, of one group, for a share of its panels."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields, task = f.integer("fields"), f.integer("task")
-    n, m = tile.n, tile.m
+    n, numbers, step, margin = tile.n, tile.numbers, tile.step, tile.window - tile.step
 
     def part(blocks: str, per_task: str, total: str) -> tuple[Int, Int]:
         nonlocal task
@@ -86,24 +86,34 @@ def _task(
                 fields,
                 source,
                 scratch,
-                row * m,
-                rows * m + (n - m),
-                column * m,
-                columns * m + (n - m),
+                row * step,
+                rows * step + margin,
+                column * step,
+                columns * step + margin,
                 valid,
             )
             f.run(values, fields, scratch, transformed.at(p * per_picture * value_tile + c), rows, columns)
 
     panel_size = channels * panel
     weight_position = FIELDS.integer(f, "weight_position")
-    weights = FIELDS.pointer(f, "panels", ELEMENT).at(group * weight_position * (n * n) + first_panel * panel_size)
+    weights = FIELDS.pointer(f, "panels", ELEMENT).at(
+        group * weight_position * (numbers * numbers) + first_panel * panel_size
+    )
+
+    def of_position(position: Int) -> Pointer:
+        """The weights of a position: where there are fewer, the last row and the last column of them again."""
+        if numbers < n:
+            down, across = (position // n).minimum(numbers - 1), (position % n).minimum(numbers - 1)
+            position = down * numbers + across
+        return weights.at(position * weight_position)
+
     for position in f.loop(n * n):
         f.run(
             products,
             fields,
             transformed.at(position * value_position),
-            weights.at(position * weight_position),
-            weights.at((position + 1) * weight_position),
+            of_position(position),
+            of_position(position + 1),
             sums.at(position * product_position),
             pictures * per_picture,
             panels,

@@ -5,6 +5,7 @@ channels-first, a block of it is transposed in registers while it is packed, and
 stored. Sizes are fields, so one function serves all shapes.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +14,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 from .finish import FINISH_FIELDS, Finish, Finisher
-from .winograd_transforms import Transform
+from .winograd_transforms import Tile
 
 __all__ = [
     "CHANNELS",
@@ -99,12 +100,12 @@ class Room:
     scratch_bytes: int
 
     @classmethod
-    def of(cls, tile: Transform, rows: int, columns: int, pictures: int, channels: int, kernels: int) -> "Room":
+    def of(cls, tile: Tile, rows: int, columns: int, pictures: int, channels: int, kernels: int) -> "Room":
         """For tiles of some pictures. A line more per tile, so those of 1024 channels share no set of the cache."""
-        n, m = tile.n, tile.m
+        n, step, margin = tile.n, tile.step, tile.window - tile.step
         steps = [-(-channels // CHANNELS) * CHANNELS + CHANNELS, kernels + CHANNELS]
         positions = [odd_lines(pictures * rows * columns * step) for step in steps]
-        values = (rows * m + n - m) * (columns * m + n - m) * CHANNELS * ITEMSIZES[ELEMENT]
+        values = (rows * step + margin) * (columns * step + margin) * CHANNELS * ITEMSIZES[ELEMENT]
         products, size = (values + n * n * sum(positions[:count]) * ITEMSIZES[ELEMENT] for count in (1, 2))
         return cls(steps[0], positions[0], steps[1], positions[1], values, products, size)
 
@@ -197,15 +198,15 @@ def pack(name: str, target: Target, source: str) -> Function:
     return f
 
 
-def transform_input(name: str, target: Target, tile: Transform) -> Function:
+def transform_input(name: str, target: Target, tile: Tile) -> Function:
     """V = B^T d B for every tile of the block and each of its channels, to [position][tile][channel]."""
-    return transform_tiles(name, target, tile, tile.n, tile.input, "value")
+    return transform_tiles(name, target, tile, tile.window, tile.input, "value")
 
 
 def transform_tiles(
     name: str,
     target: Target,
-    tile: Transform,
+    tile: Tile,
     size: int,
     short: Callable[[Sequence[Vector], Callable[[Fraction], Vector]], list[Vector]],
     field: str,
@@ -216,16 +217,16 @@ def transform_tiles(
     where results lie, "value" or "product".
     """
     f = Function(name, target, ["fields", "block", "values", "rows", "columns"], internal=True)
-    lanes, n, m = target.lanes(4), tile.n, tile.m
+    lanes, n, apart = target.lanes(4), tile.n, tile.step
     block, values = f.pointer("block", ELEMENT), f.pointer("values", ELEMENT)
     rows, columns = f.integer("rows"), f.integer("columns")
     step, position = FIELDS.integers(f, f"{field}_tile", f"{field}_position")
-    pitch = (columns * m + (size - m)) * CHANNELS
+    pitch = (columns * apart + (size - apart)) * CHANNELS
     buffer = f.buffer(ELEMENT, size * n * lanes)
     constant = Constants(f, lanes)
     for r in f.loop(rows):
         for c in f.loop(columns):
-            corner, to = block.at(r * m * pitch + c * (m * CHANNELS)), values.at((r * columns + c) * step)
+            corner, to = block.at(r * apart * pitch + c * (apart * CHANNELS)), values.at((r * columns + c) * step)
             for k in f.loop(0, CHANNELS, lanes):
                 for number in f.loop(size):
                     column = [corner.at(pitch * i + (k + number * CHANNELS)).load(lanes) for i in range(size)]
@@ -243,7 +244,7 @@ def transform_tiles(
 # -- output --------------------------------------------------------------------------------------------------
 
 
-def transform_output(name: str, target: Target, tile: Transform, finish: Finish) -> Function:
+def transform_output(name: str, target: Target, tile: Tile, finish: Finish) -> Function:
     """Y = A^T M A + bias of a vector of kernels for rows x columns of tiles, cut off where the picture ends."""
     arguments = ["fields", "products", "out", "bias", "row", "rows", "column", "columns", "valid"]
     f = Function(name, target, arguments, internal=True)
@@ -276,21 +277,27 @@ def transform_output(name: str, target: Target, tile: Transform, finish: Finish)
                 line = [buffer.at((i * m + j) * lanes).load(lanes) for i in range(n)]
                 for i, value in enumerate(tile.output(line, constant)):
                     pixels[i, j] = finisher.early(value + bias)
+                    if m > 4:  # more than there are registers for
+                        results.at((i * m + j) * lanes).store(pixels[i, j])
+
+            def pixel(i: int, j: int, pixels: dict[tuple[int, int], Vector] = pixels) -> Vector:
+                return pixels[i, j] if m <= 4 else results.at((i * m + j) * lanes).load(lanes)
+
             first_row, first_column = (row + r) * m, (column + c) * m
             to = out.at_bytes(first_row * out_row + first_column * out_column)
             rows_left, columns_left = out_rows - first_row, out_columns - first_column
             inside = (rows_left >= m) & (columns_left >= m)
             with f.either(inside & channels_first) as (yes, no):
                 with yes:
-                    for i in range(m):
-                        row_of_tile = [pixels[i, j] for j in range(m)]
-                        _store_channels_first(to.at_bytes(out_row * i), row_of_tile, out_channel, finisher)
+                    for i, j in itertools.product(range(m), range(0, m, 4)):
+                        run = [pixel(i, j + k) for k in range(min(m, 4))]
+                        _store_channels_first(to.at_bytes(out_row * i).at(j), run, out_channel, finisher)
                 with no, f.either(inside & channels_last) as (yes, no):
                     with yes:
                         for i, j in pixels:
-                            finisher.store(to.at_bytes(out_row * i + out_column * j), pixels[i, j])
+                            finisher.store(to.at_bytes(out_row * i + out_column * j), pixel(i, j))
                     with no:
-                        for (i, j), value in pixels.items():
+                        for (i, j), value in pixels.items() if m <= 4 else ():
                             results.at((i * m + j) * lanes).store(value)
                         steps = (out_row, out_column, out_channel)
                         limits = (rows_left.minimum(m), columns_left.minimum(m), valid.minimum(lanes))
@@ -356,10 +363,10 @@ def _store_part(
 # -- weights -------------------------------------------------------------------------------------------------
 
 
-def transform_weights(target: Target, tile: Transform, panel: int) -> Function:
+def transform_weights(target: Target, tile: Tile, panel: int) -> Function:
     """Task: U = G g G^T of one packed panel, [channel][tap][kernel], to [position][panel][channel][kernel]."""
     f = Function("task", target, ["fields", "task", "worker"])
-    lanes, n, size = target.lanes(4), tile.n, tile.taps
+    lanes, n, size = target.lanes(4), tile.numbers, tile.taps
     channels, blocks, position = WEIGHT_FIELDS.integers(f, "channels", "blocks", "position")
     task = f.integer("task")
     group, number = task // blocks, task % blocks

@@ -22,14 +22,25 @@ polynomial or sum, one gets e + o, the other e - o. So 1-D transforms cost, in v
 
 where the products with the dense matrices would take 21 and 17 for the second. 5/8 and 3/2, their squares and all
 coefficients of A^T and B^T are exact in float32 (a^2 b^2 = 225/256); only G rounds.
+
+**Strides.** With stride 2 the taps 0 and 2 of a kernel of 3 meet the even inputs only, as a kernel of 2 taps meets
+neighbours, and tap 1 the odd ones:
+
+    y[i] = (d[2i] g[0] + d[2 (i + 1)] g[2]) + d[2i + 1] g[1]
+
+F(m, 2) computes the first part with m + 1 products, the second takes m, all with the same number, so there are
+n = 2m + 1 products of m + 2 different numbers per kernel instead of 3m: :class:`Strided`. The inputs' gradient is of
+the same kind: even pixels are a convolution of 2 taps, odd ones a multiple of one pixel: :class:`Spread`. In two
+dimensions n^2 / (3m)^2 is 81 / 144 for m = 4. (Phases of strided kernels: J. Yepez and S.-B. Ko, "Stride 2 1-D, 2-D,
+and 3-D Winograd for convolutional neural networks", IEEE Trans. VLSI 28 (2020); the adjoint form and points are ours.)
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
-__all__ = ["F2_3", "F2_5", "F4_3", "Transform"]
+__all__ = ["F2_3", "F2_5", "F4_2", "F4_3", "Spread", "Strided", "Tile", "Transform"]
 
 
 class Number(Protocol):
@@ -47,13 +58,60 @@ Constant = Callable[[Fraction], N]
 """How a coefficient becomes a number."""
 
 
+class Tile(Protocol):
+    """What a block of outputs takes per axis."""
+
+    @property
+    def m(self) -> int:
+        """Outputs."""
+
+    @property
+    def n(self) -> int:
+        """Products."""
+
+    @property
+    def taps(self) -> int:
+        """Of the kernel."""
+
+    @property
+    def stride(self) -> int:
+        """Of the convolution."""
+
+    @property
+    def window(self) -> int:
+        """Inputs."""
+
+    @property
+    def step(self) -> int:
+        """Inputs from the first of one tile to the first of the next."""
+
+    @property
+    def numbers(self) -> int:
+        """Different numbers that kernels become. The last of them is that of all products from its own on."""
+
+    def kernel(self, g: Sequence[N], constant: Constant[N]) -> list[N]:
+        """The numbers of a kernel."""
+
+    def input(self, d: Sequence[N], constant: Constant[N]) -> list[N]:
+        """What they are multiplied with."""
+
+    def output(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
+        """The outputs, from the products."""
+
+
 @dataclass(frozen=True)
 class Transform:
-    """F(m, taps). `pairs` are the positive points; with their negatives, 0 and infinity they are all."""
+    """F(m, taps). `pairs` are the positive points; with their negatives, 0, `single` ones and infinity they are all.
+
+    Polynomials of pairs are mirrored only where there are no single points; else inputs and kernels share nothing.
+    """
 
     m: int
     taps: int
     pairs: tuple[Fraction, ...]
+    single: tuple[Fraction, ...] = ()
+
+    stride: ClassVar[int] = 1
 
     @property
     def n(self) -> int:
@@ -61,9 +119,24 @@ class Transform:
         return self.m + self.taps - 1
 
     @property
+    def window(self) -> int:
+        """Inputs of a tile."""
+        return self.n
+
+    @property
+    def step(self) -> int:
+        """Inputs from one tile to the next."""
+        return self.m
+
+    @property
+    def numbers(self) -> int:
+        """Different numbers that kernels become: one per product."""
+        return self.n
+
+    @property
     def points(self) -> list[Fraction]:
         """The finite points in the order of the products."""
-        return [Fraction(0), *(sign * p for p in self.pairs for sign in (1, -1))]
+        return [Fraction(0), *(sign * p for p in self.pairs for sign in (1, -1)), *self.single]
 
     # -- the matrices ----------------------------------------------------------------------------------------
 
@@ -95,6 +168,8 @@ class Transform:
     def kernel(self, g: Sequence[N], constant: Constant[N]) -> list[N]:
         """G g."""
         matrix = self.kernel_matrix
+        if self.single:
+            return [_sum(zip(row, g, strict=True), constant) for row in matrix]
         values = [_sum(zip(matrix[0], g, strict=True), constant)]
         for number in range(len(self.pairs)):
             row = matrix[1 + 2 * number]
@@ -106,6 +181,8 @@ class Transform:
     def input(self, d: Sequence[N], constant: Constant[N]) -> list[N]:
         """B^T d."""
         matrix = self.input_matrix
+        if self.single:
+            return [_sum(zip(row, d, strict=True), constant) for row in matrix]
         values = [_sum(zip(matrix[0], d, strict=True), constant)]
         for number, p in enumerate(self.pairs):
             row = matrix[1 + 2 * number]
@@ -136,14 +213,117 @@ class Transform:
         for i in range(self.m):
             parts = differences if i % 2 else sums
             terms = [(p**i, part) for p, part in zip(self.pairs, parts, strict=True)]
+            terms += [(p**i, products[1 + 2 * len(pairs) + j]) for j, p in enumerate(self.single)]
             ends = [(Fraction(1), products[0])] * (i == 0) + [(Fraction(1), products[-1])] * (i == self.m - 1)
             results.append(_sum([*ends, *terms], constant))
         return results
 
 
+@dataclass(frozen=True)
+class Strided:
+    """m outputs of a kernel of 3 taps with stride 2; `even` is what taps 0 and 2 take."""
+
+    even: Transform
+
+    taps: ClassVar[int] = 3
+    stride: ClassVar[int] = 2
+
+    @property
+    def m(self) -> int:
+        """Outputs."""
+        return self.even.m
+
+    @property
+    def n(self) -> int:
+        """Products: those of even inputs, then those of odd ones."""
+        return self.even.n + self.even.m
+
+    @property
+    def window(self) -> int:
+        """Inputs."""
+        return 2 * self.m + 1
+
+    @property
+    def step(self) -> int:
+        """Inputs from one tile to the next."""
+        return 2 * self.m
+
+    @property
+    def numbers(self) -> int:
+        """One for all odd inputs."""
+        return self.even.n + 1
+
+    def kernel(self, g: Sequence[N], constant: Constant[N]) -> list[N]:
+        """Numbers of taps 0 and 2, and tap 1."""
+        return [*self.even.kernel([g[0], g[2]], constant), g[1]]
+
+    def input(self, d: Sequence[N], constant: Constant[N]) -> list[N]:
+        """Even inputs, transformed, and odd ones as they are."""
+        return [*self.even.input(d[0::2], constant), *d[1::2]]
+
+    def output(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
+        """Sums of both kinds."""
+        even = self.even.output(products[: self.even.n], constant)
+        return [a + b for a, b in zip(even, products[self.even.n :], strict=True)]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """2m pixels of the input gradient of :class:`Strided`, from m + 1 of the output's; `even` as there.
+
+    A pixel y of the padded input meets taps 0 and 2 if y is even, tap 1 if it is odd. `odd_first` says which is first.
+    """
+
+    even: Transform
+    odd_first: bool
+
+    taps: ClassVar[int] = 3
+    stride: ClassVar[int] = 2
+
+    @property
+    def m(self) -> int:
+        """Pixels."""
+        return 2 * self.even.m
+
+    @property
+    def n(self) -> int:
+        """Products: those of even pixels, then those of odd ones."""
+        return self.even.n + self.even.m
+
+    @property
+    def window(self) -> int:
+        """Pixels of the output's gradient that a tile reads."""
+        return self.even.n
+
+    @property
+    def step(self) -> int:
+        """Of these, from one tile to the next."""
+        return self.even.m
+
+    @property
+    def numbers(self) -> int:
+        """One for all odd pixels."""
+        return self.even.n + 1
+
+    def kernel(self, g: Sequence[N], constant: Constant[N]) -> list[N]:
+        """Numbers of taps 2 and 0, in the order of the pixels that they meet, and tap 1."""
+        return [*self.even.kernel([g[2], g[0]], constant), g[1]]
+
+    def input(self, d: Sequence[N], constant: Constant[N]) -> list[N]:
+        """All, transformed; and those beside odd pixels."""
+        beside = d[:-1] if self.odd_first else d[1:]
+        return [*self.even.input(d, constant), *beside]
+
+    def output(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
+        """Even and odd pixels in turns."""
+        pairs = zip(self.even.output(products[: self.even.n], constant), products[self.even.n :], strict=True)
+        return [pixel for even, odd in pairs for pixel in ((odd, even) if self.odd_first else (even, odd))]
+
+
 F2_3 = Transform(2, 3, (Fraction(1),))
 F4_3 = Transform(4, 3, (Fraction(5, 8), Fraction(3, 2)))
 F2_5 = Transform(2, 5, F4_3.pairs)
+F4_2 = Transform(4, 2, (Fraction(1),), (Fraction(1, 2),))
 
 
 def _product(roots: Iterable[Fraction]) -> list[Fraction]:
