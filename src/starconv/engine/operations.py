@@ -197,7 +197,7 @@ class Convolution(Operation):
         return "" if self.prepared is None else self.prepared.algorithm
 
 
-WRITE_BOTH = frozenset({"direct", "winograd", "winograd2", "winograd5"})
+WRITE_BOTH = frozenset({"direct", "winograd", "winograd2", "winograd5", "winograd_strided"})
 """Algorithms that store their tiles as quickly where the result lies in another way than the input."""
 
 

@@ -11,13 +11,15 @@ from strategies import targets
 
 from starconv import Problem, plan, reference
 from starconv.engine.algorithms import direct, winograd
-from starconv.engine.algorithms.winograd_transforms import F2_3, F2_5, F4_3, Transform
+from starconv.engine.algorithms.winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile, Transform
 from starconv.engine.emit.target import Target, named_target
 from starconv.engine.runtime import jit, memory, threads
 
 Array = np.ndarray[Any, np.dtype[Any]]
-TRANSFORMS = (F2_3, F4_3, F2_5)
-BOTH = pytest.mark.parametrize("tile", TRANSFORMS, ids=["F(2,3)", "F(4,3)", "F(2,5)"])
+TRANSFORMS = (F2_3, F4_3, F2_5, F4_2)
+STRIDED = Strided(F4_2)
+BOTH = pytest.mark.parametrize("tile", TRANSFORMS, ids=["F(2,3)", "F(4,3)", "F(2,5)", "F(4,2)"])
+EVERY = pytest.mark.parametrize("tile", [*TRANSFORMS, STRIDED], ids=["F(2,3)", "F(4,3)", "F(2,5)", "F(4,2)", "strided"])
 native = pytest.mark.skipif(jit.available() is not None, reason="no compiled code on this machine")
 SERVER = dataclasses.replace(named_target("avx2"), l1_bytes=32 << 10, l2_bytes=512 << 10, l3_bytes=32 << 20, cores=2)
 
@@ -65,7 +67,9 @@ def test_the_matrices_compute_a_correlation(tile: Transform) -> None:
         ]
 
 
-@pytest.mark.parametrize(("tile", "kernel", "entry", "output"), [(F2_3, 5, 4, 4), (F4_3, 9, 12, 12), (F2_5, 13, 12, 8)])
+@pytest.mark.parametrize(
+    ("tile", "kernel", "entry", "output"), [(F2_3, 5, 4, 4), (F4_3, 9, 12, 12), (F2_5, 13, 12, 8), (F4_2, 6, 11, 8)]
+)
 def test_the_short_forms_are_the_matrices(tile: Transform, kernel: int, entry: int, output: int) -> None:
     forms = [
         (tile.kernel, tile.kernel_matrix, tile.taps, kernel),
@@ -77,6 +81,25 @@ def test_the_short_forms_are_the_matrices(tile: Transform, kernel: int, entry: i
         Counted.operations = 0
         assert [result.value for result in form([Counted(v) for v in vector], Counted)] == times(matrix, vector)
         assert Counted.operations == operations
+
+
+def test_a_strided_tile_computes_a_strided_correlation() -> None:
+    """In few operations, with products of as few different numbers as it says."""
+    for seed in range(5):
+        d, g = numbers(STRIDED.window, seed), numbers(3, seed + 50)
+        kernel = STRIDED.kernel([Counted(v) for v in g], Counted)
+        assert len(kernel) == STRIDED.numbers
+        Counted.operations = 0
+        values = STRIDED.input([Counted(v) for v in d], Counted)
+        assert Counted.operations == 11
+        products = [Counted(kernel[min(j, len(kernel) - 1)].value * value.value) for j, value in enumerate(values)]
+        assert len(products) == STRIDED.n
+        Counted.operations = 0
+        outputs = STRIDED.output(products, Counted)
+        assert Counted.operations == 12
+        assert [output.value for output in outputs] == [
+            sum(d[2 * i + k] * g[k] for k in range(3)) for i in range(STRIDED.m)
+        ]
 
 
 @BOTH
@@ -93,15 +116,18 @@ def test_data_meets_only_coefficients_that_float32_has(tile: Transform) -> None:
         assert all(Fraction(float(np.float32(float(entry)))) == entry for row in matrix for entry in row)
 
 
-def sized(text: str, tile: Transform) -> Problem:
-    """The problem, with kernels of the tile's size, and an output of the same size."""
+def sized(text: str, tile: Tile) -> Problem:
+    """The problem, with kernels of the tile's size, and an output of the same size; or with the tile's stride."""
     problem = Problem.parse(text)
-    axes = (dataclasses.replace(axis, input=axis.input + tile.taps - 3, kernel=tile.taps) for axis in problem.axes)
+    axes = (
+        dataclasses.replace(axis, input=axis.input + tile.taps - 3, kernel=tile.taps, stride=tile.stride)
+        for axis in problem.axes
+    )
     return dataclasses.replace(problem, axes=tuple(axes))
 
 
 def computed(
-    problem: Problem, x: Array, w: Array, b: Array | None, target: Target, tile: Transform, fill: float = 0
+    problem: Problem, x: Array, w: Array, b: Array | None, target: Target, tile: Tile, fill: float = 0
 ) -> Array:
     solution = winograd.WinogradSolution(problem, target, tile)
     out = np.full(problem.output_shape, np.nan, np.float32)
@@ -157,8 +183,8 @@ def test_the_error_is_bounded_for_any_data(tile: Transform, kind: str) -> None:
 
 
 @native
-@pytest.mark.parametrize(("tile", "most"), [(F2_3, 2.0), (F4_3, 6.5), (F2_5, 6.5)])
-def test_the_error_is_a_small_multiple_of_directs(tile: Transform, most: float) -> None:
+@pytest.mark.parametrize(("tile", "most"), [(F2_3, 2.0), (F4_3, 6.5), (F2_5, 6.5), (STRIDED, 3.0)])
+def test_the_error_is_a_small_multiple_of_directs(tile: Tile, most: float) -> None:
     problem = sized("conv2d x=1x256x10x10 w=16x256x3x3", tile)
     x, w, _ = drawn(problem)
     answer = reference.convolution(problem, x, w)
@@ -185,9 +211,9 @@ LAYERS = [
 
 
 @native
-@BOTH
+@EVERY
 @pytest.mark.parametrize("text", LAYERS)
-def test_tails_borders_groups(text: str, tile: Transform) -> None:
+def test_tails_borders_groups(text: str, tile: Tile) -> None:
     problem = sized(text, tile)
     x, w, b = drawn(problem)
     fill = 0.5 if problem.border == "constant" else 0.0
@@ -200,13 +226,13 @@ def test_tails_borders_groups(text: str, tile: Transform) -> None:
 
 
 @native
-@BOTH
-def test_neither_threads_nor_cuts_change_a_bit(tile: Transform, monkeypatch: pytest.MonkeyPatch) -> None:
+@EVERY
+def test_neither_threads_nor_cuts_change_a_bit(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = sized("conv2d x=5x19x14x23 w=50x19x3x3 padding=1 bias", tile)
     x, w, b = drawn(problem)
     target = targets()[0]
     assert target is not None
-    rows, columns = -(-14 // tile.m), -(-23 // tile.m)
+    rows, columns = (-(-size // tile.m) for size in problem.output_shape[2:])
     expected = computed(problem, x, w, b, target, tile)
     before = threads.get_num_threads()
     try:
@@ -268,12 +294,17 @@ def test_refusals_say_why(text: str, reason: str) -> None:
         ("conv2d x=1x64x56x56 w=64x64x5x5 padding=2", F2_5),
         ("conv2d x=1x64x5x5 w=64x64x3x3 padding=1", None),
         ("conv2d x=1x512x7x7 w=512x512x3x3 padding=1", None),
+        ("conv2d x=1x256x14x14 w=512x256x3x3 stride=2 padding=1", None),
     ],
 )
 def test_the_model_knows_where_it_pays(text: str, tile: Transform | None) -> None:
     """On small pictures the transformed weights cost more than the arithmetic saves, and direct is cheaper."""
     problem = Problem.parse(text)
-    rows = [row for row in (winograd.F2, winograd.F4, winograd.FIVE) if row.refuses(problem, SERVER) is None]
+    rows = [
+        row
+        for row in (winograd.F2, winograd.F4, winograd.FIVE, winograd.STRIDED)
+        if row.refuses(problem, SERVER) is None
+    ]
     best = min(rows, key=lambda row: row.cost(problem, SERVER))
     ratio = direct.cost(problem, SERVER) / best.cost(problem, SERVER)
     if tile is None:
@@ -285,7 +316,7 @@ def test_the_model_knows_where_it_pays(text: str, tile: Transform | None) -> Non
 
 def test_tasks_cover_all_tiles_and_fit_the_threads() -> None:
     for text in LAYERS:
-        for limit, tile in itertools.product((1, 2, 8), TRANSFORMS):
+        for limit, tile in itertools.product((1, 2, 8), (*TRANSFORMS, STRIDED)):
             problem = sized(text, tile)
             shape = winograd.cut(problem, SERVER, limit, tile)
             assert shape.tiles <= winograd.MOST_TILES

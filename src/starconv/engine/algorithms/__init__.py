@@ -119,7 +119,6 @@ TABLE: tuple[Algorithm | Compound, ...] = (
     fft_scipy,
     stretches,
     phased,
-    winograd.SPREAD,
     adjoint,
     channelwise_grad,
     winograd_grad,

@@ -11,6 +11,9 @@ registers = 12 sums + 2 weights + 2 pixels; with 32 registers 6 x 4) runs throug
     per tap: 6 broadcast loads + 2 weight loads + 12 multiply-adds, so 6 cycles of arithmetic on two fma units
              cover 8 loads on two load units
 
+Where channels lie side by side a tile's results are stored as they are. Where pixels do, those of several tiles are
+collected until there are whole cache lines for every plane, and turned round on the way there.
+
 A panel of 64 channels and 9 taps is 36 KiB, more than the first-level cache, and every tile would fetch it from the
 second again. So channels go in chunks whose weights fill half of the first level; between chunks the sums of all tiles
 wait in memory, which costs 24 loads and stores per tile and chunk, against some 1500 multiply-adds.

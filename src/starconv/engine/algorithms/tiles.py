@@ -134,11 +134,11 @@ def planes_function(name: str, target: Target, element: str, width: int, fields:
             rows = loaded_transposed(runs)
             with f.either(present.equals(lanes)) as (all_present, some):
                 with all_present:
-                    for k, row in enumerate(rows):
-                        finisher.store(planes.at_bytes(out_channel * k).at(first), row)
+                    for number, row in enumerate(rows):
+                        finisher.store(planes.at_bytes(out_channel * number).at(first), row)
                 with some:
-                    for k, row in enumerate(rows):
-                        square.at(k * lanes).store(row)
+                    for number, row in enumerate(rows):
+                        square.at(number * lanes).store(row)
                     for k in f.loop(present):
                         finisher.store(planes.at_bytes(out_channel * k).at(first), square.at(k * lanes).load(lanes))
         for k in f.loop(present):

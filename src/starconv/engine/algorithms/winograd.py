@@ -1,10 +1,13 @@
 """Winograd convolution: 3x3 kernels with a quarter (or 4/9) of the multiplications, 5x5 with 9/25 of them, float32.
 
+3x3 kernels with stride 2 take 9/16 of them.
+
 Maths: outputs are computed in tiles of m x m, from n x n inputs, n = m + r - 1 for kernels of r x r taps. Transforms
 along both axes turn the convolution of a tile into n^2 products per pair of channel and kernel instead of r^2 m^2:
 
     Y = A^T [sum over channels of (G g G^T) * (B^T d B)] A,     for 3x3 36 / 16 / 9 = 1/4 with m = 4, 4/9 with m = 2
                                                                 for 5x5 36 / 4 / 25 = 9/25 with m = 2
+                                                                with stride 2 81 / 16 / 9 = 9/16 with m = 4
 
 For each of the n^2 positions the sum over channels is a product of matrices, [tiles x channels] [channels x kernels].
 Which matrices and points, and what the transforms cost, `winograd_transforms` says. The sum's order is fixed: channels
@@ -24,7 +27,7 @@ transformed weights U once, 144 C K bytes. More tiles per task save reading U, a
 products; fewer keep V and M in the second-level cache, which saves 128 (C + K) / (C K) bytes per cycle. `cut` weighs
 both, the threads, and tiles that reach past the end of the picture, which is also how m is chosen.
 
-Limits: U is 4 times (m = 2: 16/9, 5x5: 36/25) as large as the weights. On a small picture that costs more than the
+Limits: U is 4 times (m = 2: 16/9, 5x5: 36/25, with stride 2: 4) as large as the weights. On a small picture that costs more than the
 arithmetic saves, so cost says so and direct is taken. A NaN or an infinity spreads over its tile. The error bound is a
 multiple of the plain sum's, see `error_bound`.
 """
@@ -34,16 +37,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from ...geometry import Axis
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
-from ..lattice import Lattice
+from ..lattice import lattices
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
@@ -55,7 +57,7 @@ from .rounding import sum_bound
 from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
-from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Spread, Strided, Tile
+from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile
 
 LEAST = 8
 """Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
@@ -73,18 +75,7 @@ MOST_SCRATCH = 4 << 20
 def width(problem: Problem, target: Target) -> int:
     """Kernels in a panel: as many vectors as the registers hold sums for."""
     lanes = target.lanes(problem.itemsize)
-    return lanes * min(most_vectors(target), -(-_channels(problem)[1] // lanes))
-
-
-def _channels(problem: Problem) -> tuple[int, int]:
-    """Per group, the channels that are summed over, and those of the result."""
-    channels, kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
-    return (kernels, channels) if problem.operation == "input_grad" else (channels, kernels)
-
-
-def _sizes(problem: Problem) -> list[int]:
-    """Rows and columns of the result."""
-    return [axis.input if problem.operation == "input_grad" else axis.output for axis in problem.axes]
+    return lanes * min(most_vectors(target), -(-(problem.out_channels // problem.groups) // lanes))
 
 
 @dataclass(frozen=True)
@@ -94,22 +85,12 @@ class Row:
     NAME: str
     tile: Tile
 
-    OPERATION: ClassVar[str] = "conv"
-
-    def tile_of(self, problem: Problem) -> Tile:
-        """What computes `problem`."""
-        return self.tile
-
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
         if target is None:
             return "no compiled code on this machine"
-        if problem.operation != self.OPERATION:
-            return (
-                "it computes convolutions, not their gradients"
-                if self.OPERATION == "conv"
-                else "it computes input gradients"
-            )
+        if problem.operation != "conv":
+            return "it computes convolutions, not their gradients"
         if problem.dtype != "float32":
             return f"its error is known for float32, not {problem.dtype}"
         if problem.precision == "strict":
@@ -135,7 +116,7 @@ class Row:
         Not in it: packing them before, which direct does too.
         """
         assert target is not None
-        chosen = cut(problem, target, min(target.cores, 2), self.tile_of(problem))
+        chosen = cut(problem, target, min(target.cores, 2), self.tile)
         return 12e-6 + chosen.cycles / FREQUENCY + self.preparation(problem, target)
 
     def preparation(self, problem: Problem, target: Target | None) -> float:
@@ -146,11 +127,10 @@ class Row:
     def workspace(self, problem: Problem, target: Target | None) -> int:
         """Bytes: block, V and M of every thread, and U."""
         assert target is not None
-        tile = self.tile_of(problem)
-        panels = TransformedPanels(problem, target, tile)
+        panels = TransformedPanels(problem, target, self.tile)
 
         def per_thread(threads: int) -> int:
-            return _room(panels, cut(problem, target, threads, tile)).scratch_bytes
+            return _room(panels, cut(problem, target, threads, self.tile)).scratch_bytes
 
         return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
 
@@ -159,7 +139,8 @@ class Row:
 
         Measured: with operands spread over three decades at most 0.7 of the plain sum's bound. Typical errors are far
         smaller: at 256 channels of normally distributed data a root mean square of 1.4e-6 of the result's for m = 4
-        (1.6 times direct's) and 0.5e-6 for m = 2 (0.6 times), because a position sums 256 products and direct 2304.
+        (1.6 times direct's) and 0.5e-6 for m = 2 (0.6 times), because a position sums 256 products and direct 2304; with
+        stride 2, 0.7e-6 at 64 channels.
         What holds for any data, by the matrices' absolute values, is in the tests: large inputs and weights that the
         definition never multiplies with each other may meet on the way here, so only such data can exceed the bound
         declared.
@@ -169,36 +150,13 @@ class Row:
     def build(self, problem: Problem, target: Target | None) -> "WinogradSolution":
         """The solution of `problem`."""
         assert target is not None
-        return WinogradSolution(problem, target, self.tile_of(problem))
-
-
-@dataclass(frozen=True)
-class SpreadRow(Row):
-    """Input gradients of layers with stride 2: even and odd pixels of the input in one tile."""
-
-    OPERATION: ClassVar[str] = "input_grad"
-
-    def tile_of(self, problem: Problem) -> Tile:
-        """Pixel 0 is the padded input's with the number of the padding."""
-        return replace(self.tile, odd_first=problem.axes[0].before % 2 == 1)  # type: ignore[type-var]
-
-    def refuses(self, problem: Problem, target: Target | None) -> str | None:
-        """Why not: only what the transforms are made for."""
-        refusal = super().refuses(problem, target)
-        if refusal is not None:
-            return refusal
-        if problem.border != "constant":
-            return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
-        if len({axis.before % 2 for axis in problem.axes}) > 1:
-            return "its tiles begin with an odd pixel on both axes, or on none"
-        return None
+        return WinogradSolution(problem, target, self.tile)
 
 
 F4 = Row("winograd", F4_3)
 F2 = Row("winograd2", F2_3)
 FIVE = Row("winograd5", F2_5)
 STRIDED = Row("winograd_strided", Strided(F4_2))
-SPREAD = SpreadRow("winograd_spread", Spread(F4_2, odd_first=True))
 
 
 # -- how tiles are cut into tasks ----------------------------------------------------------------------------
@@ -233,13 +191,13 @@ def cut(problem: Problem, target: Target, limit: int, tile: Tile) -> Cut:
 
 def _intermediate(problem: Problem, shape: Cut) -> int:
     """Bytes of V and M of a task."""
-    channels, kernels = _channels(problem)
-    return 4 * shape.tile.n**2 * shape.tiles * (channels + kernels // shape.splits)
+    kernels = problem.out_channels // problem.groups // shape.splits
+    return 4 * shape.tile.n**2 * shape.tiles * (problem.in_channels // problem.groups + kernels)
 
 
 def _cuts(problem: Problem, target: Target, limit: int, tile: Tile) -> Iterator[Cut]:
     """Parts of rows, some rows of a picture or some pictures, as even as can be; the panels of a group in parts."""
-    rows, columns = (-(-size // tile.m) for size in _sizes(problem))
+    rows, columns = (-(-size // tile.m) for size in problem.output_shape[2:])
     blocks: set[tuple[int, int, int]] = set()
     for tiles in (6, 12, 18, 24, 30, 36, 48, 64, 96, MOST_TILES):
         if tiles < columns:
@@ -249,7 +207,7 @@ def _cuts(problem: Problem, target: Target, limit: int, tile: Tile) -> Iterator[
             blocks.add((1, _even(rows, tiles // columns), columns))
         else:
             blocks.add((_even(problem.batch, tiles // (rows * columns)), rows, columns))
-    panels = -(-_channels(problem)[1] // width(problem, target))
+    panels = -(-(problem.out_channels // problem.groups) // width(problem, target))
     workers = limit if problem.multiply_adds >= SERIAL_PRODUCTS else 1
     for p, r, c in blocks:
         tasks = -(-problem.batch // p) * -(-rows // r) * -(-columns // c) * problem.groups
@@ -269,7 +227,7 @@ def _task_cycles(problem: Problem, target: Target, tile: Tile, block: tuple[int,
     """Cycles of a task of pictures x rows x columns of tiles. The constants were fitted to measurements on AVX2."""
     step, margin = tile.step, tile.window - tile.step
     positions, lanes = tile.n**2, target.lanes(4)
-    channels, all_kernels = _channels(problem)
+    channels, all_kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
     padded = -(-channels // CHANNELS) * CHANNELS
     pictures, rows, columns = block
     tiles = pictures * rows * columns
@@ -282,8 +240,8 @@ def _task_cycles(problem: Problem, target: Target, tile: Tile, block: tuple[int,
     weights = 4 * tile.numbers**2 * channels  # of a kernel, in U, which is read beside the products
     traffic = weights * kernels / target.read_rate(weights * all_kernels)
     intermediate = 4 * positions * tiles * (channels + kernels)
-    if intermediate > target.l2_bytes * 3 // 4:
-        traffic += 2 * intermediate / 16
+    if intermediate > target.l2_bytes * 5 // 8:
+        traffic += 2 * intermediate / (target.last_rate / 2)
     return packing + transforms + products + traffic + 2000
 
 
@@ -298,26 +256,10 @@ def _weight_cycles(problem: Problem, target: Target, tile: Tile) -> float:
 # -- arrays ---------------------------------------------------------------------------------------------------
 
 
-def _as_convolution(problem: Problem) -> Problem:
-    """A convolution with the weights that an input gradient has once channels and kernels have changed places."""
-    if problem.operation == "conv":
-        return problem
-    axes = tuple(Axis(axis.kernel, axis.kernel) for axis in problem.axes)
-    return Problem("conv", 1, problem.out_channels, problem.in_channels, axes, problem.groups, dtype=problem.dtype)
-
-
-def _exchanged(problem: Problem, weights: Array) -> Array:
-    """(C, K / groups, ...) of (K, C / groups, ...)."""
-    groups, kernels, channels = problem.groups, problem.out_channels, problem.in_channels
-    parts = weights.reshape(groups, kernels // groups, channels // groups, *weights.shape[2:]).swapaxes(1, 2)
-    return parts.reshape(channels, kernels // groups, *weights.shape[2:])
-
-
 class TransformedPanels(Panels):
     """U = G g G^T in the order of the products: [group][position][panel][channel][kernel]."""
 
     def __init__(self, problem: Problem, target: Target, tile: Tile) -> None:
-        problem = _as_convolution(problem)
         super().__init__(problem, target, width(problem, target))
         self.tile, self._plain = tile, Panels(problem, target, self.width)
         self.channels = problem.in_channels // problem.groups
@@ -397,31 +339,6 @@ def _room(panels: TransformedPanels, shape: Cut) -> Room:
     return Room.of(shape.tile, shape.rows, shape.columns, shape.pictures, panels.channels, kernels)
 
 
-def _sources(problem: Problem, axis: Axis) -> Array:
-    """The element of x that each element shows of which tiles read some, or -1 for padding."""
-    if problem.operation == "conv":
-        return Lattice.of(axis).sources(problem.border)
-    return np.concatenate([np.full(max(_lead(axis), 0), -1), np.arange(axis.output)])[max(-_lead(axis), 0) :]
-
-
-def _lead(axis: Axis) -> int:
-    """Elements of padding before the output's gradient that the first tile of a :class:`Spread` reads, or less than 0.
-
-    Its first pixel is number `before` of the padded input: odd, and beside element (before - 1) / 2; or even, and after
-    element before / 2 - 1.
-    """
-    return -((axis.before - 1) // 2) if axis.before % 2 else 1 - axis.before // 2
-
-
-def _inside(problem: Problem) -> tuple[int, int]:
-    """The columns [first, last) of those that are elements of x, one after the other: no padding."""
-    axis = problem.axes[-1]
-    if problem.operation == "conv":
-        return Lattice.of(axis).inside()
-    first = max(_lead(axis), 0)
-    return first, len(_sources(problem, axis))
-
-
 class WinogradSolution(CompiledSolution):
     """Runs a problem in tiles; see the module's text."""
 
@@ -429,31 +346,17 @@ class WinogradSolution(CompiledSolution):
         self.tile, self.transformed = tile, TransformedPanels(problem, target, tile)
         super().__init__(problem, target, FIELDS, self.transformed)
 
-    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[Array, Array, float]:
-        """U, the padded bias, and what constant padding holds."""
-        if self.problem.operation == "input_grad":
-            second, fill = _exchanged(self.problem, second), 0.0
-        return super().prepare(second, bias, fill, once)
-
-    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
-        """The same, made in `room` by jobs; None where the weights would have to be copied first."""
-        if self.problem.operation == "input_grad":
-            exchanged = _exchanged(self.problem, second)
-            if not np.may_share_memory(exchanged, second):
-                return None
-            second = exchanged
-        return super().prepare_jobs(second, bias, room)
-
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """Tables of where padded elements come from, and all sizes and steps."""
         problem, panels = self.problem, self.transformed
         shape = cut(problem, self.target, limit, self.tile)
         room, tile = _room(panels, shape), self.tile
+        _, rows, columns = lattices(problem)
         tables, base = [], 0
-        for axis, step, tiles in zip(problem.axes, x.strides[2:], (shape.tile_rows, shape.tile_columns), strict=True):
+        for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
             # What the last tile reads past the end is constant padding too: it must only be finite.
             table = np.full(tiles * tile.step + tile.window - tile.step, -1, np.int64)
-            sources = _sources(problem, axis)[: len(table)]
+            sources = axis.sources(problem.border)
             inside = sources >= 0
             offsets = sources[inside] * step
             # Negative steps make offsets negative, which mean padding: count from the lowest address.
@@ -461,7 +364,7 @@ class WinogradSolution(CompiledSolution):
             table[: len(sources)][inside] = offsets - low
             tables.append(table)
             base += low
-        left, right = _inside(problem)
+        left, right = columns.inside()
         per_split = -(-panels.blocks // shape.splits)
         picture_blocks, row_blocks, column_blocks, splits = (
             -(-total // part)
@@ -483,8 +386,8 @@ class WinogradSolution(CompiledSolution):
             "left": left,
             "right": right,
             **dict(zip(("out_batch", "out_channel", "out_row", "out_column"), out.strides, strict=True)),
-            "out_rows": _sizes(problem)[0],
-            "out_columns": _sizes(problem)[1],
+            "out_rows": rows.outputs,
+            "out_columns": columns.outputs,
             "weight_position": panels.position,
             **asdict(room),
             "channels": panels.channels,

@@ -5,7 +5,6 @@ channels-first, a block of it is transposed in registers while it is packed, and
 stored. Sizes are fields, so one function serves all shapes.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -277,27 +276,21 @@ def transform_output(name: str, target: Target, tile: Tile, finish: Finish) -> F
                 line = [buffer.at((i * m + j) * lanes).load(lanes) for i in range(n)]
                 for i, value in enumerate(tile.output(line, constant)):
                     pixels[i, j] = finisher.early(value + bias)
-                    if m > 4:  # more than there are registers for
-                        results.at((i * m + j) * lanes).store(pixels[i, j])
-
-            def pixel(i: int, j: int, pixels: dict[tuple[int, int], Vector] = pixels) -> Vector:
-                return pixels[i, j] if m <= 4 else results.at((i * m + j) * lanes).load(lanes)
-
             first_row, first_column = (row + r) * m, (column + c) * m
             to = out.at_bytes(first_row * out_row + first_column * out_column)
             rows_left, columns_left = out_rows - first_row, out_columns - first_column
             inside = (rows_left >= m) & (columns_left >= m)
             with f.either(inside & channels_first) as (yes, no):
                 with yes:
-                    for i, j in itertools.product(range(m), range(0, m, 4)):
-                        run = [pixel(i, j + k) for k in range(min(m, 4))]
-                        _store_channels_first(to.at_bytes(out_row * i).at(j), run, out_channel, finisher)
+                    for i in range(m):
+                        row_of_tile = [pixels[i, j] for j in range(m)]
+                        _store_channels_first(to.at_bytes(out_row * i), row_of_tile, out_channel, finisher)
                 with no, f.either(inside & channels_last) as (yes, no):
                     with yes:
                         for i, j in pixels:
-                            finisher.store(to.at_bytes(out_row * i + out_column * j), pixel(i, j))
+                            finisher.store(to.at_bytes(out_row * i + out_column * j), pixels[i, j])
                     with no:
-                        for (i, j), value in pixels.items() if m <= 4 else ():
+                        for (i, j), value in pixels.items():
                             results.at((i * m + j) * lanes).store(value)
                         steps = (out_row, out_column, out_channel)
                         limits = (rows_left.minimum(m), columns_left.minimum(m), valid.minimum(lanes))

@@ -29,10 +29,9 @@ neighbours, and tap 1 the odd ones:
     y[i] = (d[2i] g[0] + d[2 (i + 1)] g[2]) + d[2i + 1] g[1]
 
 F(m, 2) computes the first part with m + 1 products, the second takes m, all with the same number, so there are
-n = 2m + 1 products of m + 2 different numbers per kernel instead of 3m: :class:`Strided`. The inputs' gradient is of
-the same kind: even pixels are a convolution of 2 taps, odd ones a multiple of one pixel: :class:`Spread`. In two
-dimensions n^2 / (3m)^2 is 81 / 144 for m = 4. (Phases of strided kernels: J. Yepez and S.-B. Ko, "Stride 2 1-D, 2-D,
-and 3-D Winograd for convolutional neural networks", IEEE Trans. VLSI 28 (2020); the adjoint form and points are ours.)
+n = 2m + 1 products of m + 2 different numbers per kernel instead of 3m: :class:`Strided`. In two dimensions these are,
+with m = 4, 81 / 144 of the definition's. (Such phases: J. Yepez and S.-B. Ko, "Stride 2 1-D, 2-D, and 3-D Winograd for
+convolutional neural networks", IEEE Trans. VLSI 28 (2020), 853-863.)
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +39,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Protocol, TypeVar
 
-__all__ = ["F2_3", "F2_5", "F4_2", "F4_3", "Spread", "Strided", "Tile", "Transform"]
+__all__ = ["F2_3", "F2_5", "F4_2", "F4_3", "Strided", "Tile", "Transform"]
 
 
 class Number(Protocol):
@@ -97,6 +96,8 @@ class Tile(Protocol):
 
     def output(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
         """The outputs, from the products."""
+
+    def __hash__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ class Transform:
             even = _sum([(p**i, y[i]) for i in range(0, self.m, 2)], constant)
             odd = _sum([(p ** (i - 1), y[i]) for i in range(1, self.m, 2)], constant)
             values += _plus_minus(even, p, odd, constant)
+        values += [_sum([(p**i, number) for i, number in enumerate(y)], constant) for p in self.single]
         return [*values, y[-1]]
 
     def kernel_adjoint(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
@@ -265,59 +267,6 @@ class Strided:
         """Sums of both kinds."""
         even = self.even.output(products[: self.even.n], constant)
         return [a + b for a, b in zip(even, products[self.even.n :], strict=True)]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """2m pixels of the input gradient of :class:`Strided`, from m + 1 of the output's; `even` as there.
-
-    A pixel y of the padded input meets taps 0 and 2 if y is even, tap 1 if it is odd. `odd_first` says which is first.
-    """
-
-    even: Transform
-    odd_first: bool
-
-    taps: ClassVar[int] = 3
-    stride: ClassVar[int] = 2
-
-    @property
-    def m(self) -> int:
-        """Pixels."""
-        return 2 * self.even.m
-
-    @property
-    def n(self) -> int:
-        """Products: those of even pixels, then those of odd ones."""
-        return self.even.n + self.even.m
-
-    @property
-    def window(self) -> int:
-        """Pixels of the output's gradient that a tile reads."""
-        return self.even.n
-
-    @property
-    def step(self) -> int:
-        """Of these, from one tile to the next."""
-        return self.even.m
-
-    @property
-    def numbers(self) -> int:
-        """One for all odd pixels."""
-        return self.even.n + 1
-
-    def kernel(self, g: Sequence[N], constant: Constant[N]) -> list[N]:
-        """Numbers of taps 2 and 0, in the order of the pixels that they meet, and tap 1."""
-        return [*self.even.kernel([g[2], g[0]], constant), g[1]]
-
-    def input(self, d: Sequence[N], constant: Constant[N]) -> list[N]:
-        """All, transformed; and those beside odd pixels."""
-        beside = d[:-1] if self.odd_first else d[1:]
-        return [*self.even.input(d, constant), *beside]
-
-    def output(self, products: Sequence[N], constant: Constant[N]) -> list[N]:
-        """Even and odd pixels in turns."""
-        pairs = zip(self.even.output(products[: self.even.n], constant), products[self.even.n :], strict=True)
-        return [pixel for even, odd in pairs for pixel in ((odd, even) if self.odd_first else (even, odd))]
 
 
 F2_3 = Transform(2, 3, (Fraction(1),))
