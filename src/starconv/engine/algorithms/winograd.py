@@ -27,9 +27,9 @@ transformed weights U once, 144 C K bytes. More tiles per task save reading U, a
 products; fewer keep V and M in the second-level cache, which saves 128 (C + K) / (C K) bytes per cycle. `cut` weighs
 both, the threads, and tiles that reach past the end of the picture, which is also how m is chosen.
 
-Limits: U is 4 times (m = 2: 16/9, 5x5: 36/25, with stride 2: 4) as large as the weights. On a small picture that costs more than the
-arithmetic saves, so cost says so and direct is taken. A NaN or an infinity spreads over its tile. The error bound is a
-multiple of the plain sum's, see `error_bound`.
+Limits: U is 4 times (m = 2: 16/9, 5x5: 36/25, with stride 2: 4) as large as the weights. On a small picture that costs
+more than the arithmetic saves, so cost says so and direct is taken. A NaN or an infinity spreads over its tile. The
+error bound is a multiple of the plain sum's, see `error_bound`.
 """
 
 import ctypes
@@ -139,8 +139,8 @@ class Row:
 
         Measured: with operands spread over three decades at most 0.7 of the plain sum's bound. Typical errors are far
         smaller: at 256 channels of normally distributed data a root mean square of 1.4e-6 of the result's for m = 4
-        (1.6 times direct's) and 0.5e-6 for m = 2 (0.6 times), because a position sums 256 products and direct 2304; with
-        stride 2, 0.7e-6 at 64 channels.
+        (1.6 times direct's) and 0.5e-6 for m = 2 (0.6 times), because a position sums 256 products and direct 2304. With
+        stride 2 it is 0.7e-6 at 64 channels.
         What holds for any data, by the matrices' absolute values, is in the tests: large inputs and weights that the
         definition never multiplies with each other may meet on the way here, so only such data can exceed the bound
         declared.
