@@ -29,6 +29,7 @@ PROBLEMS = [
     "conv2d x=1x5x9x9 w=3x5x3x3 dtype=float64",
     "conv1d x=1x1x1000 w=1x1x31",
     "conv2d x=2x16x14x14 w=16x16x5x5 padding=2 bias",
+    "conv2d x=2x16x13x15 w=24x16x3x3 stride=2 padding=1 bias relu",
     "conv3d x=1x4x8x8x17 w=8x4x3x3x3",
     "input_grad2d x=1x4x17x33 w=8x4x4x4 stride=2 padding=1",
     "weight_grad2d x=1x16x14x14 w=16x16x3x3 padding=1",
