@@ -1,6 +1,8 @@
 """Running a few lines of Python in a fresh process that prints numbers."""
 
 import os
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -28,3 +30,19 @@ def numbers(code: str, *arguments: str, environment: dict[str, str] | None = Non
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise RuntimeError(lines[-1])
     return [float(word) for word in done.stdout.split()]
+
+
+def peak_bytes(*, reset: bool = False) -> int:
+    """The largest memory that this process has had at one time, or since it was `reset`, where Linux can do that.
+
+    Not what `getrusage` says there: a child begins with the peak of the process that started it.
+    """
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        found = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+    except OSError:
+        found = None
+    if found is not None:
+        return int(found[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -8,26 +8,19 @@ from .report import Figure
 MIB = 2.0**20
 
 CALL = """
-import re, resource, sys
+import sys
 from bench import shapes
+from bench.children import peak_bytes
 from bench.peers.own import Call
 row = shapes.Row("memory", shapes.Problem.parse(sys.argv[1]))
 operands = shapes.operands(row)
 
-def peak(reset):
-    try:
-        if reset:
-            open("/proc/self/clear_refs", "w").write("5")
-        return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) * 1024
-    except (OSError, TypeError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
 call = Call().ready(row.problem, operands, int(sys.argv[2]))
 if sys.argv[3] == "second":
     call()
-before = peak(True)
+before = peak_bytes(reset=True)
 result = call()
-print(peak(False) - before, result.nbytes)
+print(peak_bytes() - before, result.nbytes)
 """
 """Prints the growth of the peak over one call and the result's bytes; a second call finds its code compiled."""
 

@@ -34,24 +34,25 @@ def measure(check: bool = False) -> list[Figure]:
 
 
 PEAK = """
-import resource, sys
+import sys
 import numpy as np
 from bench import training
+from bench.children import peak_bytes
 name, who = sys.argv[1:]
 x, targets = training.batch_of(name)
 training.imported(who)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_bytes()
 step = training.step_of(who, name, x, targets)
 for _ in range(5):
     step()
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(before, peak_bytes())
 """
-"""Prints the peak of a process in KiB, before and after five steps."""
+"""Prints the peak of a process in bytes, before and after five steps."""
 
 
 def _memory(name: str) -> list[Figure]:
     """The peak of a process that makes steps, of which a part is there once everything is imported."""
-    peaks = {who: [part / 1024 for part in numbers(PEAK, name, who)] for who in ("starconv", *_present())}
+    peaks = {who: [part / 2**20 for part in numbers(PEAK, name, who)] for who in ("starconv", *_present())}
     what, figures = f"{name}, peak of a process that makes steps", []
     least = min((peaks[who][1] for who in peaks if who != "starconv"), default=None)
     for who, (before, peak) in peaks.items():
