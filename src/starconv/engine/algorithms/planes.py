@@ -10,6 +10,8 @@ per column of the kernel and serves all output rows that it is a tap of; the ker
 
     3x3, 7 rows: (7 + 2) x 3 = 27 loads for 63 multiply-adds and 7 stores
 
+A task is some planes, or a band of one where there are few.
+
 With a stride of 2, vectors of every second column are picked from pairs of loads, 4 loads and 3 shuffles per row; or
 from a single one, where all that a row reads fits a vector.
 
