@@ -1,4 +1,4 @@
-"""Planes read where they lie: what the definition says, in bands too, next to guard pages, for any number of threads."""
+"""Planes read where they lie: what the definition says, in bands too, next to guard pages, on any number of threads."""
 
 import numpy as np
 import pytest
