@@ -35,8 +35,8 @@ from .tiles import refuses_forward
 NAME = "depthwise"
 
 RUN_BYTES = 512
-"""Of every pixel that a unit has at most. A unit's rows of input should be in the first-level cache until the next row of
-output has read them too; but processors fetch neighbours, and with 256 bytes what lies further away comes a quarter
+"""Of every pixel that a unit has at most. A unit's rows of input should be in the first-level cache until the next row
+of output has read them too; but processors fetch neighbours, and with 256 bytes what lies further away comes a quarter
 slower."""
 MOST_COLUMNS = 7
 """Taps in a row whose weights are in registers at one time; of longer rows they are loaded one by one."""
