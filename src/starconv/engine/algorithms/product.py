@@ -65,7 +65,8 @@ def cost(problem: Problem, target: Target | None) -> float:
 
 def preparation(problem: Problem, target: Target | None) -> float:
     """Seconds of that for packing the weights."""
-    return direct.preparation(problem, target)
+    assert target is not None
+    return direct.packing_seconds(problem, target)
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
