@@ -57,7 +57,7 @@ from .rounding import sum_bound
 from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
-from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile
+from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile, span
 
 LEAST = 8
 """Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
@@ -225,13 +225,12 @@ def _even(total: int, most: int) -> int:
 
 def _task_cycles(problem: Problem, target: Target, tile: Tile, block: tuple[int, int, int], kernels: int) -> float:
     """Cycles of a task of pictures x rows x columns of tiles. The constants were fitted to measurements on AVX2."""
-    step, margin = tile.step, tile.window - tile.step
     positions, lanes = tile.n**2, target.lanes(4)
     channels, all_kernels = problem.in_channels // problem.groups, problem.out_channels // problem.groups
     padded = -(-channels // CHANNELS) * CHANNELS
     pictures, rows, columns = block
     tiles = pictures * rows * columns
-    packing = pictures * (rows * step + margin) * (columns * step + margin) * padded * 4.4 / lanes
+    packing = pictures * span(tile, rows) * span(tile, columns) * padded * 4.4 / lanes
     # With 16 lanes, what a transform does besides arithmetic weighs a third more.
     transforms = positions * tiles * (padded * 4.2 + kernels * 4.5) / lanes * target.passes
     transforms *= 4 / 3 if lanes == 16 and target.passes == 1 else 1
@@ -350,12 +349,12 @@ class WinogradSolution(CompiledSolution):
         """Tables of where padded elements come from, and all sizes and steps."""
         problem, panels = self.problem, self.transformed
         shape = cut(problem, self.target, limit, self.tile)
-        room, tile = _room(panels, shape), self.tile
+        room = _room(panels, shape)
         _, rows, columns = lattices(problem)
         tables, base = [], 0
         for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
             # What the last tile reads past the end is constant padding too: it must only be finite.
-            table = np.full(tiles * tile.step + tile.window - tile.step, -1, np.int64)
+            table = np.full(span(self.tile, tiles), -1, np.int64)
             sources = axis.sources(problem.border)
             inside = sources >= 0
             offsets = sources[inside] * step

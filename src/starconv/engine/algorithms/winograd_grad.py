@@ -55,7 +55,7 @@ from .winograd_grad_kernels import (
 )
 from .winograd_tiles import CHANNELS, odd_lines
 from .winograd_tiles import FIELDS as TILE_FIELDS
-from .winograd_transforms import F2_5, F4_3, Transform
+from .winograd_transforms import F2_5, F4_3, Transform, span
 
 NAME = "winograd_grad"
 
@@ -188,7 +188,7 @@ class Cut:
 
     def block_bytes(self, tile: Transform) -> int:
         """Of what is packed at a time."""
-        rows, columns = (count * tile.m + tile.n - tile.m for count in (self.rows, self.tile_columns))
+        rows, columns = (span(tile, count) for count in (self.rows, self.tile_columns))
         return 4 * rows * columns * CHANNELS
 
     def own_bytes(self, tile: Transform) -> int:
@@ -298,7 +298,7 @@ class WinogradGradient(GradientSolution):
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         tile, tiles = _tile(problem), (cut.tile_rows, cut.tile_columns)
         x_tables = [
-            _table(axis.sources(problem.border), step, count * tile.m + tile.taps - 1)
+            _table(axis.sources(problem.border), step, span(tile, count))
             for axis, step, count in zip((rows, columns), x.strides[2:], tiles, strict=True)
         ]
         g_tables = [

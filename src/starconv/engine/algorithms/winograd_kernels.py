@@ -13,7 +13,7 @@ from .winograd_tiles import (
     transform_output,
     transform_weights,
 )
-from .winograd_transforms import Tile
+from .winograd_transforms import Tile, span
 
 __all__ = ["kernel_module", "weight_module"]
 
@@ -51,7 +51,7 @@ def _task(
     """Task: some pictures x rows x columns of tiles, of one group, for a share of its panels."""
     f = Function("task", target, ["fields", "task", "worker"])
     fields, task = f.integer("fields"), f.integer("task")
-    n, numbers, step, margin = tile.n, tile.numbers, tile.step, tile.window - tile.step
+    n, numbers = tile.n, tile.numbers
 
     def part(blocks: str, per_task: str, total: str) -> tuple[Int, Int]:
         nonlocal task
@@ -86,10 +86,10 @@ def _task(
                 fields,
                 source,
                 scratch,
-                row * step,
-                rows * step + margin,
-                column * step,
-                columns * step + margin,
+                row * tile.step,
+                span(tile, rows),
+                column * tile.step,
+                span(tile, columns),
                 valid,
             )
             f.run(values, fields, scratch, transformed.at(p * per_picture * value_tile + c), rows, columns)

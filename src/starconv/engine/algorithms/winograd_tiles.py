@@ -13,7 +13,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 from .finish import FINISH_FIELDS, Finish, Finisher
-from .winograd_transforms import Tile
+from .winograd_transforms import Tile, span
 
 __all__ = [
     "CHANNELS",
@@ -101,10 +101,10 @@ class Room:
     @classmethod
     def of(cls, tile: Tile, rows: int, columns: int, pictures: int, channels: int, kernels: int) -> "Room":
         """For tiles of some pictures. A line more per tile, so those of 1024 channels share no set of the cache."""
-        n, step, margin = tile.n, tile.step, tile.window - tile.step
+        n = tile.n
         steps = [-(-channels // CHANNELS) * CHANNELS + CHANNELS, kernels + CHANNELS]
         positions = [odd_lines(pictures * rows * columns * step) for step in steps]
-        values = (rows * step + margin) * (columns * step + margin) * CHANNELS * ITEMSIZES[ELEMENT]
+        values = span(tile, rows) * span(tile, columns) * CHANNELS * ITEMSIZES[ELEMENT]
         products, size = (values + n * n * sum(positions[:count]) * ITEMSIZES[ELEMENT] for count in (1, 2))
         return cls(steps[0], positions[0], steps[1], positions[1], values, products, size)
 

@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Protocol, TypeVar
 
-__all__ = ["F2_3", "F2_5", "F4_2", "F4_3", "Strided", "Tile", "Transform"]
+__all__ = ["F2_3", "F2_5", "F4_2", "F4_3", "Strided", "Tile", "Transform", "span"]
 
 
 class Number(Protocol):
@@ -52,7 +52,15 @@ class Number(Protocol):
         """self * factor + addend."""
 
 
+class Count(Protocol):
+    """A number of tiles: an int, or one that a kernel will know."""
+
+    def __mul__(self: "C", other: int, /) -> "C": ...
+    def __add__(self: "C", other: int, /) -> "C": ...
+
+
 N = TypeVar("N", bound=Number)
+C = TypeVar("C", bound=Count)
 Constant = Callable[[Fraction], N]
 """How a coefficient becomes a number."""
 
@@ -273,6 +281,11 @@ F2_3 = Transform(2, 3, (Fraction(1),))
 F4_3 = Transform(4, 3, (Fraction(5, 8), Fraction(3, 2)))
 F2_5 = Transform(2, 5, F4_3.pairs)
 F4_2 = Transform(4, 2, (Fraction(1),), (Fraction(1, 2),))
+
+
+def span(tile: Tile, tiles: C) -> C:
+    """Inputs per axis that so many neighbouring tiles read."""
+    return tiles * tile.step + (tile.window - tile.step)
 
 
 def _product(roots: Iterable[Fraction]) -> list[Fraction]:
