@@ -119,15 +119,17 @@ def _cuts(problem: Problem, target: Target, threads: int) -> Iterator[Cut]:
     most = 8 * workers
     vectors = width // lanes
     # 12 sums on two units take 6 cycles per channel, and a seventh more where rows are skipped and that is too short to
-    # find a channel's page, of which the first-level cache knows 64 to 96: with 24 sums it is not.
+    # find a channel's page, of which the first-level cache knows 64 to 96: with 24 sums it is not, unless what is asked
+    # for ahead, of which half will not be read, comes from memory.
     plane = math.prod(axis.input for axis in problem.axes) * problem.itemsize
-    skips = any(axis.stride > 1 for axis in problem.axes)
-    page = 1.15 if skips and not problem.channels_last and plane >= PAGE_BYTES and vectors < 4 else 1
+    skips = any(axis.stride > 1 for axis in problem.axes) and not problem.channels_last and plane >= PAGE_BYTES
+    far = math.prod(problem.input_shape) * problem.itemsize > target.l3_bytes // 2
+    page = 1.15 if skips and (vectors < 4 or far) else 1
     # Storing takes 5 per pixel, or per vector that is turned round.
     storing = 5 if problem.channels_last else 5 * vectors
     pixel = (channels * max(vectors, 1.4) / 2 * page + storing) * target.passes
-    # A band is read by every panel in turn: from the second-level cache, if it fits.
-    row_bytes = columns.outputs * channels * problem.itemsize
+    # A band is read by every panel in turn: from the second-level cache, if it fits, with the columns that are skipped.
+    row_bytes = columns.outputs * problem.axes[-1].stride * channels * problem.itemsize
     fit = max(target.l2_bytes // 2 // row_bytes, 1)
     fewest = min(-(-rows.outputs // fit), rows.outputs)
     counts = {min(n, rows.outputs) for n in (*range(1, most + 1), fewest, 2 * fewest) if n >= fewest}
