@@ -379,12 +379,13 @@ def tiles_function(
     put: Function,
     *,
     in_place: bool = False,
+    ahead: bool = False,
 ) -> Function:
     """All pixels of a band, `tile` at a time x `vectors` vectors of kernels, through all taps of a chunk of channels.
 
     After the last chunk come bias, finish and store; before that, sums wait in memory. `block` is where the input of
-    the band is, packed or not (`in_place`, with one tap): the tables say where its pixels and taps are. `put` is a
-    `planes_function`.
+    the band is, packed or not (`in_place`, with one tap): the tables say where its pixels and taps are. With `ahead`,
+    what lies beyond a tile is asked for, channel by channel. `put` is a `planes_function`.
     """
     arguments = ["fields", "block", "panel", "bias", "out", "waiting", "pixels", "valid", "channel", "stop"]
     f = Function(name, target, arguments, internal=True)
@@ -448,7 +449,8 @@ def tiles_function(
                 meet(here, panel.at(channel * width))
                 # Many planes are more streams than a processor foresees: 16 pictures 256->64 56x56 would wait for half
                 # of their time. A register for the place would be one too many: sums would go to memory.
-                here.at_bytes(places[tile - 1] + AHEAD_BYTES).prefetch()
+                if ahead:
+                    here.at_bytes(places[tile - 1] + AHEAD_BYTES).prefetch()
                 continue
             weights = panel.at(channel * taps * width)
             for first in f.loop(0, taps, run, carry=[sums]):

@@ -213,18 +213,19 @@ class ProductSolution(CompiledSolution):
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         finish = Finish.of(problem, floor=True)
         tile = tile_pixels(cut.rows * columns.outputs, panels.width // self.target.lanes(problem.itemsize), self.target)
-        source = _module(self.target, ELEMENTS[problem.dtype], tile, panels.width, chunk < channels, finish)
+        beside = x.strides[-1] < x.strides[1]  # pixels of a channel lie side by side
+        source = _module(self.target, ELEMENTS[problem.dtype], tile, panels.width, chunk < channels, beside, finish)
         function = compiled(source, self.target, "task")
         return Binding(function, self.fields.block(values), tasks, workers, waiting * workers, (pixels, taps), [])
 
 
 @emitted("task")
-def _module(target: Target, element: str, tile: int, panel: int, chunked: bool, finish: Finish) -> str:
+def _module(target: Target, element: str, tile: int, panel: int, chunked: bool, ahead: bool, finish: Finish) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
     put = planes_function("put_planes", target, element, panel, FIELDS, finish)
     tiles = direct.tiles_function(
-        "tiles", target, element, tile, vectors, chunked, 1, finish, False, put, in_place=True
+        "tiles", target, element, tile, vectors, chunked, 1, finish, False, put, in_place=True, ahead=ahead
     )
     return module_source([put, tiles, _task(target, element, panel, tiles)])
 
