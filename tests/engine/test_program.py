@@ -22,8 +22,12 @@ from starconv.nets.operators import NodeError
 LAYOUTS = [None, "first", "last"]
 
 
-def compiled(graph, arrays, layout=None):
-    return compile_graph(graph, [array.shape for array in arrays], layout=layout)
+ONE_BY_ONE = 0
+"""Bytes that layers may move before pictures go one by one: all layers that can work so do."""
+
+
+def compiled(graph, arrays, layout=None, together=None):
+    return compile_graph(graph, [array.shape for array in arrays], layout=layout, together=together)
 
 
 def check(graph, arrays, results):
@@ -64,33 +68,46 @@ def test_values_times_their_sigmoid_are_one_step():
     assert "python" not in [step[1] for step in steps]
 
 
-@given(random_networks(), st.sampled_from(LAYOUTS))
-@examples(2)
-def test_random_networks(network, layout):
+@given(random_networks(), st.sampled_from(LAYOUTS), st.sampled_from([None, ONE_BY_ONE, 1000]))
+@examples(3)
+def test_random_networks(network, layout, together):
     graph, arrays = network
-    program = compiled(graph, arrays, layout)
+    program = compiled(graph, arrays, layout, together)
     check(graph, arrays, program(*arrays))
     check(graph, arrays, program(*arrays))
 
 
-@given(random_networks(), st.sampled_from(LAYOUTS))
-@examples(2)
-def test_no_operation_changes_a_value_that_is_needed_later(network, layout):
+@given(random_networks(), st.sampled_from(LAYOUTS), st.sampled_from([None, ONE_BY_ONE, 1000]))
+@examples(3)
+def test_no_operation_changes_a_value_that_is_needed_later(network, layout, together):
     """Step by step: what was written is still there at its last use, whatever was written in between."""
     graph, arrays = network
-    program = compiled(graph, arrays, layout)
+    program = compiled(graph, arrays, layout, together)
     context = programs._Context(program)
     context._attach(arrays)
-    operations = program.operations
-    last_use = {name: step for step, operation in enumerate(operations) for name in operation.reads}
-    last_use |= dict.fromkeys(program.places.outputs, len(operations))
-    written = {name: context.arrays[name].copy() for name in program.places.values if name in program.places.inputs}
-    for step, operation in enumerate(operations):
-        operation.run(context.arrays)
-        written |= {name: context.arrays[name].copy() for name in operation.writes}
-        for name, before in written.items():
-            if last_use.get(name, -1) > step:
-                np.testing.assert_array_equal(context.arrays[name], before, err_msg=f"{name} after step {step}")
+    views = [
+        programs._of_picture(step.operation, step.picture, context.arrays, graph.constants) for step in context.steps
+    ]
+    last_use = {}
+    for number, (step, arrays) in enumerate(zip(context.steps, views, strict=True)):
+        last_use |= dict.fromkeys(pictures(step, step.operation.reads, arrays), number)
+    for name in program.places.outputs:
+        last_use |= dict.fromkeys([(name, i) for i in range(len(context.arrays[name]))], len(context.steps))
+    written = {}
+    for number, (step, arrays) in enumerate(zip(context.steps, views, strict=True)):
+        step.operation.run(arrays)
+        for key, array in pictures(step, step.operation.writes, arrays).items():
+            written[key] = array, array.copy()
+        for key, (array, before) in written.items():
+            if last_use.get(key, -1) > number:
+                np.testing.assert_array_equal(array, before, err_msg=f"{key} after step {number}")
+
+
+def pictures(step, names, arrays):
+    """The pictures of these values that a step works on, by the value's name and the picture's number."""
+    if step.picture is not None:
+        return {(name, step.picture): arrays[name] for name in names}
+    return {(name, i): arrays[name][i : i + 1] for name in names for i in range(len(arrays[name]))}
 
 
 @given(
@@ -110,6 +127,51 @@ def test_places_of_values_that_meet_are_apart(lifetimes):
         (sum(each.size for each in lifetimes if each.first <= step <= each.last) for step in range(14)), default=0
     )
     assert total >= most
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_pictures_one_by_one(name):
+    """All together or one by one: the same numbers, in less memory, whatever a network is made of."""
+    graph, (x,) = NETWORKS[name]()
+    graph = replace(graph, inputs=(replace(graph.inputs[0], shape=None),))
+    arrays = [np.concatenate([x, 2 * x[:, :, ::-1], -x])]
+    together, one_by_one = (compiled(graph, arrays, "last", most) for most in (1 << 62, ONE_BY_ONE))
+    assert not together.chains
+    assert one_by_one.chains
+    assert one_by_one.bytes < together.bytes
+    check(graph, arrays, one_by_one(*arrays))
+    again = [array[::-1].copy() for array in arrays]
+    check(graph, again, one_by_one(*again))
+    timings = [program.profile(*arrays, repeats=1) for program in (together, one_by_one)]
+    for one, other in zip(*timings, strict=True):
+        assert (one.name, one.multiply_adds) == (other.name, other.multiply_adds)
+        assert one.seconds > 0
+
+
+def test_only_layers_that_move_much_are_done_picture_by_picture():
+    w = Writer()
+    x = w.conv(w.input(3, 4, 20, 20), 8)
+    x = w.conv(w.add("Relu", x), 8)
+    y = w.add("MaxPool", x, kernel_shape=(4, 4), strides=(4, 4))
+    graph = w.graph(w.conv(w.conv(y, 4), 4))
+    program = compiled(graph, w.arrays, together=3 * 4 * 20 * 20 * 4)
+    (chain,) = program.lowered.chains
+    assert [operation.does for operation in chain.operations] == ["Conv + Relu", "Conv", "MaxPool"]
+    assert chain.pictures == 3
+    assert len(chain.inner) == 2
+    check(graph, w.arrays, program(*w.arrays))
+    free = replace(graph, inputs=(replace(graph.inputs[0], shape=None),))
+    assert not compiled(free, [w.arrays[0][:1]], together=ONE_BY_ONE).chains
+
+
+@pytest.mark.parametrize("constant", [(3, 1, 1, 1), (3, 4, 6, 6)])
+def test_what_adds_another_number_to_each_picture_is_done_for_all(constant):
+    w = Writer()
+    x = w.add("Sigmoid", w.add("Mul", w.add("Sigmoid", w.input(3, 4, 6, 6)), w.constant(*constant)))
+    graph = w.graph(w.add("Sigmoid", w.add("Concat", x, x, axis=0)))
+    program = compiled(graph, w.arrays, together=ONE_BY_ONE)
+    assert not program.chains
+    check(graph, w.arrays, program(*w.arrays))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -366,11 +428,12 @@ def test_a_program_holds_none_of_the_callers_arrays():
     assert [each() for each in kept] == [None, None]
 
 
+@pytest.mark.parametrize("together", [None, ONE_BY_ONE])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_where_no_code_can_be_compiled(name, monkeypatch):
-    for module in ("emit.target", "elementwise", "pooling"):
+def test_networks_where_no_code_can_be_compiled(name, together, monkeypatch):
+    for module in ("emit.target", "elementwise", "pooling", "program"):
         monkeypatch.setattr(f"starconv.engine.{module}.host_target", lambda: None)
     graph, arrays = NETWORKS[name](seed=1)
-    program = compiled(graph, arrays)
+    program = compiled(graph, arrays, together=together)
     check(graph, arrays, program(*arrays))
     assert {timing.by for timing in program.profile(*arrays, repeats=1)} == {"python"}

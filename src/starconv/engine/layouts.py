@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .lowering import Lowered
-from .operations import Convolution, Info, Interpreted, Operation, Product
+from .operations import ELEMENT_BY_ELEMENT, Convolution, Info, Interpreted, Operation, Product
 from .placing import Lifetime, placed
 
 __all__ = ["Place", "Places", "Root", "choose_layout", "place_values"]
@@ -139,11 +139,6 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "S
 """Operators whose results may be other views of their input's memory."""
 
 
-ELEMENT_BY_ELEMENT = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Relu", "LeakyRelu", "Sigmoid", "Tanh"}
-ELEMENT_BY_ELEMENT |= {"HardSigmoid", "HardSwish", "Swish"}
-"""Operators whose result may lie where an operand of the same form lies."""
-
-
 def place_values(lowered: Lowered, last: dict[str, bool]) -> Places:
     """Find views, write what is concatenated in place, and give every other value its place in the block."""
     return _Placing(lowered, last).places()
@@ -151,7 +146,9 @@ def place_values(lowered: Lowered, last: dict[str, bool]) -> Places:
 
 class _Placing:
     def __init__(self, lowered: Lowered, last: dict[str, bool]) -> None:
-        self.lowered, self.last, self.infos = lowered, last, lowered.infos
+        self.lowered, self.last = lowered, last
+        inner = {name for chain in lowered.chains for name in chain.inner}
+        self.infos = {name: info.of_one if name in inner else info for name, info in lowered.infos.items()}
         self.roots: dict[str, Root] = {}
         self.ghosts: dict[str, Array] = {}  # arrays of the right form, whose contents nobody looks at
         self.inside: dict[str, tuple[str, tuple[slice, ...]]] = {}  # values that are parts of a concatenation
@@ -179,6 +176,7 @@ class _Placing:
         for name in lowered.outputs:
             if name in self.origins:
                 end[self.origins[name]] = len(self.operations)
+        self._keep_through_chains(first, end)
         results: list[str] = []
         for name in lowered.outputs:
             root = self.origins.get(name)
@@ -205,6 +203,16 @@ class _Placing:
             results,
             lowered.outputs,
         )
+
+    def _keep_through_chains(self, first: dict[str, int], end: dict[str, int]) -> None:
+        """What comes from outside of a chain, or goes there, is needed until its last picture has gone through."""
+        for chain in self.lowered.chains:
+            steps = [step for step, operation in enumerate(self.operations) if operation in chain.operations]
+            for step in steps:
+                for name in (*self.operations[step].reads, *self.operations[step].writes):
+                    root = self.origins.get(name)
+                    if root is not None and self.ghosts[root].shape[0] == chain.pictures:
+                        first[root], end[root] = min(first[root], steps[0]), max(end[root], steps[-1])
 
     def _new_root(self, name: str) -> None:
         self.roots[name] = Root(self.infos[name], self.last[name])
@@ -298,6 +306,8 @@ class _Placing:
                     continue
                 if isinstance(maker, Interpreted) and maker.node.op in VIEWS:
                     continue
+                if self.infos[name].shape[0] > self.infos[whole].shape[0]:
+                    continue  # the whole is only there for one picture at a time
                 if self.last[name] == self.last[whole] and operation.node.inputs.count(name) == 1:
                     self.inside[name] = (whole, part)
 

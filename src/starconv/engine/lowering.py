@@ -24,7 +24,7 @@ from ..errors import ArgumentValueError
 from ..geometry import transposed_axes
 from ..nets.graph import Graph, Node
 from ..problem import ACTIVATIONS, Problem
-from .operations import Convolution, Info, Interpreted, Operation, Product
+from .operations import Chain, Convolution, Info, Interpreted, Operation, Product
 from .shapes import shape_of
 
 __all__ = ["Lowered", "lower"]
@@ -39,6 +39,7 @@ class Lowered:
         self.graph, self.infos = graph, infos
         self.constants: dict[str, Array] = dict(graph.constants)
         self.operations: list[Operation] = []
+        self.chains: list[Chain] = []
         self.inputs = [value.name for value in graph.inputs]
         self.outputs = [value.name for value in graph.outputs]
         """Names of values as the operations call them."""

@@ -20,7 +20,7 @@ from .natives import Wanted, native_jobs
 from .planner import Plan, PreparedPlan, make_plan
 from .runtime.jobs import Job
 
-__all__ = ["Convolution", "Info", "Interpreted", "Operation", "Product"]
+__all__ = ["ELEMENT_BY_ELEMENT", "Chain", "Convolution", "Info", "Interpreted", "Operation", "Product"]
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -37,6 +37,11 @@ class Info:
     def size(self) -> int:
         """Bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def of_one(self) -> "Info":
+        """That of a single picture."""
+        return replace(self, shape=(1, *self.shape[1:]))
 
 
 @dataclass(eq=False)
@@ -65,6 +70,26 @@ class Operation:
     def how(self) -> str:
         """By what it is done, for people."""
         return "python"
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """Operations next to each other that one picture goes through before the next one begins.
+
+    Attributes:
+        operations: those; the problems of the convolutions are a single picture's.
+        pictures: how many there are.
+        inner: values that nobody else reads, of which there is never more than one picture's.
+    """
+
+    operations: tuple[Operation, ...]
+    pictures: int
+    inner: frozenset[str]
+
+
+ELEMENT_BY_ELEMENT = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Clip", "Relu", "LeakyRelu", "Sigmoid", "Tanh"}
+ELEMENT_BY_ELEMENT |= {"HardSigmoid", "HardSwish", "Swish"}
+"""Operators whose result may lie where an operand of the same form lies."""
 
 
 @dataclass(eq=False)

@@ -5,7 +5,8 @@
 * the layout of pictures, channels first or last, for all of them alike: whichever the planner predicts to be faster;
 * values that are views of others (Reshape, Flatten, Transpose, Slice, Split) take no step and no memory, and what is
   to be concatenated is written side by side at once, where that is possible;
-* all other values share one block of memory, in which those that are never needed together may share a place.
+* all other values share one block of memory, in which those that are never needed together may share a place;
+* several pictures go one by one through layers that move more than the caches hold (`chains`).
 
 A *context* is that block with the jobs of all operations, their addresses filled in. A call takes a context that is not
 in use (or makes one), writes the addresses of its inputs and results into the jobs that read and write these, and runs.
@@ -13,8 +14,9 @@ So calls from several threads do not disturb each other.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -23,10 +25,12 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..nets.graph import Graph
+from .chains import find_chains, most_moved
 from .descriptor import address_of
+from .emit.target import host_target
 from .layouts import Place, Places, choose_layout, place_values
 from .lowering import LARGEST, Lowered, lower
-from .operations import Convolution, Operation
+from .operations import Chain, Convolution, Operation
 from .runtime import memory, threads
 from .runtime.jobs import Job, JobList
 
@@ -46,12 +50,18 @@ class Timing(NamedTuple):
 
 
 def compile_graph(
-    graph: Graph, shapes: Sequence[Sequence[int]], *, layout: str | None = None, largest: int = LARGEST
+    graph: Graph,
+    shapes: Sequence[Sequence[int]],
+    *,
+    layout: str | None = None,
+    largest: int = LARGEST,
+    together: int | None = None,
 ) -> "Program":
     """A program that computes `graph` for inputs of `shapes`, in the order of the graph's inputs.
 
-    `layout` ("first" or "last") says where the channels of pictures lie in between, if it is not to be chosen, and
-    `largest` how many bytes one value may take.
+    `layout` ("first" or "last") says where the channels of pictures lie in between, if it is not to be chosen,
+    `largest` how many bytes one value may take, and `together` how many a layer may move before its pictures go one by
+    one.
 
     Raises:
         ArgumentValueError: shapes that do not fit the graph.
@@ -66,6 +76,7 @@ def compile_graph(
         if not fits:
             raise ArgumentValueError("shapes", shapes, f"a shape for {value}")
     lowered = lower(graph, [tuple(int(size) for size in shape) for shape in shapes], largest)
+    find_chains(lowered, most_moved(host_target()) if together is None else together)
     last = choose_layout(lowered, layout)
     before = _prepared.setdefault(graph, {})
     layers = [operation for operation in lowered.operations if isinstance(operation, Convolution)]
@@ -92,6 +103,9 @@ class Program:
         self.lowered, self.places = lowered, places
         self.operations: tuple[Operation, ...] = tuple(places.operations)
         self.bytes = places.bytes
+        self.chains: dict[Operation, Chain] = {
+            operation: chain for chain in lowered.chains for operation in chain.operations
+        }
         self._spare: dict[int, list[_Context]] = {}
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
@@ -120,6 +134,13 @@ class Program:
         context = _Context(self)
         context.run(given)
         return context.profile(given, repeats)
+
+    def multiply_adds(self, operation: Operation) -> int:
+        """Products of the definition, for all pictures."""
+        if not isinstance(operation, Convolution):
+            return 0
+        chain = self.chains.get(operation)
+        return operation.macs * (1 if chain is None else chain.pictures)
 
     def _checked(self, arrays: Sequence[Array]) -> list[Array]:
         inputs = self.lowered.graph.inputs
@@ -152,6 +173,32 @@ class _Patch:
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """An operation, the `number`-th of its program, on all pictures or on one; `jobs` are None where it must be run."""
+
+    operation: Operation
+    number: int
+    picture: int | None
+    jobs: list[Job] | None
+
+    def run(self, arrays: Mapping[str, Array], constants: Mapping[str, Array]) -> None:
+        """Do it now."""
+        self.operation.run(_of_picture(self.operation, self.picture, arrays, constants))
+
+
+def _of_picture(
+    operation: Operation, picture: int | None, arrays: Mapping[str, Array], constants: Mapping[str, Array]
+) -> Mapping[str, Array]:
+    """`arrays` as an operation sees them that works on one picture: of those that hold several only that one."""
+    if picture is None:
+        return arrays
+    several = [
+        name for name in (*operation.reads, *operation.writes) if name not in constants and len(arrays[name]) > 1
+    ]
+    return {**arrays, **{name: arrays[name][picture : picture + 1] for name in several}}
+
+
 class _Context:
     """Memory and jobs for one call at a time."""
 
@@ -166,25 +213,34 @@ class _Context:
             self.arrays[name] = self._array(place)
         self.patches: dict[str, list[_Patch]] = {name: [] for name in self.outside}
         self.moving = [name for name, place in places.values.items() if place.root in self.outside]
-        self.steps: list[tuple[Operation, list[Job] | None]] = [
-            (operation, operation.jobs(self.arrays)) for operation in program.operations
-        ]
+        self.steps = list(self._steps())
         self.scratch = memory.Scratch(
-            max((job.scratch for _, jobs in self.steps for job in jobs or ()), default=0) or 1
+            max((job.scratch for step in self.steps for job in step.jobs or ()), default=0) or 1
         )
-        self.stretches: list[JobList | Operation] = []
+        self.stretches: list[JobList | _Step] = []
         waiting: list[Job] = []
-        for operation, jobs in self.steps:
-            if jobs is not None:
-                waiting += jobs
+        for step in self.steps:
+            if step.jobs is not None:
+                waiting += step.jobs
                 continue
             self._flush(waiting)
-            self.stretches.append(operation)
+            self.stretches.append(step)
         self._flush(waiting)
-        for _, jobs in self.steps:
-            for job in jobs or ():
+        for step in self.steps:
+            for job in step.jobs or ():
                 self._find_patches(job)
         self._detach()
+
+    def _steps(self) -> Iterator[_Step]:
+        """In the order in which they are done."""
+        program, constants = self.program, self.program.lowered.constants
+        numbered = enumerate(program.operations)
+        for chain, pairs in groupby(numbered, key=lambda pair: program.chains.get(pair[1])):
+            operations = list(pairs)
+            for picture in (None,) if chain is None else range(chain.pictures):
+                for number, operation in operations:
+                    jobs = operation.jobs(_of_picture(operation, picture, self.arrays, constants))
+                    yield _Step(operation, number, picture, jobs)
 
     def _flush(self, waiting: list[Job]) -> None:
         if waiting:
@@ -245,41 +301,46 @@ class _Context:
                 if isinstance(stretch, JobList):
                     stretch.run()
                 else:
-                    stretch.run(self.arrays)
+                    stretch.run(self.arrays, self.program.lowered.constants)
             return self._results()
         finally:
             self._detach()
 
     def profile(self, given: Sequence[Array], repeats: int) -> list[Timing]:
-        """Step by step, timed."""
-        least = [float("inf")] * len(self.steps)
+        """Operation by operation, timed; of those that are done for one picture at a time, all pictures together."""
+        program = self.program
+        least = [float("inf")] * len(program.operations)
+        native = [False] * len(least)
         for _ in range(repeats):
+            seconds = [0.0] * len(least)
             self._attach(given)
             stretches = iter(self.stretches)
-            current: JobList | Operation | None = None
+            current: JobList | _Step | None = None
             done = 0
-            for number, (operation, jobs) in enumerate(self.steps):
-                if jobs is None:
+            for step in self.steps:
+                if step.jobs is None:
                     current = next(stretches)
                     start = time.perf_counter()
-                    operation.run(self.arrays)
+                    step.run(self.arrays, program.lowered.constants)
                 else:
+                    native[step.number] = True
                     if not isinstance(current, JobList) or done == len(current):
-                        current, done = next(stretches) if jobs else current, 0
+                        current, done = next(stretches) if step.jobs else current, 0
                     start = time.perf_counter()
-                    if jobs:
+                    if step.jobs:
                         assert isinstance(current, JobList)
-                        current.run_some(done, done + len(jobs))
-                        done += len(jobs)
-                least[number] = min(least[number], time.perf_counter() - start)
+                        current.run_some(done, done + len(step.jobs))
+                        done += len(step.jobs)
+                seconds[step.number] += time.perf_counter() - start
             self._detach()
+            least = [min(pair) for pair in zip(least, seconds, strict=True)]
         return [
             Timing(
                 operation.name,
                 operation.does,
-                operation.how() if jobs is not None else "python",
-                seconds,
-                operation.macs if isinstance(operation, Convolution) else 0,
+                operation.how() if native[number] else "python",
+                least[number],
+                program.multiply_adds(operation),
             )
-            for (operation, jobs), seconds in zip(self.steps, least, strict=True)
+            for number, operation in enumerate(program.operations)
         ]

@@ -412,8 +412,8 @@ def tiles_function(
     for pixel in f.loop(0, pixels, tile):
         if not unpacked:
             asked = pixel * part // tile
-            for ahead in f.loop(asked, (asked + part).minimum(size), line):
-                upcoming.at(ahead).prefetch()
+            for weight in f.loop(asked, (asked + part).minimum(size), line):
+                upcoming.at(weight).prefetch()
         # Pixels past the last of a whole band repeat it: the table ends with copies of its last entry. A last band of
         # fewer rows would read the rows behind it: a block has room for them, behind an input there may be nothing.
         numbers = [(pixel + i).minimum(pixels - 1) if in_place else pixel + i for i in range(tile)]
