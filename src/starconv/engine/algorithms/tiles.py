@@ -42,10 +42,11 @@ def tile_pixels(count: int, vectors: int, target: Target) -> int:
     """Pixels in a tile of that many vectors of kernels, for a band of `count`.
 
     6 x 4 or 6 x 3 sums with 32 registers, 6 x 2 or 4 x 3 with 16 (8 x 3 and 12 x 2 would fit 32, but not their
-    addresses: sums went to memory, and `product` took a fifth longer). One less where that leaves fewer past the end of
-    the band, as 49 = 10 x 5 - 1 does. What a tile costs besides (weights, storing) is taken for a third of a pixel.
+    addresses: sums went to memory, and `product` took a fifth longer), 8 x 1, as units have room for 8 sums in work.
+    One less where that leaves fewer past the end of the band, as 49 = 10 x 5 - 1 does. What a tile costs besides
+    (weights, storing) is taken for a third of a pixel.
     """
-    most = 4 if vectors == 3 and most_vectors(target) < 4 else 6
+    most = 8 if vectors == 1 else 4 if vectors == 3 and most_vectors(target) < 4 else 6
     return min((most, most - 1), key=lambda pixels: -(-count // pixels) * (pixels + 1 / 3))
 
 
