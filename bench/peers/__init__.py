@@ -2,14 +2,16 @@
 
 from .entrant import Entrant
 from .filters import Ndimage, OpenCV, OpenCVSeparable, SignalFFT, SignalOverlapAdd
-from .own import Call, Correlate, Prepared
+from .own import Call, CallChannelsLast, Correlate, Prepared, PreparedChannelsLast
 from .pytorch import Torch, TorchChannelsLast
 from .runtimes import OnnxRuntime, OpenVINO
 
 ENTRANTS: tuple[Entrant, ...] = (
     Call(),
+    CallChannelsLast(),
     Correlate(),
     Prepared(),
+    PreparedChannelsLast(),
     Torch(),
     TorchChannelsLast(),
     OnnxRuntime(),

@@ -2,6 +2,7 @@
 
 # ruff: noqa: D102  (what the methods mean, Entrant says)
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,18 @@ class Call(Entrant):
         return with_relu
 
 
+class CallChannelsLast(Call):
+    """The same with arrays whose channels lie side by side in memory, as those of torch's channels_last do."""
+
+    name = "starconv call channels_last"
+
+    def refuses(self, problem: Problem, operands: Operands) -> str | None:
+        return no_channels_last(problem) or super().refuses(problem, operands)
+
+    def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
+        return super().ready(problem, channels_last(operands), threads)
+
+
 class Correlate(Entrant):
     """``starconv.correlate(picture, kernel, output)``, scipy.ndimage's function."""
 
@@ -115,3 +128,31 @@ class Prepared(Entrant):
         prepared = sc.plan(problem, prepared=True).prepare(operands.second, operands.bias)
         first, out = operands.first, prepared(operands.first)
         return lambda: prepared(first, out=out)
+
+
+class PreparedChannelsLast(Prepared):
+    """The same for arrays whose channels lie side by side."""
+
+    name = "starconv plan channels_last"
+
+    def refuses(self, problem: Problem, operands: Operands) -> str | None:
+        return no_channels_last(problem) or super().refuses(problem, operands)
+
+    def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
+        return super().ready(replace(problem, channels_last=True), channels_last(operands), threads)
+
+
+def no_channels_last(problem: Problem) -> str | None:
+    """Why a row has no second layout, or None."""
+    if problem.spatial == 1:
+        return "no channels_last for one axis"
+    return "one channel lies the same way in both layouts" if problem.in_channels == 1 else None
+
+
+def channels_last(operands: Operands) -> Operands:
+    """Copies of both operands, (N, C, ...) as before, whose channels lie last in memory."""
+
+    def last(array: np.ndarray) -> np.ndarray:
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
+
+    return replace(operands, first=last(operands.first), second=last(operands.second))
