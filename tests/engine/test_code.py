@@ -34,6 +34,7 @@ PROBLEMS = [
     "input_grad2d x=1x4x17x33 w=8x4x4x4 stride=2 padding=1",
     "weight_grad2d x=1x16x14x14 w=16x16x3x3 padding=1",
     "weight_grad2d x=2x48x14x14 w=48x1x3x3 padding=1 groups=48",
+    "weight_grad2d x=2x48x14x14 w=48x1x3x3 padding=1 groups=48 channels_last",
 ]
 
 

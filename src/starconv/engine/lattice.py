@@ -59,6 +59,18 @@ class Lattice:
         everything = border_sources(self.axis.input, self.axis.before, max(self.axis.after, 0), border)
         return everything[:: self.step][: self.size]
 
+    def offsets(self, border: str, step: int) -> NDArray[np.int64]:
+        """Bytes to the element that each packed element shows, in an array of this `step`; -1 for constant padding.
+
+        Offsets may be negative, with negative steps: -1 itself is none, being no multiple of an element's size.
+        """
+        sources = self.sources(border)
+        return np.where(sources >= 0, sources * step, -1).astype(np.int64)
+
+    def windows(self) -> NDArray[np.intp]:
+        """Which packed elements each output reads, [output][tap]."""
+        return np.arange(self.outputs)[:, np.newaxis] * self.stride + np.arange(self.taps) * self.dilation
+
     def inside(self) -> tuple[int, int]:
         """The packed elements [first, last) that are input elements, one after the other: no padding."""
         first = min(-(-self.axis.before // self.step), self.size)

@@ -24,7 +24,7 @@ from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, modu
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
-from ..lattice import Lattice, lattices
+from ..lattice import lattices
 from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
@@ -208,11 +208,10 @@ class Depthwise(CompiledSolution):
         missing = (0,) * (3 - problem.spatial)
         x_steps, out_steps = missing + x.strides[2:], missing + out.strides[2:]
         depth_table, row_table = (
-            _places(axis, problem.border, step)[_windows(axis)]
-            for axis, step in zip(axes[:2], x_steps[:2], strict=True)
+            axis.offsets(problem.border, step)[axis.windows()] for axis, step in zip(axes[:2], x_steps[:2], strict=True)
         )
         past = tile.pixels * tile.stride  # a tile reaches past the row's end
-        columns = np.pad(_places(axes[2], problem.border, x_steps[2]), (0, past), constant_values=-1)
+        columns = np.pad(axes[2].offsets(problem.border, x_steps[2]), (0, past), constant_values=-1)
         tables = tuple(np.ascontiguousarray(table) for table in (depth_table, row_table, columns))
         tables += (np.full_like(tables[2], -1),)
         names = ("depth_table", "row_table", "column_table", "padding_table")
@@ -238,20 +237,6 @@ class Depthwise(CompiledSolution):
         tasks = -(-cut.units // cut.per_task)
         workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
         return Binding(function, FIELDS.block(fields), tasks, workers, 0, tables, [])
-
-
-def _places(axis: Lattice, border: str, step: int) -> Array:
-    """Byte offsets of all padded elements of an axis that are read; -1 where there is padding.
-
-    Offsets may be negative, with negative steps: -1 itself is none, being no multiple of an element's size.
-    """
-    sources = axis.sources(border)
-    return np.where(sources >= 0, sources * step, -1).astype(np.int64)
-
-
-def _windows(axis: Lattice) -> Array:
-    """Which padded elements each output reads, [output][tap]."""
-    return np.arange(axis.outputs)[:, np.newaxis] * axis.stride + np.arange(axis.taps) * axis.dilation
 
 
 @emitted("task")
