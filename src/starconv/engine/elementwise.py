@@ -9,9 +9,8 @@ An output may be the very same memory as an input.
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +35,7 @@ SERIAL_ELEMENTS = 16384
 UNROLLED = 2
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """How many arrays go in and come out, how many numbers are the same for all elements, and the formula."""
 
     inputs: int
@@ -226,8 +224,7 @@ _ELEMENTS = {np.dtype(name): element for name, element in ELEMENTS.items()}
 # -- kernels --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     """A kernel with the sizes and steps of some arrays."""
 
     function: Compiled

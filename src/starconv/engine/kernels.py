@@ -1,7 +1,7 @@
 """Compiled functions, by the text of their module: what every kernel is called through."""
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from .emit.source import Source
 from .emit.target import Target
@@ -13,8 +13,7 @@ ELEMENTS = {"float32": "float", "float64": "double"}
 """LLVM's names of the types in which kernels sum."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """A compiled function: its address, and the module that must live as long."""
 
     address: int

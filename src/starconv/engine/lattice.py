@@ -6,9 +6,9 @@ s-th where the kernel has one tap), so the rest is not packed, and strides and d
 1x1 kernel with stride 2 so becomes one with stride 1.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ from ..problem import Problem
 __all__ = ["Lattice", "lattices"]
 
 
-@dataclass(frozen=True, slots=True)
-class Lattice:
+class Lattice(NamedTuple):
     """One axis of the packed block.
 
     Attributes:

@@ -1,8 +1,7 @@
 """Where the values of a program lie: which way round pictures are, what is a view of what, and the rest in memory."""
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +72,7 @@ def _seconds(lowered: Lowered, way: dict[str, bool]) -> float:
 # -- places ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """The form of a piece of memory of its own: an array of `info`, whose channels lie last or where they are."""
 
     info: Info
@@ -92,8 +90,7 @@ class Root:
         return (np.moveaxis(array, 1, -1) if self.last else array).reshape(-1).view(np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a value lies in a root: bytes from the root's start to its first element, and its steps."""
 
     root: str
@@ -107,8 +104,7 @@ class Place:
         return np.ndarray(self.shape, self.dtype, block, offset + self.offset, self.strides)
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """What `place_values` decided.
 
     Attributes:

@@ -5,8 +5,8 @@
 `inner` is the axis along which the first array's elements lie closest, which vectors run along.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 __all__ = ["OUTER", "Loops", "loops_over"]
 
@@ -16,8 +16,7 @@ CHUNK = 16384
 """Elements per task: some microseconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loops:
+class Loops(NamedTuple):
     """Sizes of the loops, outermost first, and per array its steps in bytes."""
 
     sizes: tuple[int, ...]

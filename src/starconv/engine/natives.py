@@ -5,8 +5,7 @@ One function per kind: it writes down the jobs of a node, or gives None, and the
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ Array = NDArray[Any]
 Written = list[Job] | None
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A node with its arrays.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Where values lie in one block of memory: those that are never needed at the same time may share a place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Lifetime", "placed"]
 
@@ -9,8 +9,7 @@ ALIGNMENT = 64
 """Bytes of a cache line: no two values share one, so no two threads write to one for two values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """A value of `size` bytes that is needed from step `first` to step `last`, both included."""
 
     size: int

@@ -10,9 +10,8 @@ decline what compiled code cannot do.
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,8 +147,7 @@ def _written(form: "_Form", x: Array, out: Array, winner: Array | None) -> list[
 # -- kernels and their fields -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     """A kernel with all fields but addresses; the tables that the fields point to."""
 
     function: Compiled

@@ -5,8 +5,8 @@ bytes from the input's start. So kernels know no padding: what is outside is lef
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from .descriptor import Fields
 from .emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
@@ -43,8 +43,7 @@ FIELDS = Fields(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(NamedTuple):
     """What a kernel is compiled for.
 
     Attributes:
@@ -65,8 +64,7 @@ class Kernel:
     taps: int
 
 
-@dataclass(frozen=True)
-class _Reach:
+class _Reach(NamedTuple):
     """The taps [first, last) of an output along one axis, bytes to tap 0 and from tap to tap, and the divisor."""
 
     first: Int

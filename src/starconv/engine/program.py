@@ -15,7 +15,6 @@ So calls from several threads do not disturb each other.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -164,8 +163,7 @@ MOST_SPARE = 4
 """Contexts kept for later calls, as many as have been in use at a time; each holds the program's memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Patch:
+class _Patch(NamedTuple):
     """A field of a job that holds an address inside an input or a result."""
 
     block: Any
@@ -173,8 +171,7 @@ class _Patch:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """An operation, the `number`-th of its program, on all pictures or on one; `jobs` are None where it must be run."""
 
     operation: Operation

@@ -8,9 +8,8 @@ distance, and other types than floats.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +33,7 @@ CHAINS = 4
 """Sums of one channel that grow side by side, because an addition takes 4 cycles until the next can follow."""
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(NamedTuple):
     """How many arrays and numbers per channel go in, how many sums come out, and what is summed."""
 
     arrays: int
@@ -102,8 +100,7 @@ def jobs(name: str, arrays: Sequence[Array], numbers: Sequence[Array], out: Arra
     ]
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     function: Compiled
     fields: Fields
     block: Any

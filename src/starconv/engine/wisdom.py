@@ -27,8 +27,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .runtime import cache, jit
 
@@ -49,8 +49,7 @@ LOCK_SECONDS = 2.0
 Signature = dict[str, str | int]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What was measured for one problem: the algorithm to take, and (name, seconds) of every candidate timed."""
 
     algorithm: str

@@ -19,7 +19,6 @@ Limits: constant borders (the gradients of repeated pixels add up), float32 and 
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -322,7 +321,7 @@ def _moved(job: Job, room: Array, start: int) -> Job:
     inside = {slot: job.block[slot] - first for slot in job.arrays if first <= job.block[slot] < first + room.nbytes}
     places = (*job.scratch_places, *((slot, start + offset) for slot, offset in inside.items()))
     arrays = tuple(slot for slot in job.arrays if slot not in inside)
-    return replace(job, scratch=start + room.nbytes, scratch_places=places, arrays=arrays)
+    return job._replace(scratch=start + room.nbytes, scratch_places=places, arrays=arrays)
 
 
 def _all_phases(problem: Problem) -> list[tuple[Phase, ...]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ...problem import Problem
 from ..emit.target import Target
@@ -27,8 +28,7 @@ def many_phases(problem: Problem) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """How an algorithm wants its packed blocks.
 
     Attributes:
@@ -46,8 +46,7 @@ class Form:
     spread: bool = False
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """How large the packed blocks of a problem are, and so how its output is cut into tasks."""
 
     problem: Problem

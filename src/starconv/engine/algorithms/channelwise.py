@@ -19,7 +19,7 @@ by a constant.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,8 +95,7 @@ class PhaseOfAxis:
     taps: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One axis: the elements that are read, side by side with their padding, and the phases that read them.
 
     Attributes:
@@ -241,8 +240,7 @@ def _pixels(problem: Problem, target: Target) -> int:
     return min((most, most * 6 // 7, most // 2, most * 2 // 7), key=lambda size: -(-count // size) * (size + 2))
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How the work falls apart: positions of rows per band, and units per task."""
 
     per_band: int

@@ -14,9 +14,8 @@ Limits: as in `channelwise`; and kernels of up to 12 columns.
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +53,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How a problem falls into units and tasks: a function of its shape and the processor's caches only."""
 
     per_band: int

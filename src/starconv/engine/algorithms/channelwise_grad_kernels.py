@@ -1,7 +1,7 @@
 """Compiled functions of `channelwise_grad`: pack X and G, multiply them pixel by pixel, add up partial sums."""
 
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
@@ -51,8 +51,7 @@ class _OfGradient(Fields):
         self.index = {name: FIELDS.index[GRADIENT + name] for name in FRAME}
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What is written out in a kernel.
 
     Attributes:

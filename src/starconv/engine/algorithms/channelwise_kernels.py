@@ -1,7 +1,7 @@
 """Compiled functions of `channelwise`: pack some rows with a few channels side by side, sum, turn the results round."""
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed, module_source
@@ -73,8 +73,7 @@ PHASE = ("rows", "columns", "first_row", "first_column", "taps", "tap_table")
 """Of every phase: how many rows and columns, where the first ones are, and per tap where it reads and its weight."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What is written out in a kernel; everything else is a field.
 
     Attributes:

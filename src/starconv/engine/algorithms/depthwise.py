@@ -14,7 +14,7 @@ Limits: float32 and float64, channels last, one kernel per channel, at least a v
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -95,8 +95,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Pixels whose sums are in registers at one time, and what is written out of the geometry of columns."""
 
     pixels: int
@@ -122,8 +121,7 @@ class Tile:
         return dict(sorted(pairs.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How the work falls apart: a unit is a band of output rows of some vectors of channels."""
 
     blocks: int

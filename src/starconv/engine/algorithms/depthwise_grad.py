@@ -19,7 +19,7 @@ Limits: as in `channelwise_grad`, channels last.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,8 +92,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What is written out in a kernel.
 
     Attributes:
@@ -140,8 +139,7 @@ class Form:
         return dict(sorted(pairs.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How a problem falls into units and tasks: a function of its shape and the processor's caches only."""
 
     blocks: int

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 from ...problem import Problem
 from ..emit.target import Target
@@ -63,8 +64,7 @@ def cuts(axis: Lattice, sizes: tuple[int, ...], zeros: bool) -> list[Cut]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Tiling:
+class Tiling(NamedTuple):
     """The tiles of a problem on a target; `zeros` where constant padding holds zeros."""
 
     problem: Problem

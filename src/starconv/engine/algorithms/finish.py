@@ -5,8 +5,7 @@ the result's own memory: then a kernel must store every element once only, for i
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,7 @@ FINISH_FIELDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """What a kernel is compiled with, so that none pays for what it does not do."""
 
     floor: bool

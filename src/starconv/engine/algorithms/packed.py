@@ -7,8 +7,7 @@ sum, so neither the bands nor the threads do.
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +71,7 @@ BLOCK = (
 )
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a task works, as values of the task function. Source and out of the first group."""
 
     first_group: Int
@@ -128,8 +126,7 @@ MOST_PIXELS = 16
 """No tile has more pixels; tables and waiting sums have room for one tile past the end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """A kernel with all fields filled in but a call's addresses. `spare` are blocks and scratch memory not in use."""
 
     function: Compiled

@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,8 +135,7 @@ def _chunk(problem: Problem, target: Target, taps: int) -> int:
     return -(-channels // -(-channels // held))
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How the work falls apart."""
 
     per_band: int

@@ -1,7 +1,7 @@
 """Compiled functions of `phased`: pack rows of the gradient, sum phase by phase, put all pixels in their places."""
 
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed, module_source
@@ -52,8 +52,7 @@ PHASE = ("rows", "columns", "chunk", "pixel_table", "row_step", "column_step")
 read and wait, and the bytes between its taps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What is written out in a kernel.
 
     Attributes:

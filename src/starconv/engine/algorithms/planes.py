@@ -20,7 +20,7 @@ loads, which of the targets only AVX-512 has.
 """
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...geometry import Axis
 from ...problem import Problem
@@ -101,8 +101,7 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Output rows whose sums are in registers at one time, and the geometry that is written out."""
 
     rows: int

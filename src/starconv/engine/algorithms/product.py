@@ -13,8 +13,8 @@ Limits: float32 and float64, kernels of one tap without padding.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -89,8 +89,7 @@ def build(problem: Problem, target: Target | None) -> "ProductSolution":
     return ProductSolution(problem, target)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """Bands of rows and shares of the panels.
 
     `fetching` is what a thread waits for its pixels and weights beside the `cycles` that it computes: it tells cuts

@@ -16,8 +16,8 @@ Limits: float32 and float64. Rows shorter than a vector waste lanes. With many c
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,8 +63,7 @@ FIELDS = Fields(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """What a pass computes, kernels x output rows x vectors, and the kernel's shape, which is written out."""
 
     kernels: int

@@ -11,8 +11,7 @@ picture by bands of output rows, where a copy of everything would break the work
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,8 +148,7 @@ class Vectorized:
             out[...] = total.reshape(out.shape)
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """Some pictures, and a band of output rows: of positions along the first spatial axis."""
 
     start: int

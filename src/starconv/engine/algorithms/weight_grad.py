@@ -23,9 +23,8 @@ Limits: float32 and float64. The pixels of a few outputs only (less than a vecto
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +58,7 @@ MOST_COLUMNS = 32
 """Output columns from which rows are long enough for vectors of pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How a problem falls into units and tasks: a function of its shape and the processor's caches only."""
 
     tile: Tile

@@ -1,7 +1,7 @@
 """Compiled functions of `weight_grad`: packing both operands, the three forms of tiles, adding up partial sums."""
 
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed, module_source, transposed
@@ -64,8 +64,7 @@ FIELDS = Fields(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """Sums held in registers: entries x kernels. See the module's text for the forms."""
 
     form: str

@@ -35,9 +35,9 @@ error bound is a multiple of the plain sum's, see `error_bound`.
 import ctypes
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -162,8 +162,7 @@ STRIDED = Row("winograd_strided", Strided(F4_2))
 # -- how tiles are cut into tasks ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """A task is a block of tiles, `pictures` x `rows` x `columns`, and one of `splits` shares of the panels."""
 
     tile: Tile
@@ -388,7 +387,7 @@ class WinogradSolution(CompiledSolution):
             "out_rows": rows.outputs,
             "out_columns": columns.outputs,
             "weight_position": panels.position,
-            **asdict(room),
+            **room._asdict(),
             "channels": panels.channels,
             "kernels": panels.kernels,
             "blocks": panels.blocks,

@@ -32,8 +32,7 @@ the plain sum's, as for `winograd`.
 
 import ctypes
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -103,8 +102,7 @@ def _pieces(problem: Problem, target: Target) -> list[Piece]:
     return pieces(problem, problem.groups * Cut.of(problem, target).sums_bytes, SUMS_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """How a problem falls into units and chunks: a function of its shape and the processor's caches only."""
 
     tile_rows: int

@@ -6,8 +6,8 @@ stored. Sizes are fields, so one function serves all shapes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
@@ -86,8 +86,7 @@ WEIGHT_FIELDS = Fields(("panels", "transformed", "channels", "blocks", "position
 """`position`: elements from one position to the next in the transformed weights."""
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(NamedTuple):
     """Where block, V and M lie in a thread's scratch memory: steps in elements, places in bytes. Names are fields'."""
 
     value_tile: int

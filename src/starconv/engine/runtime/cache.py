@@ -12,8 +12,8 @@ import os
 import stat
 import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = [
     "LIMIT_BYTES",
@@ -35,8 +35,7 @@ _HEADER = struct.Struct(f"<{len(_MAGIC)}s32sQ32s")  # magic, key, payload length
 _SUFFIX = ".object"
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """Where the cache is (or would be), how full it is, and why it is not used, if it is not."""
 
     directory: Path | None

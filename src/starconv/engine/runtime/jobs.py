@@ -10,16 +10,14 @@ gate, some tenths of a microsecond.
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from starconv.engine.runtime import memory, threads
 
 __all__ = ["Job", "JobList", "run_jobs"]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A task function of compiled code with all that it needs, ready to run.
 
     Attributes:
