@@ -97,6 +97,7 @@ class Report:
 GUIDE = [
     "Times are medians; ratios above 1 mean that starconv is faster. *call* is `sc.conv2d` (or `sc.grad`,",
     "`sc.correlate`) against the fastest function of x and w; *plan* has its weights in place and meets every peer.",
+    "Whoever has two layouts of memory, channels first and channels last, counts with the better one.",
     "*roofline* is the least time that the definition's arithmetic and traffic can take here, over our best time.",
 ]
 
