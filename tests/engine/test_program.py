@@ -437,3 +437,23 @@ def test_networks_where_no_code_can_be_compiled(name, together, monkeypatch):
     program = compiled(graph, arrays, together=together)
     check(graph, arrays, program(*arrays))
     assert {timing.by for timing in program.profile(*arrays, repeats=1)} == {"python"}
+
+
+def test_what_a_chain_reads_through_a_view_is_there_until_its_last_picture():
+    """The memory of the value whose view it is has another shape."""
+    w = Writer()
+    x = w.conv(w.input(1, 6, 12, 12), 12)
+    x = w.add("Reshape", x, w.array([3, 4, 12, 12]))
+    for kernels in (4, 12, 12, 4):
+        x = w.conv(x, kernels)
+    graph = w.graph(x)
+    program = compiled(graph, w.arrays, "first", ONE_BY_ONE)
+    assert program.chains
+    check(graph, w.arrays, program(*w.arrays))
+
+
+def test_a_constant_with_several_pictures_is_not_concatenated_picture_by_picture():
+    w = Writer()
+    x = w.add("Concat", w.conv(w.input(3, 4, 6, 6), 4), w.constant(3, 2, 6, 6), axis=1)
+    graph = w.graph(w.conv(x, 4))
+    check(graph, w.arrays, compiled(graph, w.arrays, together=ONE_BY_ONE)(*w.arrays))

@@ -1,9 +1,9 @@
 """Stretches of a network that several pictures go through one by one.
 
 With eight pictures a layer of MobileNet-V2 writes 38 MB, which are in memory, not in a cache, when the next one reads
-them: 3.2 of its 40 ms are that layer's, and eight times a single picture's 0.107 ms would be 0.9. So where neighbouring
-layers move more than the caches hold, a picture goes through all of them before the next one begins. The memory that
-they write in between is then one picture's, too.
+them: it takes 4.3 of 40 ms, and eight times a single picture's 0.36 ms would be 2.9. So where neighbouring layers move
+more than the caches hold, a picture goes through all of them before the next one begins. The memory that they write in
+between is then one picture's, too.
 
 Elsewhere the pictures of a batch share the reading of the weights, and what it costs to begin a layer.
 """
@@ -68,7 +68,7 @@ def _is_by_picture(lowered: Lowered, operation: Operation) -> bool:
     if not isinstance(operation, Interpreted) or operation.node.op not in BY_PICTURE or len(operation.writes) != 1:
         return False
     axes = len(lowered.infos[operation.writes[0]].shape)
-    if operation.node.op == "Concat":
-        return int(operation.node.attributes["axis"]) % axes != 0  # type: ignore[arg-type]
+    if operation.node.op == "Concat" and int(operation.node.attributes["axis"]) % axes == 0:  # type: ignore[arg-type]
+        return False
     constants = [lowered.constants[name] for name in operation.reads if name in lowered.constants]
     return all(constant.ndim < axes or len(constant) == 1 for constant in constants)

@@ -207,7 +207,7 @@ class _Placing:
             for step in steps:
                 for name in (*self.operations[step].reads, *self.operations[step].writes):
                     root = self.origins.get(name)
-                    if root is not None and self.ghosts[root].shape[0] == chain.pictures:
+                    if root is not None and root not in chain.inner:
                         first[root], end[root] = min(first[root], steps[0]), max(end[root], steps[-1])
 
     def _new_root(self, name: str) -> None:
