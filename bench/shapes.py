@@ -97,8 +97,8 @@ def operands(row: Row) -> Operands:
         taps = np.prod(problem.weight_shape[1:])
         second = _gaussian(problem) if row.gaussian else second * np.asarray(taps**-0.5, second.dtype)
     if problem.channels_last:
-        first = _channels_last(first)
-        second = _channels_last(second) if problem.operation == "weight_grad" else second
+        first = channels_last(first)
+        second = channels_last(second) if problem.operation == "weight_grad" else second
     bias = _random(random, problem.result_shape[1:2], problem.dtype) if problem.bias else None
     return Operands(first, second, bias)
 
@@ -123,6 +123,6 @@ def _gaussian(problem: Problem) -> NDArray[np.generic]:
     return np.broadcast_to(kernel, problem.weight_shape).astype(problem.dtype)
 
 
-def _channels_last(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def channels_last(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """The same values with the channels next to each other in memory."""
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)

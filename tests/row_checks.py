@@ -11,7 +11,12 @@ from starconv import Problem, get_num_threads, plan, set_num_threads
 from starconv.engine.algorithms import Algorithm
 from starconv.engine.emit.target import host_target
 
-__all__ = ["any_layout_of_the_result", "exact_between_guard_pages", "same_bits_for_any_number_of_threads"]
+__all__ = [
+    "any_layout_of_the_result",
+    "exact_between_guard_pages",
+    "same_bits_for_any_number_of_threads",
+    "unread_columns_play_no_part",
+]
 
 
 def exact_between_guard_pages(row: Algorithm, text: str, last: bool) -> None:
@@ -58,6 +63,16 @@ def same_bits_for_any_number_of_threads(row: Algorithm, text: str) -> None:
     finally:
         set_num_threads(before)
     assert len(results) == 1
+
+
+def unread_columns_play_no_part(row: Algorithm, text: str, answer: int) -> None:
+    """Of a weight gradient of ones, whose windows reach neither the last row nor the last column of the input."""
+    problem = _problem(row, text)
+    x = np.ones(problem.input_shape, np.float32)
+    x[..., -1] = np.nan
+    x[:, :, -1] = np.nan
+    result = plan(problem, algorithm=row.NAME)(x, np.ones(problem.output_shape, np.float32))
+    np.testing.assert_array_equal(result, answer)
 
 
 def _problem(row: Algorithm, text: str) -> Problem:

@@ -10,7 +10,7 @@ import numpy as np
 import starconv as sc
 from starconv.problem import Problem
 
-from ..shapes import Operands
+from ..shapes import Operands, channels_last
 from .entrant import Entrant, is_filter
 
 PADDING_MODES = {
@@ -89,7 +89,7 @@ class CallChannelsLast(Call):
         return no_channels_last(problem) or super().refuses(problem, operands)
 
     def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
-        return super().ready(problem, channels_last(operands), threads)
+        return super().ready(problem, laid_last(operands), threads)
 
 
 class Correlate(Entrant):
@@ -139,20 +139,18 @@ class PreparedChannelsLast(Prepared):
         return no_channels_last(problem) or super().refuses(problem, operands)
 
     def ready(self, problem: Problem, operands: Operands, threads: int) -> Callable[[], Any]:
-        return super().ready(replace(problem, channels_last=True), channels_last(operands), threads)
+        return super().ready(replace(problem, channels_last=True), laid_last(operands), threads)
 
 
 def no_channels_last(problem: Problem) -> str | None:
     """Why a row has no second layout, or None."""
     if problem.spatial == 1:
         return "no channels_last for one axis"
+    if problem.channels_last:
+        return "the row itself has its channels last"
     return "one channel lies the same way in both layouts" if problem.in_channels == 1 else None
 
 
-def channels_last(operands: Operands) -> Operands:
-    """Copies of both operands, (N, C, ...) as before, whose channels lie last in memory."""
-
-    def last(array: np.ndarray) -> np.ndarray:
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1)
-
-    return replace(operands, first=last(operands.first), second=last(operands.second))
+def laid_last(operands: Operands) -> Operands:
+    """Both operands, (N, C, ...) as before, with their channels last in memory."""
+    return replace(operands, first=channels_last(operands.first), second=channels_last(operands.second))

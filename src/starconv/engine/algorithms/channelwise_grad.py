@@ -24,7 +24,8 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
-from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable, refuses_depthwise
+from .channel_sums import partial_sums, refuses_gradient, rows_at_once
+from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable
 from .channelwise_grad_kernels import FIELDS, GRADIENT, Form, compute_function, reduce_function
 from .gradient_solution import GradientBinding, GradientSolution, Parts
 from .rounding import sum_bound
@@ -33,24 +34,7 @@ NAME = "channelwise_grad"
 
 Array = NDArray[Any]
 
-MOST_SUMS = 12
-"""Taps whose sums are in registers at one time."""
-TASKS = 16
-"""Tasks that a large problem is cut into, whatever the number of threads."""
-TASK_PRODUCTS = 1 << 16
-"""Multiply-adds that a task should have at least."""
-
-
-def refuses(problem: Problem, target: Target | None) -> str | None:
-    """Why not: only depthwise weight gradients in floating point."""
-    if problem.operation != "weight_grad":
-        return "it computes weight gradients"
-    refusal = refuses_depthwise(problem, target)
-    if refusal is not None:
-        return refusal
-    if problem.axes[-1].kernel > MOST_SUMS:
-        return f"a kernel of {problem.axes[-1].kernel} columns has more than {MOST_SUMS} sums per row"
-    return None
+refuses = refuses_gradient
 
 
 class Cut(NamedTuple):
@@ -75,8 +59,7 @@ class Cut(NamedTuple):
         per_band = -(-rows.positions // bands)
         bands = -(-rows.positions // per_band)
         blocks, units = -(-problem.in_channels // width), problem.batch * bands
-        wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
-        partials = max(min(-(-wanted // blocks), units), 1)
+        partials = partial_sums(problem, blocks, units)
         frame = min((per_band - 1) * rows.stride + rows.reach, rows.size)
         sizes = (-(-size // 64) * 64 for size in (frame * pitch, per_band * line))
         return cls(per_band, bands, units, blocks, partials, *sizes)
@@ -87,7 +70,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     assert target is not None
     rows, columns = frames(problem)
     taps = math.prod(problem.weight_shape[2:])
-    passes = -(-_taps(problem)[0] // _rows_at_once(problem))
+    passes = -(-_taps(problem)[0] // rows_at_once(_taps(problem)))
     packing = 1.5 if problem.channels_last else 4
     cycles = rows.results * columns.results * ((taps + passes) / 2 + packing) + rows.size * columns.size * packing
     cycles *= 1.3 * problem.batch * -(-problem.in_channels // target.lanes(problem.itemsize)) * target.passes
@@ -115,13 +98,6 @@ def build(problem: Problem, target: Target | None) -> "ChannelwiseGradient":
 def _taps(problem: Problem) -> tuple[int, int]:
     """Rows and columns of the kernels."""
     return (problem.axes[-2].kernel if problem.spatial == 2 else 1), problem.axes[-1].kernel
-
-
-def _rows_at_once(problem: Problem) -> int:
-    """Rows of the kernel whose sums are in registers at one time, in passes that are as even as can be."""
-    down, across = _taps(problem)
-    passes = -(-down // (MOST_SUMS // across))
-    return -(-down // passes)
 
 
 def _sums_bytes(problem: Problem, target: Target, cut: Cut) -> int:
@@ -192,7 +168,7 @@ class ChannelwiseGradient(GradientSolution):
             "tap_step": problem.axes[-2].dilation * frame["pitch"] if problem.spatial == 2 else 0,
         }
         last = x.strides[1] == x.itemsize, g.strides[1] == g.itemsize
-        form = Form(vectors, taps, _rows_at_once(problem), columns.stride, problem.axes[-1].dilation, *last)
+        form = Form(vectors, taps, rows_at_once(_taps(problem)), columns.stride, problem.axes[-1].dilation, *last)
         element = ELEMENTS[problem.dtype]
         function, reduce = (
             compute_function(target, element, form),

@@ -4,13 +4,14 @@ from itertools import product
 from typing import NamedTuple
 
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, module_source
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
+from .channel_sums import emit_reduce
 from .channelwise_kernels import FRAME, emit_pack
 
-__all__ = ["FIELDS", "GRADIENT", "Form", "compute_function", "emit_reduce", "reduce_function"]
+__all__ = ["FIELDS", "GRADIENT", "Form", "compute_function", "reduce_function"]
 
 GRADIENT = "g_"
 """What the names of the fields of G's frame begin with."""
@@ -164,25 +165,3 @@ def reduce_function(target: Target, element: str, vectors: int, taps: int) -> Co
 @emitted("reduce")
 def _reduce(target: Target, element: str, vectors: int, taps: int) -> str:
     return module_source([emit_reduce(target, element, FIELDS, vectors, taps)])
-
-
-def emit_reduce(target: Target, element: str, fields: Fields, vectors: int, taps: int) -> Function:
-    """The task function "reduce"; among the `fields` are blocks (of so many vectors), partials, channels, sums, out."""
-    f = Function("reduce", target, ["fields", "task", "worker"])
-    lanes = target.lanes(ITEMSIZES[element])
-    width = vectors * lanes
-    number, blocks, partials = f.integer("task"), *fields.integers(f, "blocks", "partials")
-    channel = (number * width).minimum(fields.integer(f, "channels") - width)
-    sums, out = fields.pointer(f, "sums", element), fields.pointer(f, "out", element).at(channel * taps)
-    buffer = f.buffer(element, lanes)
-    for tap in f.loop(taps):
-        for v in f.loop(vectors):
-            place = sums.at((number * taps + tap) * width + v * lanes)
-            total: Registers = Registers({0: place.load(lanes)})
-            for partial in f.loop(1, partials, carry=[total]):
-                other: Vector = place.at(partial * blocks * (taps * width)).load(lanes)
-                total[0] = total[0] + other
-            buffer.store(total[0])
-            for k in f.loop(lanes):
-                out.at((v * lanes + k) * taps + tap).store(buffer.at(k).load())
-    return f

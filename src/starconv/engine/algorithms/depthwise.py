@@ -28,9 +28,9 @@ from ..lattice import lattices
 from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
-from .panels import ChannelRows, readable
+from .panels import ChannelRows, readable_last
 from .rounding import sum_bound
-from .tiles import refuses_forward
+from .tiles import readers, refuses_forward
 
 NAME = "depthwise"
 
@@ -112,14 +112,6 @@ class Tile(NamedTuple):
         pixels = min(sizes, key=lambda size: -(-columns.outputs // size) * (size + 2))
         return cls(pixels, min(columns.taps, MOST_COLUMNS + 1), columns.stride, columns.dilation)
 
-    def readers(self) -> dict[int, list[tuple[int, int]]]:
-        """Per column that the tile reads, in order, the (pixel, tap) pairs that meet there."""
-        pairs: dict[int, list[tuple[int, int]]] = {}
-        for pixel in range(self.pixels):
-            for tap in range(self.taps):
-                pairs.setdefault(pixel * self.stride + tap * self.dilation, []).append((pixel, tap))
-        return dict(sorted(pairs.items()))
-
 
 class Cut(NamedTuple):
     """How the work falls apart: a unit is a band of output rows of some vectors of channels."""
@@ -186,10 +178,7 @@ class Depthwise(CompiledSolution):
         super().__init__(problem, target, FIELDS, ChannelRows(problem))  # type: ignore[arg-type]
 
     def _readable(self, first: Array) -> Array:
-        first = readable(first, self._dtype)
-        if first.strides[1] == self._dtype.itemsize:
-            return first
-        return np.moveaxis(np.moveaxis(first, 1, -1).copy(), -1, 1)
+        return readable_last(first, self._dtype)
 
     def _takes(self, out: Array, residual: Array | None) -> bool:
         return super()._takes(out, residual) and out.strides[1] == self._dtype.itemsize
@@ -338,7 +327,7 @@ def _kernel_row(
                 sums[pixel] = met(q * tile.dilation + pixel * tile.stride).times_plus(weight, sums[pixel])
         return
     own = [weights.at(channels * tap).load(lanes) for tap in range(tile.taps)]
-    for column, pairs in tile.readers().items():
+    for column, pairs in readers(tile.pixels, tile.taps, tile.stride, tile.dilation).items():
         value = met(column)
         for pixel, tap in pairs:
             sums[pixel] = value.times_plus(own[tap], sums[pixel])

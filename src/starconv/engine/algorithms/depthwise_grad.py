@@ -30,22 +30,14 @@ from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
 from ..lattice import Lattice, lattices
-from .channelwise import refuses_depthwise
-from .channelwise_grad_kernels import emit_reduce
+from .channel_sums import emit_reduce, partial_sums, refuses_gradient, rows_at_once
+from .depthwise import RUN_BYTES
 from .gradient_solution import GradientBinding, GradientSolution, Parts
-from .panels import Array, readable
+from .panels import Array, readable_last
 from .rounding import sum_bound
+from .tiles import readers
 
 NAME = "depthwise_grad"
-
-RUN_BYTES = 512
-"""Of every pixel that a unit has at most, see `depthwise`."""
-MOST_SUMS = 12
-"""Taps whose sums are in registers at one time."""
-TASKS = 16
-"""Tasks that a large problem is cut into, whatever the number of threads."""
-TASK_PRODUCTS = 1 << 16
-"""Multiply-adds that a task should have at least."""
 
 FIELDS = Fields(
     (
@@ -80,16 +72,10 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise weight gradients in floating point, channels last."""
-    if problem.operation != "weight_grad":
-        return "it computes weight gradients"
-    refusal = refuses_depthwise(problem, target)
-    if refusal is not None:
-        return refusal
-    if not problem.channels_last:
+    refusal = refuses_gradient(problem, target)
+    if refusal is None and not problem.channels_last:
         return "it runs along channels that lie side by side (channels_last)"
-    if problem.axes[-1].kernel > MOST_SUMS:
-        return f"a kernel of {problem.axes[-1].kernel} columns has more than {MOST_SUMS} sums per row"
-    return None
+    return refusal
 
 
 class Form(NamedTuple):
@@ -116,8 +102,7 @@ class Form(NamedTuple):
         32 channels 112x112 take 1.3 ms so, and 1.6 with one vector after the other.
         """
         _, rows, columns = lattices(problem)
-        passes = -(-rows.taps // max(MOST_SUMS // columns.taps, 1))
-        together = -(-rows.taps // passes)
+        together = rows_at_once((rows.taps, columns.taps))
         taps, free = together * columns.taps, target.registers - 3
         pairs = target.registers >= 32 and problem.in_channels % (2 * target.lanes(problem.itemsize)) == 0
         options = []
@@ -132,11 +117,7 @@ class Form(NamedTuple):
 
     def readers(self, pixels: int) -> dict[int, list[tuple[int, int]]]:
         """Per column that `pixels` neighbouring pixels read, in order, the (pixel, tap) pairs that meet there."""
-        pairs: dict[int, list[tuple[int, int]]] = {}
-        for pixel in range(pixels):
-            for tap in range(self.taps[1]):
-                pairs.setdefault(pixel * self.stride + tap * self.dilation, []).append((pixel, tap))
-        return dict(sorted(pairs.items()))
+        return readers(pixels, self.taps[1], self.stride, self.dilation)
 
 
 class Cut(NamedTuple):
@@ -165,8 +146,7 @@ class Cut(NamedTuple):
         per_band = -(-rows.outputs // bands)
         bands = -(-rows.outputs // per_band)
         units = problem.batch * bands
-        wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
-        return cls(blocks, runs, per_run, per_band, bands, units, min(-(-wanted // runs), units))
+        return cls(blocks, runs, per_run, per_band, bands, units, partial_sums(problem, runs, units))
 
 
 def cost(problem: Problem, target: Target | None) -> float:
@@ -212,10 +192,7 @@ class DepthwiseGradient(GradientSolution):
         super().__init__(problem, target, FIELDS, parts)
 
     def _readable(self, first: Array) -> Array:
-        first = readable(first, self._dtype)
-        if first.strides[1] == self._dtype.itemsize:
-            return first
-        return np.moveaxis(np.moveaxis(first, 1, -1).copy(), -1, 1)
+        return readable_last(first, self._dtype)
 
     def _readable_gradient(self, second: Array) -> Array:
         return self._readable(second)

@@ -19,7 +19,7 @@ from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .packing import PANEL_FIELDS, pack_panels, weight_layout
 
-__all__ = ["ChannelRows", "KernelRows", "Panels", "copied", "readable"]
+__all__ = ["ChannelRows", "KernelRows", "Panels", "copied", "readable", "readable_last"]
 
 Array = NDArray[Any]
 
@@ -200,3 +200,11 @@ def readable(array: Array, dtype: np.dtype[Any], also: dict[np.dtype[Any], str] 
     if (array.dtype == dtype or (also is not None and array.dtype in also)) and array.flags.aligned:
         return array
     return array.astype(dtype)
+
+
+def readable_last(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The same for kernels that read (N, C, ...) with channels side by side in memory: else a copy where they are."""
+    array = readable(array, dtype)
+    if array.strides[1] == dtype.itemsize:
+        return array
+    return np.moveaxis(np.moveaxis(array, 1, -1).copy(), -1, 1)

@@ -20,6 +20,7 @@ __all__ = [
     "offset_tables",
     "panel_vectors",
     "planes_function",
+    "readers",
     "refuses_forward",
     "row_readers",
     "store_tile",
@@ -63,6 +64,16 @@ def row_readers(input_row: int, rows: int, taps: int, stride: int, dilation: int
         if rest == 0 and 0 <= tap < taps:
             pairs.append((row, tap))
     return pairs
+
+
+def readers(outputs: int, taps: int, stride: int, dilation: int) -> dict[int, list[tuple[int, int]]]:
+    """For every input element that `outputs` neighbouring ones read, in order, the (output, tap) pairs that meet there.
+
+    >>> readers(2, 2, stride=1, dilation=1)
+    {0: [(0, 0)], 1: [(0, 1), (1, 0)], 2: [(1, 1)]}
+    """
+    elements = sorted({output * stride + tap * dilation for output in range(outputs) for tap in range(taps)})
+    return {element: row_readers(element, outputs, taps, stride, dilation) for element in elements}
 
 
 def refuses_forward(problem: Problem, target: Target | None) -> str | None:
