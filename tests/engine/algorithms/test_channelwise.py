@@ -23,6 +23,8 @@ PROBLEMS = [
     "conv2d x=1x16x40x300 w=16x1x3x3 padding=1 groups=16",
     "conv2d x=2x16x9x9 w=16x1x1x1 stride=2 groups=16",
     "conv2d x=2x19x12x11 w=19x1x3x2 stride=3x1 dilation=2x3 padding=2 groups=19 dtype=float64",
+    "conv2d x=2x20x5x4 w=20x1x11x9 padding=6x8 dilation=1x2 groups=20 bias",
+    "conv2d x=1x16x3x20 w=16x1x9x3 stride=2x1 padding=9:7x1 groups=16",
     "conv1d x=2x24x50 w=24x1x7 padding=3 groups=24 bias",
     "input_grad2d x=2x32x14x14 w=32x1x3x3 padding=1 groups=32",
     "input_grad2d x=2x32x14x14 w=32x1x3x3 stride=2 padding=1 groups=32 bias relu",
@@ -31,6 +33,7 @@ PROBLEMS = [
     "input_grad2d x=1x16x20x21 w=16x1x1x1 stride=3 groups=16 bias",
     "input_grad2d x=1x16x9x9 w=16x1x3x3 stride=1 padding=3 groups=16",
     "input_grad2d x=2x17x12x9 w=17x1x4x4 stride=2 padding=1 groups=17 dtype=float64",
+    "input_grad2d x=2x20x12x6 w=20x1x5x4 stride=2 padding=0 dilation=2x1 groups=20",
     "input_grad1d x=2x24x51 w=24x1x6 stride=4 padding=3 groups=24",
 ]
 
@@ -63,6 +66,14 @@ def test_a_residual_in_the_place_of_the_result_is_added_once(channels: int, oper
             given.first, given.second, given.bias, residual=out, out=out
         )
         np.testing.assert_array_equal(out, expected(problem, given))
+
+
+@pytest.mark.parametrize("fill", [0.0, -0.0, 3.0])
+def test_padding_of_any_value_is_multiplied_or_adds_nothing(fill: float) -> None:
+    problem = Problem.parse("conv2d x=1x16x4x5 w=16x1x9x7 padding=4x3 groups=16")
+    given = replace(operands(problem, 3), fill=fill)
+    found = plan(problem, algorithm="channelwise")(given.first, given.second, fill=fill)
+    np.testing.assert_array_equal(found, expected(problem, given))
 
 
 @pytest.mark.parametrize("text", PROBLEMS)

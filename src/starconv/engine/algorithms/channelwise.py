@@ -9,14 +9,16 @@ How it runs: a unit is a band of rows of a *block* of channels, as many as make 
 rows that it reads with their padding, is packed as [row][column][channel], which takes 16 shuffles per 8 pixels of 8
 channels where the source is channels first. Then tiles of up to 14 neighbouring pixels: per tap a vector of weights is
 loaded for as many multiply-adds as there are pixels, each with a vector of input, so 15 loads for 14 multiply-adds.
-Channels-first results wait as [pixel][channel], and are turned round in the end. So it is indifferent to how short rows
-are, where vectors of pixels lose: 7 pixels in a row waste nothing.
+Rows of taps that meet nothing but zeros of padding are left out: of 13x13 on 7x7 pixels with 6 of padding 78 of 169
+products. Channels-first results wait as [pixel][channel], and are turned round in the end. So it is indifferent to how
+short rows are, where vectors of pixels lose: 7 pixels in a row waste nothing.
 
 Limits: float32 and float64, one or two spatial axes, one kernel per channel, at least a vector of channels, and padding
 by a constant.
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -148,6 +150,12 @@ class Frame(NamedTuple):
     def results(self) -> int:
         """Elements of the result."""
         return sum(phase.count for phase in self.phases)
+
+    def met(self, phase: PhaseOfAxis) -> list[tuple[int, int]]:
+        """Per position of `phase`: its first tap that reads an element of the source, and the one after the last."""
+        places = [place - self.before for place, _ in phase.taps]
+        origins = range(0, -phase.count * self.stride, -self.stride)
+        return [(bisect_left(places, origin), bisect_left(places, origin + self.source)) for origin in origins]
 
     def parts(self) -> tuple[int, int, int, int]:
         """Columns of padding, of the source, and of padding, and the source's first column that is in the frame."""
@@ -303,9 +311,11 @@ def cost(problem: Problem, target: Target | None) -> float:
     pixels, last = _pixels(problem, target), problem.channels_last
     cycles = 0.0
     for down in rows.phases:
+        met = sum(stop - start for start, stop in rows.met(down))
         for across in columns.phases:
-            tiles = down.count * -(-across.count // pixels)
-            cycles += tiles * (len(down.taps) * len(across.taps) * (pixels + 2) / 2 + pixels * 1.5 + 8)
+            tiles = -(-across.count // pixels)
+            cycles += tiles * met * len(across.taps) * (pixels + 2) / 2
+            cycles += tiles * down.count * (pixels * 1.5 + 8)
     cycles += rows.size * columns.size * (1.5 if last else 5)
     cycles += 0 if last else rows.results * columns.results * 3.5
     # A quarter more than the operations take: packing, summing and turning round do not overlap.
@@ -337,7 +347,7 @@ class Channelwise(CompiledSolution):
     """Runs one depthwise layer or its input gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        super().__init__(problem, target, FIELDS, ChannelRows(problem))  # type: ignore[arg-type]
+        super().__init__(problem, target, FIELDS, ChannelRows(problem, target))  # type: ignore[arg-type]
         self.width = _width(problem, target)
         self.tables = self._phase_tables()
 
@@ -357,7 +367,9 @@ class Channelwise(CompiledSolution):
                     for c, q in across.taps
                 ]
                 tables.append(np.array(pairs or [(0, 0)], np.int64))
-                records.append((down.count, across.count, down.first, across.first, len(pairs), address_of(tables[-1])))
+                tables.append(np.array(rows.met(down), np.int64) * len(across.taps))
+                places = address_of(tables[-2]), address_of(tables[-1])
+                records.append((down.count, across.count, down.first, across.first, len(pairs), *places))
         return (*tables, np.array(records, np.int64))
 
     def run(
@@ -426,7 +438,7 @@ class Channelwise(CompiledSolution):
             "out_rows": rows.results,
             "out_columns": columns.results,
             "phases": address_of(self.tables[-1]),
-            "phase_count": len(self.tables) - 1,
+            "phase_count": len(self.tables[-1]),
             "ahead": self._ahead(x, cut),
         }
         source_last = x.strides[1] == itemsize

@@ -69,8 +69,12 @@ FIELDS = Fields(
     )
 )
 
-PHASE = ("rows", "columns", "first_row", "first_column", "taps", "tap_table")
-"""Of every phase: how many rows and columns, where the first ones are, and per tap where it reads and its weight."""
+PHASE = ("rows", "columns", "first_row", "first_column", "taps", "tap_table", "row_taps")
+"""Of every phase: how many rows and columns, where the first ones are, and per tap where it reads and its weight.
+
+And per position of rows which taps meet rows of the source, from one to before another: those before and after meet
+rows of padding.
+"""
 
 
 class Form(NamedTuple):
@@ -174,9 +178,10 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
     finisher = Finisher(f, FIELDS, element, finish)
     down, step = spread * out_row, across * out_column
     phases, ahead = FIELDS.pointer(f, "phases", "i64"), FIELDS.integer(f, "ahead")
+    zeros = FIELDS.integer(f, "fill").equals(0)  # then what is multiplied with padding adds nothing
     for number in f.loop(FIELDS.integer(f, "phase_count")):
         record = [phases.at(number * len(PHASE) + i).load_int() for i in range(len(PHASE))]
-        rows, columns, first_row, first_column, taps, address = record
+        rows, columns, first_row, first_column, taps, address, row_taps = record
         table = f.address(address, "i64")
         place = out.at_bytes(first_row * out_row + first_column * out_column)
         for v in f.loop(form.vectors):
@@ -185,12 +190,15 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
             for row in f.loop((last.minimum(rows) - first).maximum(0)):
                 with f.when(number.equals(0) & (ahead > 0)):
                     _fetch_ahead(f, element, form, lanes, v, row)
+                met = f.address(row_taps, "i64").at((first + row) * 2)
+                first_tap = zeros.integer(met.load_int(), 0)
+                last_tap = zeros.integer(met.at(1).load_int(), taps)
                 line = block.at(v * lanes).at_bytes(row * stride * pitch)
                 to = place.at(v * lanes).at_bytes(row * down)
                 for column in f.loop(0, columns, form.pixels):
                     start = line.at(column * (form.stride * width))
                     sums = Registers({i: f.zero(element, lanes) for i in range(form.pixels)})
-                    for tap in f.loop(taps, carry=[sums]):
+                    for tap in f.loop(first_tap, last_tap, carry=[sums]):
                         weight = own.at_bytes(table.at(tap * 2 + 1).load_int()).load(lanes)
                         x = start.at_bytes(table.at(tap * 2).load_int())
                         for i in range(form.pixels):

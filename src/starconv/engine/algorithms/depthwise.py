@@ -149,7 +149,10 @@ def cost(problem: Problem, target: Target | None) -> float:
     assert target is not None
     tile, (depth, rows, columns) = Tile.of(problem, target), lattices(problem)
     lines = problem.batch * depth.outputs * rows.outputs * -(-columns.outputs // tile.pixels)
-    per_row = max(columns.taps * tile.pixels / 2, (tile.pixels * columns.stride + columns.taps) * 1.2) + 4
+    products = columns.taps * tile.pixels
+    per_row = max(products / 2, (tile.pixels * columns.stride + columns.taps) * 1.2) + 4
+    if columns.taps > MOST_COLUMNS:  # every product finds its pixel
+        per_row = 1.85 * products
     vectors = -(-problem.in_channels // target.lanes(problem.itemsize))
     cycles = vectors * lines * (depth.taps * rows.taps * per_row + 2 * tile.pixels + 10) * target.passes
     return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
@@ -175,7 +178,7 @@ class Depthwise(CompiledSolution):
     """Runs one problem; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        super().__init__(problem, target, FIELDS, ChannelRows(problem))  # type: ignore[arg-type]
+        super().__init__(problem, target, FIELDS, ChannelRows(problem, target))  # type: ignore[arg-type]
 
     def _readable(self, first: Array) -> Array:
         return readable_last(first, self._dtype)

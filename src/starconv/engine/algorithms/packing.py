@@ -14,7 +14,18 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, IntLike, Pointer, Vector, transposed
 from ..emit.target import Target
 
-__all__ = ["BLOCK_FIELDS", "WEIGHT_LAYOUT", "fill_block", "pack_block", "pack_panels", "pack_part", "weight_layout"]
+__all__ = [
+    "BLOCK_FIELDS",
+    "PANEL_FIELDS",
+    "ROW_FIELDS",
+    "WEIGHT_LAYOUT",
+    "fill_block",
+    "pack_block",
+    "pack_panels",
+    "pack_part",
+    "turn_kernels",
+    "weight_layout",
+]
 
 BLOCK_FIELDS = (
     "depth_table",  # per packed depth: byte offset of its source in x, or -1
@@ -334,8 +345,26 @@ def pack_part(name: str, target: Target, fields: Fields, element: str, width: in
     return f
 
 
+ROW_FIELDS = Fields(("weights", "rows", "kernels", "length", "kernel_step"))
+
+
+def turn_kernels(target: Target, element: str) -> Function:
+    """The task function "turn_kernels": a vector of kernels, each in one run, to [weight][kernel] of all kernels.
+
+    The last vector ends with the last kernel, so there must be one at least.
+    """
+    f = Function("turn_kernels", target, ["fields", "task", "worker"])
+    f.integer("fields")
+    lanes = target.lanes(ITEMSIZES[element])
+    kernels, length, kernel_step = ROW_FIELDS.integers(f, "kernels", "length", "kernel_step")
+    first = (f.integer("task") * lanes).minimum(kernels - lanes)
+    weights = ROW_FIELDS.pointer(f, "weights", element).at_bytes(first * kernel_step)
+    _transpose_run(f, weights, ROW_FIELDS.pointer(f, "rows", element).at(first), kernel_step, length, kernels, lanes)
+    return f
+
+
 def _transpose_run(
-    f: Function, weights: Pointer, panel: Pointer, kernel_step: Int, length: Int, width: int, lanes: int
+    f: Function, weights: Pointer, panel: Pointer, kernel_step: Int, length: Int, width: IntLike, lanes: int
 ) -> None:
     """`lanes` kernels of `length` weights, each in one run, to [weight][kernel] at a distance of `width`."""
     whole = length // lanes * lanes

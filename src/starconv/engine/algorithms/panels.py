@@ -17,7 +17,7 @@ from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
-from .packing import PANEL_FIELDS, pack_panels, weight_layout
+from .packing import PANEL_FIELDS, ROW_FIELDS, pack_panels, turn_kernels, weight_layout
 
 __all__ = ["ChannelRows", "KernelRows", "Panels", "copied", "readable", "readable_last"]
 
@@ -144,7 +144,8 @@ class KernelRows(Panels):
 class ChannelRows:
     """Weights of depthwise layers as [tap][channel], and biases."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, target: Target) -> None:
+        self.target, self._element = target, ELEMENTS[problem.dtype]
         self._dtype = np.dtype(problem.dtype)
         self._no_bias = np.zeros(problem.in_channels, self._dtype)
 
@@ -160,15 +161,42 @@ class ChannelRows:
 
     def pack(self, weights: Array, once: bool = False) -> Array:
         """A copy, [tap][channel]."""
-        return np.array(weights.reshape(len(weights), -1).T, self._dtype, order="C")
+        rows = readable(weights, self._dtype).reshape(len(weights), -1)
+        packed = self._empty(rows)
+        job = self._turning(rows, packed)
+        if job is None:
+            packed.reshape(rows.shape[::-1])[...] = rows.T
+        else:
+            threads.run(job.function, ctypes.addressof(job.block), job.tasks, job.threads)
+        return packed
 
     def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
         """As those of :class:`Panels`; the copy is small, and has memory of its own."""
         rows = weights.reshape(len(weights), -1)
         if weights.dtype != self._dtype or not np.may_share_memory(rows, weights):
             return None
-        packed = np.empty(rows.shape[::-1], self._dtype)
-        return copied(rows.T, packed, packed)
+        packed = self._empty(rows)
+        job = self._turning(rows, packed)
+        return copied(rows.T, packed.reshape(rows.shape[::-1]), packed) if job is None else (packed, [job])
+
+    def _empty(self, rows: Array) -> Array:
+        """Room for [tap][channel] of `rows`, channels of taps."""
+        if rows.nbytes > _SERIAL_BYTES:
+            return memory.lent_empty(rows.size, self._dtype)
+        return np.empty(rows.size, self._dtype)
+
+    def _turning(self, rows: Array, packed: Array) -> Job | None:
+        """What turns `rows` round by compiled code; None where a channel's taps do not lie side by side."""
+        lanes = self.target.lanes(rows.itemsize)
+        if rows.strides[1] != rows.itemsize or not rows.flags.aligned or len(rows) < lanes:
+            return None
+        function = _turning_function(self.target, self._element)
+        sizes = {"kernels": len(rows), "length": rows.shape[1], "kernel_step": rows.strides[0]}
+        block = ROW_FIELDS.block({"weights": address_of(rows), "rows": address_of(packed), **sizes})
+        tasks = -(-len(rows) // lanes)
+        workers = min(threads.get_num_threads(), tasks) if rows.nbytes > _SERIAL_BYTES else 1
+        slots = ROW_FIELDS.index["weights"], ROW_FIELDS.index["rows"]
+        return Job(function.address, block, tasks, workers, slots, keeps=(function, rows, packed))
 
     def bias_jobs(self, bias: Array | None) -> tuple[Array, list[Job]] | None:
         """The bias as it is."""
@@ -188,6 +216,16 @@ def copied(source: Array, to: Array, whole: Array) -> tuple[Array, list[Job]] | 
 @lru_cache(maxsize=64)
 def _panel_function(target: Target, element: str, width: int) -> Compiled:
     return compiled(_panel_module(target, element, width), target, "pack_panels")
+
+
+@lru_cache(maxsize=16)
+def _turning_function(target: Target, element: str) -> Compiled:
+    return compiled(_turning_module(target, element), target, "turn_kernels")
+
+
+@emitted("turn_kernels")
+def _turning_module(target: Target, element: str) -> str:
+    return module_source([turn_kernels(target, element)])
 
 
 @emitted("pack_panels")

@@ -59,6 +59,7 @@ FIELDS = Fields(
         "reach",  # packed columns that an output reads beside its first
         "least_in_place",  # columns, below which a row is packed as a whole
         "column_offsets",  # elements from a row's start to what tap q reads for output column 0
+        "ahead",  # whether to ask for the rows below a tile, which the tiles there read first
     )
 )
 
@@ -202,6 +203,8 @@ def build(problem: Problem, target: Target | None) -> PackedSolution:
             "reach": columns.span(1) - 1,
             "least_in_place": LEAST_IN_PLACE * tile.vectors * target.lanes(problem.itemsize),
             "column_offsets": offsets.ctypes.data,
+            # A row is of several pages, at whose ends the processor stops fetching ahead by itself.
+            "ahead": int(math.prod(problem.input_shape) * problem.itemsize > 2 * target.l2_bytes),
         }
         return values, (offsets,)
 
@@ -316,6 +319,7 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, fin
     lanes = target.lanes(ITEMSIZES[element])
     block, panel, bias, out = (f.pointer(part, element) for part in ("block", "panel", "bias", "out"))
     row, count, first, stop, valid = (f.integer(part) for part in ("row", "count", "first", "stop", "valid"))
+    ahead = FIELDS.integer(f, "ahead")
     known = f.integer("known") if finish is not None and finish.residual else f.number(0)
     channels, depths = FIELDS.integers(f, "channels", "taps_depth")
     plane, pitch = f.integer("plane"), f.integer("pitch")
@@ -331,6 +335,10 @@ def _pass(name: str, target: Target, element: str, tile: Tile, vectors: int, fin
     for tile_column in f.loop(first, stop, vectors * lanes):
         column = tile_column.minimum(last)
         start = block.at(row * tile.row_stride * pitch + column)
+        with f.when(ahead > 0):
+            for r in range(tile.rows * tile.row_stride):
+                for v in range(vectors):
+                    start.at(pitch * (tile.input_rows + r)).at(v * lanes).prefetch()
         sums = Registers({key: f.zero(element, lanes) for key in keys})
         for number in f.loop(channels * depths, carry=[sums]):
             weights = panel.at(number * (tile.taps_rows * per_row))
