@@ -3,11 +3,11 @@
 Maths: dL/dK[c, p, q] = sum over n, i, j of G[n, c, i, j] X[n, c, i s + p d, j s + q d], for every channel c alone.
 
 How it runs: as in `depthwise`, vectors run over the channels, nothing is packed, and tables say where the input has
-every row and column that a kernel meets. The sums of up to 12 taps are in registers. A tile is up to 8 neighbouring
-pixels of G, which are loaded once, as every vector of X under them is: 8 + 3 x 10 loads for the 72 multiply-adds of
-3x3 kernels. Where a tile meets no padding its columns follow each other, and the tables are not asked. A unit is some
-rows of up to 512 bytes of every pixel, small enough for the first-level cache, so lines are read as they follow each
-other; per unit and vector, the sums are fetched and put back.
+every row and column that a kernel meets. The sums of up to 12 taps are in registers. A tile is some neighbouring
+pixels of G, which are loaded once, as every vector of X under them is: for 2 x 2 vectors and 3x3 kernels 4 + 3 x 8
+loads for 36 multiply-adds. Where a tile meets no padding its columns follow each other, and the tables are not asked. A
+unit is some rows of up to 512 bytes of every pixel, small enough for the first-level cache, so lines are read as they
+follow each other; per unit and vector, the sums are fetched and put back.
 
 A task is such a run of channels and a range of units, whose sums are a *partial* sum. How many there are is decided by
 the shape and the caches alone, and they are added in the order of their numbers, so the result has the same bits for
@@ -97,23 +97,26 @@ class Form(NamedTuple):
 
     @classmethod
     def of(cls, problem: Problem, target: Target) -> "Form":
-        """What leaves the fewest pixels at the end of a row; rather two vectors, which make a line and its neighbour.
+        """Two vectors, which make a line and its neighbour, of two pixels; or what leaves the fewest at a row's end.
 
-        32 channels 112x112 take 1.3 ms so, and 1.6 with one vector after the other.
+        With more pixels LLVM puts vectors on the stack, which takes longer than loading them again: on Zen 4, whose
+        stores of whole lines are read back late, 384 channels 14x14 take 400 us with 7 pixels of one vector, 180 with 4
+        to 6, and 158 with two of two.
         """
         _, rows, columns = lattices(problem)
-        together = rows_at_once((rows.taps, columns.taps))
-        taps, free = together * columns.taps, target.registers - 3
+        taps = rows.taps, columns.taps
+        together = rows_at_once(taps)
         pairs = target.registers >= 32 and problem.in_channels % (2 * target.lanes(problem.itemsize)) == 0
-        options = []
-        for vectors, gain in ((1, 1.0), (2, 0.85)) if pairs and taps <= 9 else ((1, 1.0),):
-            most = max(min(free // vectors - taps, 8), 1)
-            for pixels in range(most, most // 2, -1):
-                # A pixel by itself loads every vector of x again, which takes twice as long.
-                whole, alone = divmod(columns.outputs, pixels)
-                options.append((gain * (whole * (pixels + 1) + 2 * alone), vectors, pixels))
-        _, vectors, pixels = min(options, key=lambda option: option[0])
-        return cls(vectors, pixels, together, (rows.taps, columns.taps), columns.stride, columns.dilation)
+        if pairs and together * columns.taps <= 9:
+            return cls(2, 2, together, taps, columns.stride, columns.dilation)
+
+        def loads(pixels: int) -> int:
+            # A pixel by itself loads every vector of x again, which takes twice as long.
+            whole, alone = divmod(columns.outputs, pixels)
+            return whole * (pixels + 1) + 2 * alone
+
+        most = 5 if target.registers >= 32 else 2
+        return cls(1, min(range(most, most // 2, -1), key=loads), together, taps, columns.stride, columns.dilation)
 
     def readers(self, pixels: int) -> dict[int, list[tuple[int, int]]]:
         """Per column that `pixels` neighbouring pixels read, in order, the (pixel, tap) pairs that meet there."""
@@ -155,7 +158,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     form, (_, rows, columns) = Form.of(problem, target), lattices(problem)
     taps, alone = rows.taps * columns.taps, columns.outputs % form.pixels
     passes = -(-rows.taps // form.together)
-    loads = rows.taps * (form.pixels * columns.stride + columns.taps) * 1.2 + passes * form.pixels
+    loads = rows.taps * (form.pixels * columns.stride + columns.taps) * 0.75 + passes * form.pixels
     line = columns.outputs // form.pixels * max(taps * form.pixels / 2, loads) + alone * taps * 1.2
     units = problem.batch * (rows.outputs * (line + 10 * passes) + Cut.of(problem, target).bands * 2 * taps)
     cycles = -(-problem.in_channels // target.lanes(problem.itemsize)) * units * target.passes
@@ -320,13 +323,13 @@ def _pass(name: str, target: Target, element: str, form: Form, together: int) ->
         for tile in f.loop(0, whole - (outer - inner), form.pixels, carry=[sums]):
             column = (tile < inner).integer(tile, tile + (outer - inner))
             found = _by_tables(form, lines, tables, padding, column)
-            _meet(form, lanes, form.pixels, gradients.at_bytes(column * g_column), g_column, found, sums)
+            _meet(f, form, lanes, form.pixels, gradients.at_bytes(column * g_column), g_column, found, sums)
         for column in f.loop(whole, columns, carry=[sums]):
             found = _by_tables(form, lines, tables, padding, column)
-            _meet(form, lanes, 1, gradients.at_bytes(column * g_column), g_column, found, sums)
+            _meet(f, form, lanes, 1, gradients.at_bytes(column * g_column), g_column, found, sums)
         for column in f.loop(inner, outer, form.pixels, carry=[sums]):
             found = _inside(f, form, lines, column_table, column)
-            _meet(form, lanes, form.pixels, gradients.at_bytes(column * g_column), g_column, found, sums)
+            _meet(f, form, lanes, form.pixels, gradients.at_bytes(column * g_column), g_column, found, sums)
     for key, place in places.items():
         place.store(sums[key])
     return f
@@ -353,12 +356,15 @@ def _inside(f: Function, form: Form, lines: list[Pointer], column_table: Pointer
     return lambda line, offset: lines[line].at_bytes(places[offset])
 
 
-def _meet(form: Form, lanes: int, pixels: int, g: Pointer, g_column: Int, found: Found, sums: Registers) -> None:
+def _meet(
+    f: Function, form: Form, lanes: int, pixels: int, g: Pointer, g_column: Int, found: Found, sums: Registers
+) -> None:
     """Some neighbouring pixels of G with all that they meet."""
     vectors = range(form.vectors)
     gradients = [[g.at_bytes(g_column * pixel).at(v * lanes).load(lanes) for v in vectors] for pixel in range(pixels)]
     for line in range(len(sums.values) // (form.vectors * form.taps[1])):
         for offset, pairs in form.readers(pixels).items():
+            f.hold_loads()
             place = found(line, offset)
             for v in vectors:
                 value = place.at(v * lanes).load(lanes)
