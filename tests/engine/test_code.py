@@ -35,6 +35,7 @@ PROBLEMS = [
     "weight_grad2d x=1x16x14x14 w=16x16x3x3 padding=1",
     "weight_grad2d x=2x48x14x14 w=48x1x3x3 padding=1 groups=48",
     "weight_grad2d x=2x48x14x14 w=48x1x3x3 padding=1 groups=48 channels_last",
+    "weight_grad2d x=2x48x14x14 w=32x48x1x1 channels_last",
 ]
 
 

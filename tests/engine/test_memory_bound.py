@@ -90,6 +90,7 @@ COUNTED = [
     "input_grad2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40",
     "weight_grad2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40",
     "weight_grad2d x=2x40x20x20 w=40x1x3x3 padding=1 groups=40 channels_last",
+    "weight_grad2d x=4x40x20x20 w=50x40x1x1 channels_last",
     "conv2d x=1x1x500x500 w=1x1x41x41",
     "conv2d x=2x32x28x28 w=32x32x5x5 padding=2",
     "conv2d x=1x64x56x56 w=128x64x3x3 stride=2 padding=1",

@@ -1,0 +1,303 @@
+"""Weight gradients of 1x1 kernels of channels-last data, read where they lie.
+
+Maths: dL/dK[s, r] = sum over n, p of G[n, p, s] X[n, p, r], for all pixels p of all pictures: a product of matrices
+whose inner dimension are the pixels.
+
+How it runs: per pixel up to 4 vectors of neighbouring channels of X are loaded, 6 kernels' numbers of G are broadcast,
+and 24 sums are in registers (12 where there are 16): 10 loads for 24 multiply-adds. A unit is some neighbouring pixels,
+few enough for what tiles of the same channels read of X to stay in the first-level cache; after a unit a tile's sums
+are added to those in memory. Tables say where pixels lie in both, so nothing is packed, whatever the stride.
+
+A task is a share of the kernels and a range of units, whose sums are a *partial* sum. How many there are is decided by
+the shape alone, and partial sums are added in the order of their numbers, so the result has the same bits for any
+number of threads. Sums that are small have many partials, large ones many shares.
+
+Limits: float32 and float64, channels last, one group, kernels of one tap without padding, a vector of channels at
+least.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...problem import Problem
+from ..descriptor import Fields, address_of
+from ..emit.ir import ITEMSIZES, Function, Registers, module_source
+from ..emit.source import emitted
+from ..emit.target import Target
+from ..kernels import ELEMENTS, compiled
+from ..lattice import Lattice, lattices
+from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .panels import Array, readable_last
+from .rounding import sum_bound
+
+NAME = "product_grad"
+
+TASKS = 16
+"""Tasks that a large problem is cut into, whatever the number of threads."""
+TASK_PRODUCTS = 1 << 17
+"""Multiply-adds that a task should have at least."""
+PARTIAL_BYTES = 1 << 20
+"""Of all partial sums together, at most: they are fetched and put back by every unit."""
+MOST_SUMS_BYTES = 16 << 20
+"""Sums that take more would not leave the promised room."""
+MOST_KERNELS = 6
+"""Of a tile."""
+
+FIELDS = Fields(
+    (
+        "x",
+        "g",
+        "out",
+        "sums",  # [partial][share][tile of channels][tile of kernels][kernel][channel]
+        "scratch",
+        "x_batch",  # bytes between pictures of x, and of g
+        "g_batch",
+        "places",  # per pixel of a picture: where it lies in x, and in g, in bytes
+        "pixels",  # of a picture
+        "per_unit",
+        "bands",  # units of a picture
+        "units",
+        "channels",
+        "kernels",
+        "across",  # tiles of channels
+        "per_share",  # tiles of kernels
+        "shares",
+        "partials",
+    )
+)
+
+
+def refuses(problem: Problem, target: Target | None) -> str | None:
+    """Why not: only weight gradients of kernels of one tap, channels last, in one group."""
+    if target is None:
+        return "no compiled code on this machine"
+    if problem.operation != "weight_grad":
+        return "it computes weight gradients"
+    if problem.dtype not in ELEMENTS:
+        return f"it sums in float32 or float64, not {problem.dtype}"
+    if any(axis.kernel != 1 for axis in problem.axes):
+        return "it takes kernels of one tap"
+    if any(axis.before or axis.after > 0 for axis in problem.axes):
+        return "it takes no padding"
+    if problem.groups > 1:
+        return f"it takes one group, not {problem.groups}"
+    if not problem.channels_last:
+        return "it runs along channels that lie side by side (channels_last)"
+    if problem.in_channels < target.lanes(problem.itemsize):
+        return f"{problem.in_channels} channels do not fill a vector"
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    if Cut.of(problem, target).sums_bytes > MOST_SUMS_BYTES:
+        return "its sums would take more workspace than is promised"
+    return None
+
+
+class Cut(NamedTuple):
+    """How a problem falls into tiles, units and tasks: a function of its shape and the processor's caches only."""
+
+    vectors: int
+    kernels: int
+    across: int
+    per_share: int
+    shares: int
+    partials: int
+    per_unit: int
+    bands: int
+    units: int
+    tile_bytes: int
+
+    @classmethod
+    def of(cls, problem: Problem, target: Target) -> "Cut":
+        """Units whose part of X fills half of the first-level cache; partial sums where they are small, else shares."""
+        lanes, pixels = target.lanes(problem.itemsize), math.prod(axis.output for axis in problem.axes)
+        most = 4 if target.registers >= 32 else 2
+        vectors = min(-(-problem.in_channels // lanes), most, problem.in_channels // lanes)
+        vectors = min(range(1, vectors + 1), key=lambda n: -(-problem.in_channels // (n * lanes)) * (n + 0.5))
+        kernels = min(problem.out_channels, MOST_KERNELS)
+        across, down = -(-problem.in_channels // (vectors * lanes)), -(-problem.out_channels // kernels)
+        tile_bytes = kernels * vectors * target.vector_bytes
+        wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
+        fit = max(target.l1_bytes // 2 // (vectors * target.vector_bytes), 16)
+        bands = -(-pixels // fit)
+        per_unit = -(-pixels // bands)
+        bands = -(-pixels // per_unit)
+        units = problem.batch * bands
+        partials = max(min(wanted, PARTIAL_BYTES // (across * down * tile_bytes), units), 1)
+        per_share = -(-down // min(-(-wanted // partials), down))
+        shares = -(-down // per_share)
+        return cls(vectors, kernels, across, per_share, shares, partials, per_unit, bands, units, tile_bytes)
+
+    @property
+    def sums_bytes(self) -> int:
+        """Of all partial sums."""
+        return self.partials * self.shares * self.per_share * self.across * self.tile_bytes
+
+
+def cost(problem: Problem, target: Target | None) -> float:
+    """Seconds: the tiles' multiply-adds, and fetching their sums; or the time in which memory moves both operands."""
+    assert target is not None
+    cut = Cut.of(problem, target)
+    pixels = math.prod(problem.output_shape) // problem.out_channels
+    sums = cut.vectors * cut.kernels
+    per_pixel = max(sums / 2 * target.passes, (cut.vectors * target.passes + cut.kernels) / 2, 4.0)
+    tiles = cut.across * -(-problem.out_channels // cut.kernels)
+    cycles = tiles * (pixels * (per_pixel + 1) + cut.units * (2 * sums * target.passes + 20))
+    return 6e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
+
+
+def workspace(problem: Problem, target: Target | None) -> int:
+    """Bytes: the partial sums."""
+    assert target is not None
+    return Cut.of(problem, target).sums_bytes
+
+
+def error_bound(problem: Problem) -> float:
+    """Relative to the sum of |x||g|, which is formed unit by unit: fewer roundings per product than one chain has."""
+    return sum_bound(problem)
+
+
+def build(problem: Problem, target: Target | None) -> "ProductGradient":
+    """The solution of `problem`."""
+    assert target is not None
+    return ProductGradient(problem, target)
+
+
+class ProductGradient(GradientSolution):
+    """Runs one weight gradient; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        self.cut = cut = Cut.of(problem, target)
+        super().__init__(
+            problem, target, FIELDS, Parts(cut.partials * cut.shares, problem.out_channels, 0, cut.sums_bytes)
+        )
+
+    def _readable(self, first: Array) -> Array:
+        return readable_last(first, self._dtype)
+
+    def _readable_gradient(self, second: Array) -> Array:
+        return self._readable(second)
+
+    def bind(self, x: Array, g: Array) -> GradientBinding:
+        """The table of where pixels lie, and all sizes and steps."""
+        problem, cut = self.problem, self.cut
+        axes = lattices(problem)[3 - problem.spatial :]
+        places = np.stack([_offsets(axes, array, of_x) for array, of_x in ((x, True), (g, False))], axis=-1)
+        fields = {
+            "x_batch": x.strides[0],
+            "g_batch": g.strides[0],
+            "places": address_of(places),
+            "pixels": len(places),
+            "per_unit": cut.per_unit,
+            "bands": cut.bands,
+            "units": cut.units,
+            "channels": problem.in_channels,
+            "kernels": problem.out_channels,
+            "across": cut.across,
+            "per_share": cut.per_share,
+            "shares": cut.shares,
+            "partials": cut.partials,
+        }
+        element = ELEMENTS[problem.dtype]
+        functions = [
+            compiled(write(self.target, element, cut.vectors, cut.kernels), self.target, name)
+            for write, name in ((_module, "task"), (_reduce, "reduce"))
+        ]
+        return GradientBinding(FIELDS.block(fields), (places,), *functions)
+
+
+def _offsets(axes: tuple[Lattice, ...], array: Array, of_x: bool) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
+    """Bytes from a picture's start to each pixel: of those that are read of X, or of all of G."""
+    places = np.zeros((), np.int64)
+    for axis, step in zip(axes, array.strides[2:], strict=True):
+        places = places[..., np.newaxis] + np.arange(axis.outputs) * (axis.step * step if of_x else step)
+    return places.ravel()
+
+
+@emitted("task")
+def _module(target: Target, element: str, vectors: int, kernels: int) -> str:
+    tile = _tile("tile", target, element, vectors, kernels)
+    return module_source([tile, _task(target, element, vectors, kernels, tile)])
+
+
+def _task(target: Target, element: str, vectors: int, kernels: int, tile: Function) -> Function:
+    """Task: the units of a partial sum, for a share of the kernels."""
+    f = Function("task", target, ["fields", "task", "worker"])
+    fields, task, lanes = f.integer("fields"), f.integer("task"), target.lanes(ITEMSIZES[element])
+    width = vectors * lanes
+    area = width * kernels
+    x, g = FIELDS.pointer(f, "x", element), FIELDS.pointer(f, "g", element)
+    places = FIELDS.pointer(f, "places", "i64")
+    pixels, per_unit, bands, units = FIELDS.integers(f, "pixels", "per_unit", "bands", "units")
+    channels, all_kernels, across, per_share = FIELDS.integers(f, "channels", "kernels", "across", "per_share")
+    shares, partials = FIELDS.integers(f, "shares", "partials")
+    share, partial = task % shares, task // shares
+    total = FIELDS.pointer(f, "sums", element).at(task * across * per_share * area)
+    first = share * per_share
+    last = (first + per_share).minimum((all_kernels + (kernels - 1)) // kernels)
+    for i in f.loop(0, across * per_share * area, lanes):
+        total.at(i).store(f.zero(element, lanes))
+    for unit in f.loop(partial * units // partials, (partial + 1) * units // partials):
+        band, picture = unit % bands, unit // bands
+        begin = band * per_unit
+        count = (pixels - begin).minimum(per_unit)
+        picture_x = x.at_bytes(picture * FIELDS.integer(f, "x_batch"))
+        picture_g = g.at_bytes(picture * FIELDS.integer(f, "g_batch"))
+        for number in f.loop(across):
+            own = picture_x.at((number * width).minimum(channels - width))  # the last tile ends with the last channel
+            for down in f.loop(first, last):
+                other = picture_g.at((down * kernels).minimum(all_kernels - kernels))
+                sums = total.at((number * per_share + (down - first)) * area)
+                f.run(tile, fields, own, other, places.at(begin * 2), count, sums)
+    return f
+
+
+def _tile(name: str, target: Target, element: str, vectors: int, kernels: int) -> Function:
+    """Kernels x vectors of channels, over all pixels of the unit; then added to the sums in memory."""
+    f = Function(name, target, ["fields", "x", "g", "places", "count", "sums"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    x, g, total = (f.pointer(part, element) for part in ("x", "g", "sums"))
+    places, count = f.pointer("places", "i64"), f.integer("count")
+    keys = [(k, v) for k in range(kernels) for v in range(vectors)]
+    sums = Registers({key: f.zero(element, lanes) for key in keys})
+    for pixel in f.loop(count, carry=[sums]):
+        place = places.at(pixel * 2)
+        here, there = x.at_bytes(place.load_int()), g.at_bytes(place.at(1).load_int())
+        row = [here.at(v * lanes).load(lanes) for v in range(vectors)]
+        for k in range(kernels):
+            factor = there.at(k).broadcast(lanes)
+            for v in range(vectors):
+                sums[k, v] = row[v].times_plus(factor, sums[k, v])
+    for number, key in enumerate(keys):
+        at = total.at(number * lanes)
+        at.store(at.load(lanes) + sums[key])
+    return f
+
+
+@emitted("reduce")
+def _reduce(target: Target, element: str, vectors: int, kernels: int) -> str:
+    """Task: the partial sums of one kernel added up, and stored as a row of channels."""
+    f = Function("reduce", target, ["fields", "task", "worker"])
+    lanes = target.lanes(ITEMSIZES[element])
+    width = vectors * lanes
+    area = width * kernels
+    channels, all_kernels, across, per_share = FIELDS.integers(f, "channels", "kernels", "across", "per_share")
+    shares, partials = FIELDS.integers(f, "shares", "partials")
+    kernel = f.integer("task")
+    down = kernel // kernels
+    share = down // per_share
+    row = kernel - (down * kernels).minimum(all_kernels - kernels)
+    between = shares * across * per_share * area  # elements from one partial sum to the next
+    start = (share * across * per_share + (down - share * per_share)) * area + row * width
+    out = FIELDS.pointer(f, "out", element).at(kernel * channels)
+    for number in f.loop(across):
+        place = FIELDS.pointer(f, "sums", element).at(start + number * per_share * area)
+        to = out.at((number * width).minimum(channels - width))
+        totals = Registers({v: place.at(v * lanes).load(lanes) for v in range(vectors)})
+        for partial in f.loop(1, partials, carry=[totals]):
+            for v in range(vectors):
+                totals[v] = totals[v] + place.at(partial * between + v * lanes).load(lanes)
+        for v in range(vectors):
+            to.at(v * lanes).store(totals[v])
+    return module_source([f])
