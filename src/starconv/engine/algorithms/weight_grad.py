@@ -127,7 +127,9 @@ def tile_of(problem: Problem, target: Target) -> Tile:
     wide = target.registers >= 32
     # More entries than 8 would fit the vector registers, but not their addresses the others: 12 x 2 takes three times
     # as long as 6 x 2. One vector of kernels leaves room for long units, where so many sums keep the processor busy.
-    candidates = [Tile("kernels", e, v * lanes) for e, v in ([(8, 1), (8, 2)] if wide else [(6, 2)])]
+    # Fewer where that leaves fewer over: 25 entries of a single channel are 5 x 5.
+    sizes = [(e, v) for v in (1, 2) for e in range(8, 3, -1)] if wide else [(e, 2) for e in range(6, 2, -1)]
+    candidates = [Tile("kernels", e, v * lanes) for e, v in sizes]
     budget = 26 if wide else 13
     candidates += [
         Tile("pixels", e, k)
@@ -148,7 +150,7 @@ def tile_of(problem: Problem, target: Target) -> Tile:
         if tile.by_pixels:
             used = columns / (-(-columns // lanes) * lanes) * lanes
             return (tiles * (1.2 * per_tile + 0.5) + kernels) / used
-        return tiles * per_tile + -(-kernels // tile.kernels) * tile.kernels * 0.7
+        return tiles * (per_tile + 0.3) + -(-kernels // tile.kernels) * tile.kernels * 0.7
 
     return min(candidates, key=cycles)
 
