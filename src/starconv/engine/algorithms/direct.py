@@ -103,11 +103,12 @@ def cost(problem: Problem, target: Target | None) -> float:
     pixels = tile_pixels(block.rows * columns.outputs, panel // lanes, target)
     per_band = -(-block.rows * columns.outputs // pixels)
     tiles = problem.batch * depth.outputs * block.bands * per_band * problem.groups * (padded // panel)
-    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4). A vector of kernels takes 50 to be
-    # turned round and stored.
+    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4; on units of half a vector 7). A vector
+    # of kernels takes 50 to be turned round and stored.
     vectors = panel // lanes
+    least = 1.4 if target.passes == 1 else 1.15
     storing = (30 if problem.channels_last else 50) * vectors
-    cycles = tiles * (taps * (pixels * max(vectors, 1.4) / 2) + storing) * target.passes
+    cycles = tiles * (taps * (pixels * max(vectors, least) / 2) + storing) * target.passes
     cycles += math.prod(problem.input_shape) * block.splits * 0.5 * target.passes
     weights = padded * problem.groups * taps * problem.itemsize
     cycles += problem.batch * depth.outputs * block.bands * weights / target.read_rate(weights)
