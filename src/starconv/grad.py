@@ -253,7 +253,9 @@ def _described(
 ) -> Call:
     gradient = as_array("grad_output", grad_output)
     dtype, result_dtype = sum_dtype(operand, gradient)
-    last = channels_last_in_memory(operand if operation == "weight_grad" else gradient)
+    last = channels_last_in_memory(gradient)
+    if operation == "weight_grad":  # which reads both: where only one has its channels last, the other is not turned
+        last = last and channels_last_in_memory(operand)
     problem = Problem.of_shapes(
         x_shape, w_shape, *arguments, operation=operation, dtype=dtype, channels_last=last, precision=precision
     )

@@ -26,8 +26,8 @@ ONE_BY_ONE = 0
 """Bytes that layers may move before pictures go one by one: all layers that can work so do."""
 
 
-def compiled(graph, arrays, layout=None, together=None):
-    return compile_graph(graph, [array.shape for array in arrays], layout=layout, together=together)
+def compiled(graph, arrays, layout=None, together=None, between=None):
+    return compile_graph(graph, [array.shape for array in arrays], layout=layout, together=together, between=between)
 
 
 def check(graph, arrays, results):
@@ -68,11 +68,11 @@ def test_values_times_their_sigmoid_are_one_step():
     assert "python" not in [step[1] for step in steps]
 
 
-@given(random_networks(), st.sampled_from(LAYOUTS), st.sampled_from([None, ONE_BY_ONE, 1000]))
+@given(random_networks(), st.sampled_from(LAYOUTS), st.sampled_from([None, ONE_BY_ONE, 1000]), st.booleans())
 @examples(3)
-def test_random_networks(network, layout, together):
+def test_random_networks(network, layout, together, by_bands):
     graph, arrays = network
-    program = compiled(graph, arrays, layout, together)
+    program = compiled(graph, arrays, layout, together, 1000 if by_bands else None)
     check(graph, arrays, program(*arrays))
     check(graph, arrays, program(*arrays))
 

@@ -59,6 +59,16 @@ class Operation:
     reads: list[str]
     writes: list[str]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all layers that it stands for."""
+        return (self.name,)
+
+    @property
+    def macs(self) -> int:
+        """Products of the definition, for the pictures that it does at once."""
+        return 0
+
     def jobs(self, arrays: Arrays) -> list[Job] | None:
         """The jobs that do it on these very arrays, or None where there are none."""
         return None

@@ -6,7 +6,8 @@
 * values that are views of others (Reshape, Flatten, Transpose, Slice, Split) take no step and no memory, and what is
   to be concatenated is written side by side at once, where that is possible;
 * all other values share one block of memory, in which those that are never needed together may share a place;
-* several pictures go one by one through layers that move more than the caches hold (`chains`).
+* several pictures go one by one through layers that move more than the caches hold (`chains`), and some pairs of
+  layers band by band (`bands`).
 
 A *context* is that block with the jobs of all operations, their addresses filled in. A call takes a context that is not
 in use (or makes one), writes the addresses of its inputs and results into the jobs that read and write these, and runs.
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..nets.graph import Graph
+from .bands import band_layers, most_between
 from .chains import find_chains, most_moved
 from .descriptor import address_of
 from .emit.target import host_target
@@ -55,12 +57,13 @@ def compile_graph(
     layout: str | None = None,
     largest: int = LARGEST,
     together: int | None = None,
+    between: int | None = None,
 ) -> "Program":
     """A program that computes `graph` for inputs of `shapes`, in the order of the graph's inputs.
 
     `layout` ("first" or "last") says where the channels of pictures lie in between, if it is not to be chosen,
-    `largest` how many bytes one value may take, and `together` how many a layer may move before its pictures go one by
-    one.
+    `largest` how many bytes one value may take, `together` how many a layer may move before its pictures go one by one,
+    and `between` how many may lie between two layers before they are computed band by band.
 
     Raises:
         ArgumentValueError: shapes that do not fit the graph.
@@ -83,6 +86,7 @@ def compile_graph(
     # The largest first: what preparing takes besides its result is small in the end, when all results are there.
     for layer, plan in sorted(zip(layers, plans, strict=True), key=lambda pair: -pair[0].weights.size):
         layer.prepare(plan, before.setdefault(layer.name, layer))
+    band_layers(lowered, most_between(host_target()) if between is None else between)
     return Program(lowered, place_values(lowered, last))
 
 
@@ -136,8 +140,6 @@ class Program:
 
     def multiply_adds(self, operation: Operation) -> int:
         """Products of the definition, for all pictures."""
-        if not isinstance(operation, Convolution):
-            return 0
         chain = self.chains.get(operation)
         return operation.macs * (1 if chain is None else chain.pictures)
 

@@ -223,8 +223,8 @@ class Network:
             Row(
                 timing.name,
                 f"{timing.does} ({timing.by})",
-                program.lowered.infos[operation.writes[0]].shape,
-                self.layers[timing.name].parameters if timing.name in self.layers else 0,
+                program.lowered.infos[operation.writes[-1]].shape,
+                sum(self.layers[name].parameters for name in operation.names if name in self.layers),
                 timing.multiply_adds,
                 timing.seconds,
             )

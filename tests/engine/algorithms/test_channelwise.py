@@ -68,6 +68,19 @@ def test_a_residual_in_the_place_of_the_result_is_added_once(channels: int, oper
         np.testing.assert_array_equal(out, expected(problem, given))
 
 
+@pytest.mark.parametrize("text", ["conv2d x=1x16x4x5 w=16x1x9x7 padding=4x3 groups=16", PROBLEMS[0]])
+@pytest.mark.parametrize("number", [np.inf, np.nan])
+def test_what_is_not_finite_in_the_weights_meets_the_padding_too(number: float, text: str) -> None:
+    problem = Problem.parse(text)
+    given = operands(problem, 3)
+    given.second[3, 0, 0, 0] = number
+    found, other = (
+        plan(problem, algorithm=name)(given.first, given.second, given.bias) for name in ("channelwise", "direct")
+    )
+    np.testing.assert_array_equal(found, other)
+    assert np.isnan(found[0, 3, 0]).all() == np.isnan(other[0, 3, 0]).all()
+
+
 @pytest.mark.parametrize("fill", [0.0, -0.0, 3.0])
 def test_padding_of_any_value_is_multiplied_or_adds_nothing(fill: float) -> None:
     problem = Problem.parse("conv2d x=1x16x4x5 w=16x1x9x7 padding=4x3 groups=16")

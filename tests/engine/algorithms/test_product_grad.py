@@ -28,7 +28,9 @@ PROBLEMS = [
     "weight_grad2d x=2x40x30x31 w=13x40x1x1 stride=2 dilation=3 channels_last",
     "weight_grad2d x=4x256x7x7 w=200x256x1x1 channels_last",
     "weight_grad2d x=2x23x10x10 w=7x23x1x1 dtype=float64 channels_last",
+    "weight_grad2d x=1x64x3x400 w=8x64x1x1 stride=1x2 channels_last",
     "weight_grad1d x=9x24x51 w=18x24x1 stride=4 channels_last",
+    "weight_grad1d x=2x32x700 w=9x32x1 channels_last",
     "weight_grad3d x=2x17x4x5x6 w=19x17x1x1x1 stride=1x2x1 channels_last",
 ]
 
@@ -78,7 +80,9 @@ def test_all_vectors_of_a_tile_stay_in_registers(name: str) -> None:
     assert not re.search(r"mov[au]p[sd]\t%[xyz]mm\d+, -?\d*\(%rsp\)", code)
 
 
-@pytest.mark.parametrize("shape", [(3, 64, 14, 96), (1, 2048, 7, 512), (64, 16, 56, 16), (2, 33, 40, 1000)])
+@pytest.mark.parametrize(
+    "shape", [(3, 64, 14, 96), (1, 2048, 7, 512), (64, 16, 56, 16), (1, 16, 1400, 5), (2, 33, 40, 1000)]
+)
 def test_every_unit_and_every_kernel_has_a_task(shape: tuple[int, int, int, int]) -> None:
     batch, channels, size, kernels = shape
     problem = Problem.parse(
@@ -87,9 +91,11 @@ def test_every_unit_and_every_kernel_has_a_task(shape: tuple[int, int, int, int]
     target = host_target()
     assert target is not None
     cut = Cut.of(problem, target)
-    assert cut.bands * cut.per_unit >= size * size > (cut.bands - 1) * cut.per_unit
+    assert cut.bands * cut.band_rows >= size > (cut.bands - 1) * cut.band_rows
+    assert cut.parts * cut.part_columns >= size > (cut.parts - 1) * cut.part_columns
+    assert cut.parts == 1 or cut.band_rows == 1
     assert cut.shares * cut.per_share * cut.kernels >= kernels > (cut.shares - 1) * cut.per_share * cut.kernels
-    assert cut.partials <= cut.units == batch * cut.bands
+    assert cut.partials <= cut.units == batch * cut.bands * cut.parts
     assert product_grad.workspace(problem, target) <= MOST_SUMS_BYTES
 
 

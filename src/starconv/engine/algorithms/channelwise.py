@@ -9,9 +9,9 @@ How it runs: a unit is a band of rows of a *block* of channels, as many as make 
 rows that it reads with their padding, is packed as [row][column][channel], which takes 16 shuffles per 8 pixels of 8
 channels where the source is channels first. Then tiles of up to 14 neighbouring pixels: per tap a vector of weights is
 loaded for as many multiply-adds as there are pixels, each with a vector of input, so 15 loads for 14 multiply-adds.
-Rows of taps that meet nothing but zeros of padding are left out: of 13x13 on 7x7 pixels with 6 of padding 78 of 169
-products. Channels-first results wait as [pixel][channel], and are turned round in the end. So it is indifferent to how
-short rows are, where vectors of pixels lose: 7 pixels in a row waste nothing.
+Of kernels with many taps, all of them finite, rows that meet nothing but zeros of padding are left out: of 13x13 on
+7x7 pixels with 6 of padding 78 of 169 products. Channels-first results wait as [pixel][channel], and are turned round
+in the end. So it is indifferent to how short rows are, where vectors of pixels lose: 7 pixels in a row waste nothing.
 
 Limits: float32 and float64, one or two spatial axes, one kernel per channel, at least a vector of channels, and padding
 by a constant.
@@ -36,7 +36,7 @@ from .blocks import SERIAL_PRODUCTS, cut_of, many_phases
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
-from .panels import ChannelRows, readable
+from .panels import MANY_TAPS, ChannelRows, readable
 from .rounding import sum_bound
 
 NAME = "channelwise"
@@ -311,7 +311,9 @@ def cost(problem: Problem, target: Target | None) -> float:
     pixels, last = _pixels(problem, target), problem.channels_last
     cycles = 0.0
     for down in rows.phases:
-        met = sum(stop - start for start, stop in rows.met(down))
+        met = down.count * len(down.taps)
+        if math.prod(problem.weight_shape[2:]) >= MANY_TAPS:
+            met = sum(stop - start for start, stop in rows.met(down))
         for across in columns.phases:
             tiles = -(-across.count // pixels)
             cycles += tiles * met * len(across.taps) * (pixels + 2) / 2
@@ -350,6 +352,7 @@ class Channelwise(CompiledSolution):
         super().__init__(problem, target, FIELDS, ChannelRows(problem, target))  # type: ignore[arg-type]
         self.width = _width(problem, target)
         self.tables = self._phase_tables()
+        self.leaves_out = math.prod(problem.weight_shape[2:]) >= MANY_TAPS
 
     def _phase_tables(self) -> tuple[Array, ...]:
         """Records of all phases, and before them the tables of taps that they point to."""
@@ -371,6 +374,13 @@ class Channelwise(CompiledSolution):
                 places = address_of(tables[-2]), address_of(tables[-1])
                 records.append((down.count, across.count, down.first, across.first, len(pairs), *places))
         return (*tables, np.array(records, np.int64))
+
+    def _fill(
+        self, block: Any, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None
+    ) -> None:
+        super()._fill(block, first, prepared, out, residual)
+        weights, _, fill = prepared
+        block[FIELDS.index["leaves_out"]] = int(self.leaves_out and not fill and weights[-1] == 0)
 
     def run(
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None

@@ -65,6 +65,7 @@ FIELDS = Fields(
         "out_columns",
         "phases",
         "phase_count",
+        "leaves_out",  # 1 where products with padding add nothing, so that they may be left out
         "ahead",  # bytes from the source of a unit to that of the next one, where memory is asked for it early; else 0
     )
 )
@@ -178,7 +179,7 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
     finisher = Finisher(f, FIELDS, element, finish)
     down, step = spread * out_row, across * out_column
     phases, ahead = FIELDS.pointer(f, "phases", "i64"), FIELDS.integer(f, "ahead")
-    zeros = FIELDS.integer(f, "fill").equals(0)  # then what is multiplied with padding adds nothing
+    zeros = FIELDS.integer(f, "leaves_out").equals(1)
     for number in f.loop(FIELDS.integer(f, "phase_count")):
         record = [phases.at(number * len(PHASE) + i).load_int() for i in range(len(PHASE))]
         rows, columns, first_row, first_column, taps, address, row_taps = record

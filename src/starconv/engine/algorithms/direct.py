@@ -103,8 +103,8 @@ def cost(problem: Problem, target: Target | None) -> float:
     pixels = tile_pixels(block.rows * columns.outputs, panel // lanes, target)
     per_band = -(-block.rows * columns.outputs // pixels)
     tiles = problem.batch * depth.outputs * block.bands * per_band * problem.groups * (padded // panel)
-    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4; on units of half a vector 7). A vector
-    # of kernels takes 50 to be turned round and stored.
+    # 12 sums on two units take 6 cycles a tap (6 wait for their loads instead, 4; on units of half a vector 7). A
+    # vector of kernels takes 50 to be turned round and stored.
     vectors = panel // lanes
     least = 1.4 if target.passes == 1 else 1.15
     storing = (30 if problem.channels_last else 50) * vectors

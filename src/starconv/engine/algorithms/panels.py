@@ -141,8 +141,16 @@ class KernelRows(Panels):
         return copied(weights, packed, packed)
 
 
+MANY_TAPS = 16
+"""Of a depthwise kernel, from which on it pays to know that all weights are finite."""
+
+
 class ChannelRows:
-    """Weights of depthwise layers as [tap][channel], and biases."""
+    """Weights of depthwise layers as [tap][channel], and biases.
+
+    One more number at the end is 0 where all weights are known to be finite, else NaN: then products with the zeros of
+    padding may be left out.
+    """
 
     def __init__(self, problem: Problem, target: Target) -> None:
         self.target, self._element = target, ELEMENTS[problem.dtype]
@@ -165,9 +173,12 @@ class ChannelRows:
         packed = self._empty(rows)
         job = self._turning(rows, packed)
         if job is None:
-            packed.reshape(rows.shape[::-1])[...] = rows.T
+            packed[:-1].reshape(rows.shape[::-1])[...] = rows.T
         else:
             threads.run(job.function, ctypes.addressof(job.block), job.tasks, job.threads)
+        if rows.shape[1] >= MANY_TAPS:
+            with np.errstate(all="ignore"):
+                packed[-1] = 0 * np.add.reduce(rows, axis=None)
         return packed
 
     def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
@@ -177,13 +188,16 @@ class ChannelRows:
             return None
         packed = self._empty(rows)
         job = self._turning(rows, packed)
-        return copied(rows.T, packed.reshape(rows.shape[::-1]), packed) if job is None else (packed, [job])
+        if job is None:
+            return copied(rows.T, packed[:-1].reshape(rows.shape[::-1]), packed)
+        return packed, [job]
 
     def _empty(self, rows: Array) -> Array:
-        """Room for [tap][channel] of `rows`, channels of taps."""
-        if rows.nbytes > _SERIAL_BYTES:
-            return memory.lent_empty(rows.size, self._dtype)
-        return np.empty(rows.size, self._dtype)
+        """Room for [tap][channel] of `rows`, channels of taps, and the number at the end."""
+        size = rows.size + 1
+        packed = memory.lent_empty(size, self._dtype) if rows.nbytes > _SERIAL_BYTES else np.empty(size, self._dtype)
+        packed[-1] = np.nan
+        return packed
 
     def _turning(self, rows: Array, packed: Array) -> Job | None:
         """What turns `rows` round by compiled code; None where a channel's taps do not lie side by side."""

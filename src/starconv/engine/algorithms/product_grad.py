@@ -6,7 +6,7 @@ whose inner dimension are the pixels.
 How it runs: per pixel up to 4 vectors of neighbouring channels of X are loaded, 6 kernels' numbers of G are broadcast,
 and 24 sums are in registers (12 where there are 16): 10 loads for 24 multiply-adds. A unit is some neighbouring pixels,
 few enough for what tiles of the same channels read of X to stay in the first-level cache; after a unit a tile's sums
-are added to those in memory. Tables say where pixels lie in both, so nothing is packed, whatever the stride.
+are added to those in memory. A table says where a unit's pixels lie in both, so nothing is packed, whatever the stride.
 
 A task is a share of the kernels and a range of units, whose sums are a *partial* sum. How many there are is decided by
 the shape alone, and partial sums are added in the order of their numbers, so the result has the same bits for any
@@ -17,9 +17,11 @@ least.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..descriptor import Fields, address_of
@@ -27,7 +29,7 @@ from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
-from ..lattice import Lattice, lattices
+from ..lattice import lattices
 from .gradient_solution import GradientBinding, GradientSolution, Parts
 from .panels import Array, readable_last
 from .rounding import sum_bound
@@ -52,12 +54,22 @@ FIELDS = Fields(
         "out",
         "sums",  # [partial][share][tile of channels][tile of kernels][kernel][channel]
         "scratch",
-        "x_batch",  # bytes between pictures of x, and of g
+        "x_batch",  # bytes of x, and of g, between pictures, their planes, bands of rows and parts of these
+        "x_depth",
+        "x_band",
+        "x_part",
         "g_batch",
-        "places",  # per pixel of a picture: where it lies in x, and in g, in bytes
-        "pixels",  # of a picture
-        "per_unit",
-        "bands",  # units of a picture
+        "g_depth",
+        "g_band",
+        "g_part",
+        "places",  # per pixel of a unit: where it lies in x, and in g, in bytes from the first one
+        "rows",  # of a plane of g, and its columns
+        "columns",
+        "band_rows",
+        "part_columns",
+        "depths",
+        "bands",
+        "parts",
         "units",
         "channels",
         "kernels",
@@ -103,15 +115,22 @@ class Cut(NamedTuple):
     per_share: int
     shares: int
     partials: int
-    per_unit: int
+    band_rows: int
+    part_columns: int
+    depths: int
     bands: int
-    units: int
+    parts: int
     tile_bytes: int
+    units: int
 
     @classmethod
     def of(cls, problem: Problem, target: Target) -> "Cut":
-        """Units whose part of X fills half of the first-level cache; partial sums where they are small, else shares."""
-        lanes, pixels = target.lanes(problem.itemsize), math.prod(axis.output for axis in problem.axes)
+        """Units whose part of X fills half of the first-level cache; partial sums where they are small, else shares.
+
+        A unit is some rows, or a part of one.
+        """
+        lanes = target.lanes(problem.itemsize)
+        depths, rows, columns = (axis.outputs for axis in lattices(problem))
         most = 4 if target.registers >= 32 else 2
         vectors = min(-(-problem.in_channels // lanes), most, problem.in_channels // lanes)
         vectors = min(range(1, vectors + 1), key=lambda n: -(-problem.in_channels // (n * lanes)) * (n + 0.5))
@@ -120,14 +139,18 @@ class Cut(NamedTuple):
         tile_bytes = kernels * vectors * target.vector_bytes
         wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
         fit = max(target.l1_bytes // 2 // (vectors * target.vector_bytes), 16)
-        bands = -(-pixels // fit)
-        per_unit = -(-pixels // bands)
-        bands = -(-pixels // per_unit)
-        units = problem.batch * bands
+        parts = -(-columns // fit)
+        part_columns = -(-columns // parts)
+        parts = -(-columns // part_columns)
+        bands = -(-rows // (max(fit // columns, 1)))
+        band_rows = -(-rows // bands)
+        bands = -(-rows // band_rows)
+        units = problem.batch * depths * bands * parts
         partials = max(min(wanted, PARTIAL_BYTES // (across * down * tile_bytes), units), 1)
         per_share = -(-down // min(-(-wanted // partials), down))
         shares = -(-down // per_share)
-        return cls(vectors, kernels, across, per_share, shares, partials, per_unit, bands, units, tile_bytes)
+        places = band_rows, part_columns, depths, bands, parts
+        return cls(vectors, kernels, across, per_share, shares, partials, *places, tile_bytes, units)
 
     @property
     def sums_bytes(self) -> int:
@@ -182,15 +205,28 @@ class ProductGradient(GradientSolution):
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """The table of where pixels lie, and all sizes and steps."""
         problem, cut = self.problem, self.cut
-        axes = lattices(problem)[3 - problem.spatial :]
-        places = np.stack([_offsets(axes, array, of_x) for array, of_x in ((x, True), (g, False))], axis=-1)
+        axes = lattices(problem)
+        missing = (0,) * (3 - problem.spatial)
+        x_steps = [step * axis.step for step, axis in zip(missing + x.strides[2:], axes, strict=True)]
+        g_steps = missing + g.strides[2:]
+        places = np.stack([_places(cut, steps) for steps in (x_steps, g_steps)], axis=-1)
         fields = {
             "x_batch": x.strides[0],
+            "x_depth": x_steps[0],
+            "x_band": x_steps[1] * cut.band_rows,
+            "x_part": x_steps[2] * cut.part_columns,
             "g_batch": g.strides[0],
+            "g_depth": g_steps[0],
+            "g_band": g_steps[1] * cut.band_rows,
+            "g_part": g_steps[2] * cut.part_columns,
             "places": address_of(places),
-            "pixels": len(places),
-            "per_unit": cut.per_unit,
+            "rows": axes[1].outputs,
+            "columns": axes[2].outputs,
+            "band_rows": cut.band_rows,
+            "part_columns": cut.part_columns,
+            "depths": cut.depths,
             "bands": cut.bands,
+            "parts": cut.parts,
             "units": cut.units,
             "channels": problem.in_channels,
             "kernels": problem.out_channels,
@@ -207,12 +243,10 @@ class ProductGradient(GradientSolution):
         return GradientBinding(FIELDS.block(fields), (places,), *functions)
 
 
-def _offsets(axes: tuple[Lattice, ...], array: Array, of_x: bool) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
-    """Bytes from a picture's start to each pixel: of those that are read of X, or of all of G."""
-    places = np.zeros((), np.int64)
-    for axis, step in zip(axes, array.strides[2:], strict=True):
-        places = places[..., np.newaxis] + np.arange(axis.outputs) * (axis.step * step if of_x else step)
-    return places.ravel()
+def _places(cut: Cut, steps: Sequence[int]) -> NDArray[np.int64]:
+    """Bytes from a unit's first pixel to each of them."""
+    down, across = np.arange(cut.band_rows) * steps[1], np.arange(cut.part_columns) * steps[2]
+    return (down[:, np.newaxis] + across).astype(np.int64).ravel()
 
 
 @emitted("task")
@@ -229,7 +263,9 @@ def _task(target: Target, element: str, vectors: int, kernels: int, tile: Functi
     area = width * kernels
     x, g = FIELDS.pointer(f, "x", element), FIELDS.pointer(f, "g", element)
     places = FIELDS.pointer(f, "places", "i64")
-    pixels, per_unit, bands, units = FIELDS.integers(f, "pixels", "per_unit", "bands", "units")
+    rows, columns, units = FIELDS.integers(f, "rows", "columns", "units")
+    band_rows, part_columns, depths = FIELDS.integers(f, "band_rows", "part_columns", "depths")
+    bands, parts = FIELDS.integers(f, "bands", "parts")
     channels, all_kernels, across, per_share = FIELDS.integers(f, "channels", "kernels", "across", "per_share")
     shares, partials = FIELDS.integers(f, "shares", "partials")
     share, partial = task % shares, task // shares
@@ -239,17 +275,21 @@ def _task(target: Target, element: str, vectors: int, kernels: int, tile: Functi
     for i in f.loop(0, across * per_share * area, lanes):
         total.at(i).store(f.zero(element, lanes))
     for unit in f.loop(partial * units // partials, (partial + 1) * units // partials):
-        band, picture = unit % bands, unit // bands
-        begin = band * per_unit
-        count = (pixels - begin).minimum(per_unit)
-        picture_x = x.at_bytes(picture * FIELDS.integer(f, "x_batch"))
-        picture_g = g.at_bytes(picture * FIELDS.integer(f, "g_batch"))
+        part, rest = unit % parts, unit // parts
+        band, rest = rest % bands, rest // bands
+        where = {"batch": rest // depths, "depth": rest % depths, "band": band, "part": part}
+        # Of several rows a unit has all columns, so what is left of the last row or band comes first in the table.
+        count = (rows - band * band_rows).minimum(band_rows) * (columns - part * part_columns).minimum(part_columns)
+        begin_x, begin_g = x, g
+        for name, which in where.items():
+            begin_x = begin_x.at_bytes(which * FIELDS.integer(f, f"x_{name}"))
+            begin_g = begin_g.at_bytes(which * FIELDS.integer(f, f"g_{name}"))
         for number in f.loop(across):
-            own = picture_x.at((number * width).minimum(channels - width))  # the last tile ends with the last channel
+            own = begin_x.at((number * width).minimum(channels - width))  # the last tile ends with the last channel
             for down in f.loop(first, last):
-                other = picture_g.at((down * kernels).minimum(all_kernels - kernels))
+                other = begin_g.at((down * kernels).minimum(all_kernels - kernels))
                 sums = total.at((number * per_share + (down - first)) * area)
-                f.run(tile, fields, own, other, places.at(begin * 2), count, sums)
+                f.run(tile, fields, own, other, places, count, sums)
     return f
 
 
