@@ -61,7 +61,9 @@ def conv2d(
         groups: the channels and kernels fall into this many groups that do not see each other.
         padding_mode: "zeros", "reflect", "replicate" or "circular" (torch.nn's words), or "symmetric".
         layout: "NCHW", or "NHWC" for x (N, H, W, C) and a result (N, H', W', K); w is (K, C / groups, kh, kw) in both.
-        precision: "float32" allows every algorithm within its declared error bound, "strict" only the plain sum.
+        precision: "float32" allows every algorithm within its declared error bound, "strict" only the plain sum. NaN
+            and infinity in x reach the outputs that the definition gives them to, and with "float32" (Winograd's
+            tiles) outputs up to 3 pixels further.
         out: array to write the result to, of its shape and dtype.
 
     Returns:

@@ -323,3 +323,30 @@ def test_tasks_cover_all_tiles_and_fit_the_threads() -> None:
             assert 1 <= shape.pictures <= problem.batch
             assert 1 <= shape.rows <= shape.tile_rows
             assert 1 <= shape.columns <= shape.tile_columns
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("winograd", "conv2d x=1x16x19x21 w=16x16x3x3 padding=1"),
+        ("winograd2", "conv2d x=1x16x19x21 w=16x16x3x3 padding=1"),
+        ("winograd5", "conv2d x=1x16x19x21 w=16x16x5x5 padding=2"),
+        ("winograd_strided", "conv2d x=1x16x19x21 w=16x16x3x3 stride=2 padding=1"),
+    ],
+)
+def test_what_is_not_finite_reaches_three_pixels_further_at_most(name: str, text: str, number: float) -> None:
+    """As the docstring of `conv2d` says; all other outputs have the bits that they have without it."""
+    problem = Problem.parse(text)
+    chosen, exact = plan(problem, algorithm=name), plan(problem, algorithm="direct")
+    generator = np.random.default_rng(1)
+    x, w = (generator.standard_normal(shape).astype(np.float32) for shape in problem.operand_shapes)
+    whole = chosen(x, w)
+    for row in range(5, 13):
+        for column in range(5, 13):
+            spoilt = x.copy()
+            spoilt[0, 3, row, column] = number
+            near = ~np.isfinite(exact(spoilt, w)[0, 0])
+            rows, columns = np.nonzero(near)
+            near[max(rows.min() - 3, 0) : rows.max() + 4, max(columns.min() - 3, 0) : columns.max() + 4] = True
+            np.testing.assert_array_equal(chosen(spoilt, w)[0, :, ~near], whole[0, :, ~near])
