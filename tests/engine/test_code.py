@@ -10,8 +10,10 @@ import pytest
 from strategies import operands
 
 from starconv import Problem
-from starconv.engine.algorithms import TABLE, Compound
+from starconv.engine.algorithms import TABLE, Compound, fft, lowrank, panels, weave
+from starconv.engine.algorithms.finish import Finish
 from starconv.engine.emit.target import LEVELS, host_target, named_target, runs_here
+from starconv.engine.kernels import ELEMENTS
 from starconv.engine.runtime import jit
 
 pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
@@ -104,6 +106,19 @@ def test_every_module_compiles_for_processors_that_are_not_here(algorithm: str, 
     assert texts, "no problem of this file is one of the row's"
     for text in sorted(texts):
         assert len(jit.compile_object(text, target.triple, target.features)) > 500
+
+
+@pytest.mark.parametrize("name", [name for name in LEVELS if not runs_here(name)])
+def test_what_rows_of_other_kinds_emit_compiles_for_processors_that_are_not_here(name: str) -> None:
+    target, finish = named_target(name), Finish(floor=True, ceiling=False, residual=False)
+    texts = [lowrank._module(target, element, finish) for element in ELEMENTS.values()]
+    for last, phases in ((True, 0), (False, 1), (False, 2), (False, 3)):
+        texts += [str(weave._module(target, element, last, phases)) for element in ELEMENTS.values()]
+    texts += [str(panels._turning_module(target, element)) for element in ELEMENTS.values()]
+    texts += [fft.forward_module(target, "float", "float", single, finish) for single in (False, True)]
+    texts += [fft.weight_module(target, "float")]
+    for text in texts:
+        assert len(jit.compile_object(str(text), target.triple, target.features)) > 300
 
 
 WIDE = ["direct", "stencil"]
