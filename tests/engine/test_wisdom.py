@@ -116,6 +116,47 @@ def test_strict_is_measured_among_exact_orders_only(directory):
     assert not {"winograd", "fft", "numpy"} & dict(plan.measured).keys()
 
 
+WEIGHT_GRADIENTS = [
+    "weight_grad2d x=2x16x12x12 w=16x16x1x1 precision=strict",
+    "weight_grad2d x=2x16x12x12 w=16x16x3x3 padding=1 precision=strict channels_last",
+    "weight_grad2d x=2x16x12x12 w=16x1x3x3 padding=1 groups=16 precision=strict",
+    "weight_grad2d x=2x16x12x12 w=16x1x3x3 padding=1 groups=16 dtype=float64 precision=strict channels_last",
+]
+
+
+@pytest.mark.parametrize("problem", WEIGHT_GRADIENTS)
+def test_strict_weight_gradients_are_not_measured(directory, problem):
+    """Their algorithms sum in different orders, so there is nothing to choose from that keeps the bits."""
+    before = sc.plan(problem)
+    assert sum(row.refusal is None for row in before.candidates) >= 2
+    plan = sc.plan(problem, effort="measure")
+    assert (plan.algorithm, plan.measured) == (before.algorithm, ())
+    assert len(fresh()) == 0
+
+
+@pytest.mark.parametrize("problem", WEIGHT_GRADIENTS)
+def test_strict_weight_gradients_do_not_follow_a_file(directory, problem):
+    before = sc.plan(problem)
+    others = [row.name for row in before.candidates if row.refusal is None and row.name != before.algorithm]
+    for name in others:
+        fresh().record(problem, Entry(name, ((before.algorithm, 1.0), (name, 1e-9))))
+        planner.use_wisdom(None)
+        assert sc.plan(problem).algorithm == before.algorithm
+        planner.use_wisdom(None)
+        loose = problem.replace(" precision=strict", "")
+        fresh().record(loose, Entry(name, ((name, 1e-9),)))
+        planner.use_wisdom(None)
+        assert sc.plan(loose).algorithm == name
+
+
+def test_strict_integer_weight_gradients_are_exact_and_may_be_measured(directory):
+    problem = "weight_grad2d x=2x4x9x8 w=6x4x3x3 dtype=int64 precision=strict"
+    plan = sc.plan(problem)
+    fresh().record(problem, Entry(plan.algorithm, ((plan.algorithm, 1e-3),)))
+    planner.use_wisdom(None)
+    assert sc.plan(problem).measured == ((plan.algorithm, 1e-3),)
+
+
 def test_filters_follow_too(directory):
     picture, kernel = np.ones((12, 12), "float32"), np.ones((3, 3), "float32")
     expected = sc.correlate(picture, kernel, mode="constant")

@@ -442,16 +442,19 @@ def _cheapest(candidates: Sequence[Candidate]) -> str:
 
 
 def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Who may be chosen by measurement. NumPy sums in an order of its own: with "strict" precision only if alone.
+    """Who may be chosen by measurement. With "strict" precision only where that changes no bit.
 
-    All others that take such a problem form the same sums in the same order, so the choice among them changes no bit.
+    Convolutions and their input gradients: all algorithms form the same sums in the same order, but for NumPy, which
+    may be chosen if alone. Weight gradients: each has an order of its own, so the prediction's choice is the only one.
     """
     from .algorithms import vectorized
 
     accept = _modest(problem, candidates)
-    if problem.precision == "strict" and problem.dtype != "int64":
-        return [row for row in accept if row.name != vectorized.NAME] or accept
-    return accept
+    if problem.precision != "strict" or problem.dtype == "int64":
+        return accept
+    if problem.operation == "weight_grad":
+        return sorted(accept, key=lambda row: row.seconds)[:1]
+    return [row for row in accept if row.name != vectorized.NAME] or accept
 
 
 def _modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
