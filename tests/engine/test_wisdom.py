@@ -12,7 +12,7 @@ import pytest
 import starconv as sc
 from starconv.engine import measure, planner
 from starconv.engine.algorithms import TABLE
-from starconv.engine.runtime import threads
+from starconv.engine.runtime import machine, threads
 from starconv.engine.wisdom import LIMIT_BYTES, MOST_ENTRIES, MOST_FILES, Entry, Wisdom, signature_of
 
 PROBLEM = "conv2d x=1x8x12x12 w=8x8x3x3 padding=1"
@@ -190,6 +190,7 @@ HOSTILE = {
     "huge": b" " * (LIMIT_BYTES + 1),
     "another format": lambda text: text.replace(b'"starconv wisdom": 1', b'"starconv wisdom": 2'),
     "another version": lambda text: text.replace(b'"version": "', b'"version": "9'),
+    "another processor": lambda text: text.replace(b'"processor": "', b'"processor": "Other '),
     "other features": lambda text: text.replace(b'"features": "', b'"features": "+quantum,'),
     "other cores": lambda text: text.replace(b'"cores": ', b'"cores": 9'),
     "other algorithms": lambda text: text.replace(b'"algorithms": "', b'"algorithms": "magic '),
@@ -228,6 +229,18 @@ def test_an_algorithm_that_refuses_is_not_taken(directory, name):
     plan = sc.plan(problem)
     assert plan.algorithm != name
     assert plan.measured == ()
+
+
+def test_what_another_processor_learnt_is_kept_apart(directory, monkeypatch):
+    """Same features, caches and cores, another model: nothing is believed, and nothing is lost."""
+    fresh().record(PROBLEM, ENTRY)
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "processor_model", lambda: "Another 1 2 3")
+        assert fresh().find(PROBLEM) is None
+        planner.use_wisdom(None)
+        assert sc.plan(PROBLEM).measured == ()
+        fresh().record(PROBLEM, ENTRY._replace(algorithm="direct"))
+    assert fresh().find(PROBLEM) == ENTRY
 
 
 @pytest.mark.skipif(os.name != "posix", reason="owners and modes")
