@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import starconv as sc
+from starconv import nets
 from starconv.engine import measure, planner
 from starconv.engine.algorithms import TABLE
 from starconv.engine.runtime import machine, threads
@@ -155,6 +156,89 @@ def test_strict_integer_weight_gradients_are_exact_and_may_be_measured(directory
     fresh().record(problem, Entry(plan.algorithm, ((plan.algorithm, 1e-3),)))
     planner.use_wisdom(None)
     assert sc.plan(problem).measured == ((plan.algorithm, 1e-3),)
+
+
+def test_prepared_plans_are_measured_apart(directory):
+    whole = sc.plan(PROBLEM, effort="measure")
+    assert fresh().find(PROBLEM + " prepared") is None
+    plan = sc.plan(PROBLEM, effort="measure", prepared=True)
+    times = dict(plan.measured)
+    assert len(times) >= 2
+    assert times[plan.algorithm] <= min(times.values()) / planner.WORTH
+    assert fresh().find(PROBLEM + " prepared") == Entry(plan.algorithm, plan.measured)
+    assert fresh().find(PROBLEM) == Entry(whole.algorithm, whole.measured)
+    assert sc.plan(PROBLEM, prepared=True).measured == plan.measured
+    assert planner.wisdom_key(plan.problem, prepared=True) == PROBLEM + " prepared"
+
+
+def test_prepared_plans_follow_their_own_entry_only(directory):
+    before = sc.plan(PROBLEM), sc.plan(PROBLEM, prepared=True)
+    fresh().record(PROBLEM + " prepared", ENTRY)
+    planner.use_wisdom(None)
+    assert sc.plan(PROBLEM).algorithm == before[0].algorithm
+    assert sc.plan(PROBLEM, prepared=True).algorithm == "numpy"
+    fresh().record(PROBLEM, ENTRY)
+    fresh().record(PROBLEM + " prepared", Entry("magic", (("magic", 1.0),)))
+    planner.use_wisdom(None)
+    assert sc.plan(PROBLEM).algorithm == "numpy"
+    assert sc.plan(PROBLEM, prepared=True).algorithm == before[1].algorithm
+
+
+@pytest.mark.parametrize("name", ["winograd", "numpy"])
+def test_strict_prepared_plans_do_not_follow_other_orders(directory, name):
+    problem = PROBLEM + " precision=strict"
+    fresh().record(problem + " prepared", Entry(name, ((name, 1e-9), ("direct", 1.0))))
+    planner.use_wisdom(None)
+    plan = sc.plan(problem, prepared=True)
+    assert plan.algorithm != name
+    assert plan.measured == ()
+
+
+def test_a_layer_keeps_its_algorithm_for_less_than_a_twentieth(directory, monkeypatch):
+    predicted = sc.plan(PROBLEM, prepared=True).algorithm
+    for factor, kept in ((0.97, True), (0.9, False)):
+        monkeypatch.setattr(
+            measure,
+            "times",
+            lambda plans, prepared, factor=factor: {name: 1.0 if name == predicted else factor for name in plans},
+        )
+        assert (planner.measure(sc.Problem.parse(PROBLEM), prepared=True).algorithm == predicted) is kept
+
+
+def test_large_weights_are_not_prepared_for_all_at_once():
+    assert measure.most_prepared(sc.Problem.parse("conv1d x=1x25088x1 w=4096x25088x1")) == 2
+    assert measure.most_prepared(sc.Problem.parse(PROBLEM)) > len(NAMES)
+
+
+def layers():
+    """Two convolutions, of the same problem but for the activation."""
+    builder = nets.Builder("two")
+    random = np.random.default_rng(0)
+    x = builder.input("x", np.float32, (1, 8, 12, 12))
+    for name in ("a", "b"):
+        weights = builder.constant(f"{name}.w", random.standard_normal((8, 8, 3, 3), np.float32))
+        x = builder.add("Conv", x, weights, name=name, pads=(1, 1, 1, 1))
+        x = builder.add("Relu", x) if name == "a" else x
+    return builder.graph(x)
+
+
+def test_networks_follow_what_was_measured_for_their_layers(directory):
+    x = np.random.default_rng(1).standard_normal((1, 8, 12, 12), np.float32)
+    old = nets.Network(layers())
+    expected = old(x)
+    plans = [operation.prepared.plan for operation in old.program(x.shape).operations]
+    names = ["winograd2" if plan.algorithm == "direct" else "direct" for plan in plans]
+    for plan, name in zip(plans, names, strict=True):
+        fresh().record(f"{plan.problem} prepared", Entry(name, ((name, 1e-4), (plan.algorithm, 2e-4))))
+    planner.use_wisdom(None)
+    new = nets.Network(layers())
+    tuned = [operation.prepared for operation in new.program(x.shape).operations]
+    assert [(one.algorithm, one.plan.problem) for one in tuned] == [
+        (name, plan.problem) for name, plan in zip(names, plans, strict=True)
+    ]
+    np.testing.assert_allclose(new(x), expected, rtol=1e-4, atol=1e-4)
+    # And one that was there before, as single calls do.
+    np.testing.assert_array_equal(old(x), new(x))
 
 
 def test_filters_follow_too(directory):
@@ -316,7 +400,7 @@ def test_contenders_are_those_that_may_win():
 
 
 def test_an_interrupted_measurement_records_nothing(directory, monkeypatch):
-    def interrupted(plans):
+    def interrupted(plans, prepared=False):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(measure, "times", interrupted)
