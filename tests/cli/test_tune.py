@@ -1,10 +1,13 @@
 """`starconv tune`: what it measures, shows and keeps; wrong files; Ctrl-C."""
 
+import numpy as np
 import pytest
 
 import starconv as sc
+from starconv import nets
 from starconv.engine import measure, planner
 from starconv.engine.algorithms import TABLE
+from starconv.engine.operations import WRITE_BOTH
 from starconv.engine.wisdom import Wisdom, signature_of
 
 ONE = "conv2d x=1x8x12x12 w=8x8x3x3 padding=1"
@@ -17,7 +20,9 @@ def directory(tmp_path, monkeypatch):
     """A cache of its own, and times that are no times."""
     path = tmp_path / "cache"
     monkeypatch.setenv("STARCONV_CACHE_DIR", str(path))
-    monkeypatch.setattr(measure, "times", lambda plans: {name: 1e-3 + 1e-3 * n for n, name in enumerate(plans)})
+    monkeypatch.setattr(
+        measure, "times", lambda plans, prepared=False: {name: 1e-3 + 1e-3 * n for n, name in enumerate(plans)}
+    )
     planner.use_wisdom(None)
     yield path
     planner.use_wisdom(Wisdom(signature_of(NAMES), keep=False))
@@ -40,7 +45,9 @@ def test_problems_are_measured_and_kept(run, directory):
 
 
 def test_gain_is_that_over_the_prediction(run, monkeypatch):
-    monkeypatch.setattr(measure, "times", lambda plans: {name: 1.0 / (n + 1) for n, name in enumerate(plans)})
+    monkeypatch.setattr(
+        measure, "times", lambda plans, prepared=False: {name: 1.0 / (n + 1) for n, name in enumerate(plans)}
+    )
     first, *_, last = measure.contenders(sc.plan(ONE).candidates)
     line = run("tune", ONE).stdout.splitlines()[1].removeprefix(ONE).split()
     assert line[:2] == [first, last]
@@ -59,14 +66,14 @@ def test_what_is_known_is_shown_and_not_measured_again(run, monkeypatch):
     run("tune", ONE)
     monkeypatch.setattr(measure, "times", None)
     assert "(known)" in run("tune", ONE).stdout
-    monkeypatch.setattr(measure, "times", lambda plans: dict.fromkeys(plans, 7.0))
+    monkeypatch.setattr(measure, "times", lambda plans, prepared=False: dict.fromkeys(plans, 7.0))
     assert " 7 s " in run("tune", ONE, "--again").stdout
 
 
 def test_ctrl_c_keeps_what_was_measured(run, monkeypatch):
     times = measure.times
 
-    def interrupted(plans):
+    def interrupted(plans, prepared=False):
         if next(iter(plans.values())).problem.spatial == 1:
             raise KeyboardInterrupt
         return times(plans)
@@ -89,6 +96,82 @@ def test_without_a_place_to_keep_it(run, monkeypatch):
 def test_a_problem_with_one_candidate(run, monkeypatch):
     monkeypatch.setattr(measure, "contenders", lambda candidates: ["numpy"])
     assert "nothing to compare" in run("tune", ONE).stdout
+    assert len(kept()) == 0
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file with three convolutions, two of them alike, for pictures of any size."""
+    builder = nets.Builder("tiny")
+    random = np.random.default_rng(0)
+    x = builder.input("x", np.float32, (1, 8, "H", "W"))
+    for name in ("a", "b", "c"):
+        size = 1 if name == "c" else 3
+        weights = builder.constant(f"{name}.w", random.standard_normal((8, 8, size, size), np.float32))
+        x = builder.add("Conv", x, weights, name=name, pads=(size // 2,) * 4)
+        x = builder.add("Sigmoid", x)
+    path = tmp_path / "tiny.onnx"
+    nets.Network(builder.graph(x)).to_onnx(path)
+    return path
+
+
+def test_a_network_is_tuned_layer_by_layer_and_takes_what_was_measured(run, model, directory, monkeypatch):
+    def times(plans, prepared):
+        """Another than the predicted one, of those that write either layout."""
+        assert prepared
+        return {name: 1.0 if n == 0 else 0.5 if name in WRITE_BOTH else 0.8 for n, name in enumerate(plans)}
+
+    monkeypatch.setattr(measure, "times", times)
+    x = np.random.default_rng(1).standard_normal((1, 8, 12, 12), np.float32)
+    before = nets.load(model)
+    expected = before(x)
+    old = {one.name: one.how() for one in before.program(x.shape).operations if one.name in "abc"}
+    lines = run("tune", model, "--input", "1x8x12x12").stdout.splitlines()
+    assert len(lines) == 1 + 2 + 2
+    assert lines[-2] == f"{model}: 3 of 3 layers measured, 2 different ones"
+    assert lines[-1].startswith(f"2 measured problems in {directory}")
+    assert len(kept()) == 2
+    # A new process would read the file.
+    planner.use_wisdom(None)
+    network = nets.load(model)
+    layers = {one.name: one.prepared for one in network.program(x.shape).operations if one.name in "abc"}
+    for name, layer in layers.items():
+        entry = kept().find(f"{layer.plan.problem} prepared")
+        assert layer.algorithm == entry.algorithm != old[name]
+    np.testing.assert_allclose(network(x), expected, rtol=1e-4, atol=1e-5)
+    assert sc.plan(layers["a"].plan.problem).measured == ()
+
+
+def test_a_network_and_problems_together(run, model, tmp_path):
+    path = tmp_path / "layers.txt"
+    path.write_text(f"{ONE}\n{TWO}\n")
+    output = run("tune", model, path, "-i", "1x8x12x12").stdout
+    assert "4 measured problems in" in output
+    output = run("tune", model, path, "-i", "1x8x12x12").stdout
+    assert f"{model}: 3 of 3 layers measured, 2 different ones, 2 before" in output
+    assert output.count("(known)") == 4
+
+
+def test_a_network_by_name(run, monkeypatch):
+    monkeypatch.setattr(measure, "contenders", lambda candidates: ["direct"])
+    output = run("tune", "squeezenet1_1", "--input", "1x3x64x64").stdout
+    assert "squeezenet1_1: 0 of 26 layers measured, 0 different ones; 26 with nothing to compare" in output
+
+
+def test_wrong_networks(run, model, tmp_path):
+    assert "'resnet19': expected a problem, a text file of problems, a file .onnx, 'resnet18'" in (
+        run("tune", "resnet19", code=2).stderr
+    )
+    assert "No such file or directory" in run("tune", tmp_path / "none.onnx", code=1).stderr
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"conv2d")
+    assert "broken.onnx" in run("tune", broken, code=2).stderr
+    assert "shapes = " in run("tune", model, "--input", "1x7x12x12", code=2).stderr
+    assert "input = '12': expected nothing without a network" in run("tune", ONE, "--input", "12", code=2).stderr
+    builder = nets.Builder("plain")
+    x = builder.input("x", np.float32, (1, 2))
+    nets.Network(builder.graph(builder.add("Relu", x))).to_onnx(tmp_path / "plain.onnx")
+    assert "expected a network with convolutions" in run("tune", tmp_path / "plain.onnx", code=2).stderr
     assert len(kept()) == 0
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import starconv as sc
+from starconv import nets
 from starconv.engine import measure, planner
 from starconv.engine.algorithms import TABLE
-from starconv.engine.runtime import threads
+from starconv.engine.runtime import machine, threads
 from starconv.engine.wisdom import LIMIT_BYTES, MOST_ENTRIES, MOST_FILES, Entry, Wisdom, signature_of
 
 PROBLEM = "conv2d x=1x8x12x12 w=8x8x3x3 padding=1"
@@ -116,6 +117,130 @@ def test_strict_is_measured_among_exact_orders_only(directory):
     assert not {"winograd", "fft", "numpy"} & dict(plan.measured).keys()
 
 
+WEIGHT_GRADIENTS = [
+    "weight_grad2d x=2x16x12x12 w=16x16x1x1 precision=strict",
+    "weight_grad2d x=2x16x12x12 w=16x16x3x3 padding=1 precision=strict channels_last",
+    "weight_grad2d x=2x16x12x12 w=16x1x3x3 padding=1 groups=16 precision=strict",
+    "weight_grad2d x=2x16x12x12 w=16x1x3x3 padding=1 groups=16 dtype=float64 precision=strict channels_last",
+]
+
+
+@pytest.mark.parametrize("problem", WEIGHT_GRADIENTS)
+def test_strict_weight_gradients_are_not_measured(directory, problem):
+    """Their algorithms sum in different orders, so there is nothing to choose from that keeps the bits."""
+    before = sc.plan(problem)
+    assert sum(row.refusal is None for row in before.candidates) >= 2
+    plan = sc.plan(problem, effort="measure")
+    assert (plan.algorithm, plan.measured) == (before.algorithm, ())
+    assert len(fresh()) == 0
+
+
+@pytest.mark.parametrize("problem", WEIGHT_GRADIENTS)
+def test_strict_weight_gradients_do_not_follow_a_file(directory, problem):
+    before = sc.plan(problem)
+    others = [row.name for row in before.candidates if row.refusal is None and row.name != before.algorithm]
+    for name in others:
+        fresh().record(problem, Entry(name, ((before.algorithm, 1.0), (name, 1e-9))))
+        planner.use_wisdom(None)
+        assert sc.plan(problem).algorithm == before.algorithm
+        planner.use_wisdom(None)
+        loose = problem.replace(" precision=strict", "")
+        fresh().record(loose, Entry(name, ((name, 1e-9),)))
+        planner.use_wisdom(None)
+        assert sc.plan(loose).algorithm == name
+
+
+def test_strict_integer_weight_gradients_are_exact_and_may_be_measured(directory):
+    problem = "weight_grad2d x=2x4x9x8 w=6x4x3x3 dtype=int64 precision=strict"
+    plan = sc.plan(problem)
+    fresh().record(problem, Entry(plan.algorithm, ((plan.algorithm, 1e-3),)))
+    planner.use_wisdom(None)
+    assert sc.plan(problem).measured == ((plan.algorithm, 1e-3),)
+
+
+def test_prepared_plans_are_measured_apart(directory):
+    whole = sc.plan(PROBLEM, effort="measure")
+    assert fresh().find(PROBLEM + " prepared") is None
+    plan = sc.plan(PROBLEM, effort="measure", prepared=True)
+    times = dict(plan.measured)
+    assert len(times) >= 2
+    assert times[plan.algorithm] <= min(times.values()) / planner.WORTH
+    assert fresh().find(PROBLEM + " prepared") == Entry(plan.algorithm, plan.measured)
+    assert fresh().find(PROBLEM) == Entry(whole.algorithm, whole.measured)
+    assert sc.plan(PROBLEM, prepared=True).measured == plan.measured
+    assert planner.wisdom_key(plan.problem, prepared=True) == PROBLEM + " prepared"
+
+
+def test_prepared_plans_follow_their_own_entry_only(directory):
+    before = sc.plan(PROBLEM), sc.plan(PROBLEM, prepared=True)
+    fresh().record(PROBLEM + " prepared", ENTRY)
+    planner.use_wisdom(None)
+    assert sc.plan(PROBLEM).algorithm == before[0].algorithm
+    assert sc.plan(PROBLEM, prepared=True).algorithm == "numpy"
+    fresh().record(PROBLEM, ENTRY)
+    fresh().record(PROBLEM + " prepared", Entry("magic", (("magic", 1.0),)))
+    planner.use_wisdom(None)
+    assert sc.plan(PROBLEM).algorithm == "numpy"
+    assert sc.plan(PROBLEM, prepared=True).algorithm == before[1].algorithm
+
+
+@pytest.mark.parametrize("name", ["winograd", "numpy"])
+def test_strict_prepared_plans_do_not_follow_other_orders(directory, name):
+    problem = PROBLEM + " precision=strict"
+    fresh().record(problem + " prepared", Entry(name, ((name, 1e-9), ("direct", 1.0))))
+    planner.use_wisdom(None)
+    plan = sc.plan(problem, prepared=True)
+    assert plan.algorithm != name
+    assert plan.measured == ()
+
+
+def test_a_layer_keeps_its_algorithm_for_less_than_a_twentieth(directory, monkeypatch):
+    predicted = sc.plan(PROBLEM, prepared=True).algorithm
+    for factor, kept in ((0.97, True), (0.9, False)):
+        monkeypatch.setattr(
+            measure,
+            "times",
+            lambda plans, prepared, factor=factor: {name: 1.0 if name == predicted else factor for name in plans},
+        )
+        assert (planner.measure(sc.Problem.parse(PROBLEM), prepared=True).algorithm == predicted) is kept
+
+
+def test_large_weights_are_not_prepared_for_all_at_once():
+    assert measure.most_prepared(sc.Problem.parse("conv1d x=1x25088x1 w=4096x25088x1")) == 2
+    assert measure.most_prepared(sc.Problem.parse(PROBLEM)) > len(NAMES)
+
+
+def layers():
+    """Two convolutions, of the same problem but for the activation."""
+    builder = nets.Builder("two")
+    random = np.random.default_rng(0)
+    x = builder.input("x", np.float32, (1, 8, 12, 12))
+    for name in ("a", "b"):
+        weights = builder.constant(f"{name}.w", random.standard_normal((8, 8, 3, 3), np.float32))
+        x = builder.add("Conv", x, weights, name=name, pads=(1, 1, 1, 1))
+        x = builder.add("Relu", x) if name == "a" else x
+    return builder.graph(x)
+
+
+def test_networks_follow_what_was_measured_for_their_layers(directory):
+    x = np.random.default_rng(1).standard_normal((1, 8, 12, 12), np.float32)
+    old = nets.Network(layers())
+    expected = old(x)
+    plans = [operation.prepared.plan for operation in old.program(x.shape).operations]
+    names = ["winograd2" if plan.algorithm == "direct" else "direct" for plan in plans]
+    for plan, name in zip(plans, names, strict=True):
+        fresh().record(f"{plan.problem} prepared", Entry(name, ((name, 1e-4), (plan.algorithm, 2e-4))))
+    planner.use_wisdom(None)
+    new = nets.Network(layers())
+    tuned = [operation.prepared for operation in new.program(x.shape).operations]
+    assert [(one.algorithm, one.plan.problem) for one in tuned] == [
+        (name, plan.problem) for name, plan in zip(names, plans, strict=True)
+    ]
+    np.testing.assert_allclose(new(x), expected, rtol=1e-4, atol=1e-4)
+    # And one that was there before, as single calls do.
+    np.testing.assert_array_equal(old(x), new(x))
+
+
 def test_filters_follow_too(directory):
     picture, kernel = np.ones((12, 12), "float32"), np.ones((3, 3), "float32")
     expected = sc.correlate(picture, kernel, mode="constant")
@@ -149,6 +274,7 @@ HOSTILE = {
     "huge": b" " * (LIMIT_BYTES + 1),
     "another format": lambda text: text.replace(b'"starconv wisdom": 1', b'"starconv wisdom": 2'),
     "another version": lambda text: text.replace(b'"version": "', b'"version": "9'),
+    "another processor": lambda text: text.replace(b'"processor": "', b'"processor": "Other '),
     "other features": lambda text: text.replace(b'"features": "', b'"features": "+quantum,'),
     "other cores": lambda text: text.replace(b'"cores": ', b'"cores": 9'),
     "other algorithms": lambda text: text.replace(b'"algorithms": "', b'"algorithms": "magic '),
@@ -187,6 +313,18 @@ def test_an_algorithm_that_refuses_is_not_taken(directory, name):
     plan = sc.plan(problem)
     assert plan.algorithm != name
     assert plan.measured == ()
+
+
+def test_what_another_processor_learnt_is_kept_apart(directory, monkeypatch):
+    """Same features, caches and cores, another model: nothing is believed, and nothing is lost."""
+    fresh().record(PROBLEM, ENTRY)
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "processor_model", lambda: "Another 1 2 3")
+        assert fresh().find(PROBLEM) is None
+        planner.use_wisdom(None)
+        assert sc.plan(PROBLEM).measured == ()
+        fresh().record(PROBLEM, ENTRY._replace(algorithm="direct"))
+    assert fresh().find(PROBLEM) == ENTRY
 
 
 @pytest.mark.skipif(os.name != "posix", reason="owners and modes")
@@ -262,7 +400,7 @@ def test_contenders_are_those_that_may_win():
 
 
 def test_an_interrupted_measurement_records_nothing(directory, monkeypatch):
-    def interrupted(plans):
+    def interrupted(plans, prepared=False):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(measure, "times", interrupted)

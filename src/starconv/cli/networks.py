@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..nets.network import Network
 
-__all__ = ["register"]
+__all__ = ["InputSize", "input_shape", "named_network", "register"]
 
 CHANNELS_SHOWN = 16
 SIDE = 224
@@ -126,7 +126,7 @@ def maps(
     """Draw what the channels of a layer find in a picture, as a grid of channels."""
     from ..view.grids import feature_maps
 
-    network = _network(model, weights, seed)
+    network = named_network(model, weights, seed)
     layer = layer or _first_convolution(network)
     found = network.feature_maps(_prepared(network, model, picture, size, colours), layer)
     if found.ndim == 1:  # a dense layer: a number for each channel
@@ -158,7 +158,7 @@ def filters(
 
     from ..view.grids import filters as draw
 
-    network = _network(model, weights, seed)
+    network = named_network(model, weights, seed)
     layer = layer or _first_convolution(network)
     convolutions = [name for name, found in network.layers.items() if found.op == "Conv"]
     if layer not in convolutions:
@@ -174,8 +174,8 @@ def filters(
 
 def summary(model: ModelArgument, weights: WeightsFile = None, input: InputSize = None, seed: Seed = 0) -> None:
     """Print the layers of a network: the shapes they give, their parameters and multiply-adds."""
-    network = _network(model, weights, seed, tell=False)
-    output_console().print(str(network.summary(_input_shape(network, input))), markup=False)
+    network = named_network(model, weights, seed, tell=False)
+    output_console().print(str(network.summary(input_shape(network, input))), markup=False)
 
 
 def classify(
@@ -198,7 +198,7 @@ def classify(
     if weights is None and _is_known(model):
         expected = "a file of weights, or tv_in1k for a resnet: a network with random weights knows nothing"
         raise ArgumentValueError("weights", weights, expected)
-    network = _network(model, weights, 0)
+    network = named_network(model, weights, 0)
     scores = network(_prepared(network, model, picture, size, colours))
     scores = np.asarray(scores[0] if isinstance(scores, tuple) else scores, np.float64)
     if scores.size != scores.shape[-1] * (len(scores) == 1):
@@ -226,8 +226,8 @@ def profile(
 
     import numpy as np
 
-    network = _network(model, weights, seed, tell=False)
-    shape = _input_shape(network, input)
+    network = named_network(model, weights, seed, tell=False)
+    shape = input_shape(network, input)
     dtype = network.inputs[0].dtype
     if math.prod(shape) * 8 > network.largest:
         raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
@@ -247,7 +247,7 @@ def _is_known(model: str) -> bool:
     return Path(model).suffix == "" and not Path(model).is_file()
 
 
-def _network(model: str, weights: str | None, seed: int, *, tell: bool = True) -> "Network":
+def named_network(model: str, weights: str | None, seed: int, *, tell: bool = True) -> "Network":
     """The network that `model` names; if its weights are random, that is said."""
     if not _is_known(model):
         from ..nets.onnx import load
@@ -322,7 +322,7 @@ def _picture_size(
     return sides[0], sides[1]
 
 
-def _input_shape(network: "Network", text: str | None) -> tuple[int, ...]:
+def input_shape(network: "Network", text: str | None) -> tuple[int, ...]:
     """The size of the input that is asked for, or one that suits the network."""
     if len(network.inputs) != 1:
         raise ArgumentValueError("model", network.graph.name, "a network with one input")

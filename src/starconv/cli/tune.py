@@ -1,15 +1,21 @@
-"""`starconv tune`: time the algorithms for convolutions and keep which was fastest, for all later plans."""
+"""`starconv tune`: time the algorithms for convolutions and keep which was fastest, for all later plans.
 
+The convolutions are given one by one, or as the layers of a network. Those are timed as a network calls them, with
+weights that are prepared once, so what is kept for them is kept apart from what is kept for single calls.
+"""
+
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from ..errors import ArgumentValueError
+from ..errors import ArgumentValueError, StarconvError, choices
 from ..problem import OPERATIONS, Problem
-from .console import error_console, help_text, output_console, shown
+from .console import describe, error_console, help_text, output_console, shown
+from .networks import InputSize, input_shape, named_network
 
 if TYPE_CHECKING:
     from ..engine.planner import Plan
@@ -24,6 +30,10 @@ starconv tune "conv2d x=1x64x56x56 w=64x64x3x3 padding=1"
 starconv tune layers.txt   [dim]one problem per line; what follows # is a note[/dim]
 
 starconv tune layers.txt --again
+
+starconv tune resnet18   [dim]its layers, for pictures of 224 x 224[/dim]
+
+starconv tune model.onnx --input 8x3x160x160
 """
 
 LIMIT_BYTES = 1 << 20
@@ -32,10 +42,24 @@ INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended, 128 + the signal's number."""
 
 
+class _Wanted(NamedTuple):
+    """A problem, and whether it is timed with weights in place, as a network's layer."""
+
+    problem: Problem
+    prepared: bool = False
+
+
+class _Network(NamedTuple):
+    """The convolutions that a model is compiled to, layer by layer."""
+
+    name: str
+    layers: tuple[_Wanted, ...]
+
+
 class _Tuned(NamedTuple):
     """One line of the table."""
 
-    problem: Problem
+    wanted: _Wanted
     estimate: str
     entry: "Entry | None"
     again: bool
@@ -50,34 +74,77 @@ def tune(
     problems: Annotated[
         list[str],
         typer.Argument(
-            metavar="PROBLEM|FILE...",
-            help="Problems as for [bold]starconv explain[/bold], each in quotes, or text files with one per line.",
+            metavar="MODEL|PROBLEM|FILE...",
+            help="Networks as for [bold]starconv summary[/bold], a file .onnx or a name; problems as for "
+            "[bold]starconv explain[/bold], each in quotes; or text files with one problem per line.",
         ),
     ],
+    input: InputSize = None,
     again: Annotated[bool, typer.Option("--again", help="Also measure problems that were measured before.")] = False,
 ) -> None:
     """Time the algorithms for convolutions, and let plans take the fastest from now on.
 
+    Of a network, every layer is timed as the network calls it, with weights in place; it is tuned for the size of
+    input that it is compiled for here, and for networks that are loaded from now on.
+
     Times are kept on disk, for this processor and this version. A choice that changes may change the last bits of
     results; with precision=strict it does not. Ctrl-C keeps what was measured.
     """
-    wanted = list(dict.fromkeys(problem for text in problems for problem in _problems(text)))
+    given = [_given(text, input) for text in problems]
+    networks = [one for one in given if isinstance(one, _Network)]
+    if input is not None and not networks:
+        raise ArgumentValueError("input", input, "nothing without a network: a problem says its sizes")
+    wanted = list(dict.fromkeys(one for part in given for one in (part.layers if isinstance(part, _Network) else part)))
     done: list[_Tuned] = []
     try:
         _measure(wanted, again, done)
     except KeyboardInterrupt:
-        _show(done)
+        _show(done, networks)
         error_console().print(f"interrupted: {len(done)} of {len(wanted)} problems measured and kept", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
-    _show(done)
+    _show(done, networks)
+
+
+def _given(text: str, size: str | None) -> "_Network | list[_Wanted]":
+    """What an argument names: the problem that it is, the layers of a network, or the problems of a file."""
+    from ..nets.models import MODELS
+
+    is_file = Path(text).is_file()
+    operation = re.match(rf"\s*({'|'.join(OPERATIONS)})[123]d\b", text)
+    if (operation or "=" in text) and not is_file:
+        return [_Wanted(Problem.parse(text))]
+    if Path(text).suffix.lower() == ".onnx" or (text in MODELS and not is_file):
+        return _network(text, size)
+    if not is_file and Path(text).name == text and not Path(text).suffix:
+        expected = f"a problem, a text file of problems, a file .onnx, {choices(MODELS)}"
+        raise ArgumentValueError("problems", text, expected)
+    return [_Wanted(problem) for problem in _problems(text)]
+
+
+def _network(model: str, size: str | None) -> _Network:
+    """The layers of a network as it is compiled for inputs of `size`; its weights do not matter."""
+    from ..engine.operations import Convolution
+    from ..nets.network import UNSUITABLE
+
+    network = named_network(model, None, 0, tell=False)
+    shape = input_shape(network, size)
+    if math.prod(shape) * 8 > network.largest:
+        raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
+    try:
+        program = network.program(shape)
+    except StarconvError:
+        raise
+    except UNSUITABLE as error:
+        expected = f"a network that can be compiled for an input of shape {shape}; {describe(error)}"
+        raise ArgumentValueError("model", model, expected) from None
+    plans = [one.prepared.plan for one in program.operations if isinstance(one, Convolution) and one.prepared]
+    if not plans:
+        raise ArgumentValueError("model", model, "a network with convolutions or dense layers")
+    return _Network(model, tuple(_Wanted(plan.problem, prepared=True) for plan in plans))
 
 
 def _problems(text: str) -> Iterator[Problem]:
-    """The problem that an argument is, or the problems of the file that it names."""
-    operation = re.match(rf"\s*({'|'.join(OPERATIONS)})[123]d\b", text)
-    if (operation or "=" in text) and not Path(text).is_file():
-        yield Problem.parse(text)
-        return
+    """The problems of a file."""
     with Path(text).open("rb") as file:
         data = file.read(LIMIT_BYTES + 1)
     expected = "a text file with one problem per line, such as conv2d x=1x64x56x56 w=64x64x3x3 padding=1"
@@ -96,7 +163,7 @@ def _problems(text: str) -> Iterator[Problem]:
                 raise ArgumentValueError("problems", f"{text}:{number}", f"a problem in every line; {error}") from None
 
 
-def _measure(wanted: list[Problem], again: bool, done: list[_Tuned]) -> None:
+def _measure(wanted: Sequence[_Wanted], again: bool, done: list[_Tuned]) -> None:
     """Measure one problem after the other, under a progress bar; `done` grows as they are ready."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -105,12 +172,13 @@ def _measure(wanted: list[Problem], again: bool, done: list[_Tuned]) -> None:
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=error_console(), transient=True) as progress:
         task = progress.add_task("", total=len(wanted))
-        for problem in wanted:
-            progress.update(task, description=shown(problem))
-            known = planner.wisdom().find(str(problem))
+        for one in wanted:
+            progress.update(task, description=shown(one.problem))
+            known = planner.wisdom().find(planner.wisdom_key(*one))
             fresh = again or known is None
-            entry = planner.measure(problem) if fresh else known
-            done.append(_Tuned(problem, _estimate(planner.make_plan(problem)), entry, fresh))
+            entry = planner.measure(*one) if fresh else known
+            estimate = _estimate(planner.make_plan(one.problem, prepared=one.prepared))
+            done.append(_Tuned(one, estimate, entry, fresh))
             progress.advance(task)
 
 
@@ -119,8 +187,11 @@ def _estimate(plan: "Plan") -> str:
     return min(plan.candidates, key=lambda candidate: candidate.seconds).name
 
 
-def _show(done: list[_Tuned]) -> None:
-    """The table: what prediction takes, what is fastest, and how much that gains; then where it is kept."""
+def _show(done: list[_Tuned], networks: Sequence[_Network]) -> None:
+    """The table: what prediction takes, what is fastest, and how much that gains; then where it is kept.
+
+    For each network also how many of its layers were measured.
+    """
     from rich.table import Table
 
     from ..engine import planner
@@ -132,15 +203,29 @@ def _show(done: list[_Tuned]) -> None:
     for title in ("problem", "by prediction", "fastest", "time", "gain"):
         table.add_column(title, justify="right" if title in ("time", "gain") else "left", no_wrap=title != "problem")
     for line in done:
-        table.add_row(str(line.problem), line.estimate, *_found(line))
+        table.add_row(str(line.wanted.problem), line.estimate, *_found(line))
     # A file or a pipe has no width: problems stay in one line there.
     console.print(table, soft_wrap=False, width=None if console.is_terminal else 200)
+    for network in networks:
+        console.print(shown(_told(network, done)), markup=False)
     learned = planner.wisdom()
     path, reason = learned.path()
     if path is None:
         error_console().print(f"nothing is kept: the cache is {reason}", style="yellow")
     else:
         console.print(shown(f"{len(learned)} measured problems in {path}"), markup=False)
+
+
+def _told(network: _Network, done: Sequence[_Tuned]) -> str:
+    """How many of a network's layers were measured, now or before; layers of the same problem are measured once."""
+    lines = {line.wanted: line for line in done}
+    own = [lines[layer] for layer in network.layers if layer in lines]
+    measured = [line for line in own if line.entry is not None]
+    different = len({line.wanted for line in measured})
+    known = len({line.wanted for line in measured if not line.again})
+    told = f"{network.name}: {len(measured)} of {len(network.layers)} layers measured, {different} different ones"
+    alone = len(own) - len(measured)
+    return told + (f", {known} before" if known else "") + (f"; {alone} with nothing to compare" if alone else "")
 
 
 def _found(line: _Tuned) -> tuple[str, str, str]:

@@ -64,8 +64,7 @@ def _seconds(lowered: Lowered, way: dict[str, bool]) -> float:
     total = 0.0
     for operation in lowered.operations:
         if isinstance(operation, Convolution):
-            plan = operation.plan(last=way[operation.reads[0]], out_last=way[operation.writes[0]])
-            total += plan.chosen.seconds
+            total += operation.predicted(last=way[operation.reads[0]], out_last=way[operation.writes[0]])
     return total
 
 

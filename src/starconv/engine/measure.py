@@ -3,6 +3,11 @@
 What is timed is a whole call, weights prepared and all, because that is what `cost` predicts and a functional call
 does. Rounds are interleaved, everyone in turn, so that a machine that slows down does so for everyone; what counts is
 the least time, because other processes can only add to it.
+
+For a network's layers it is calls of prepared plans. Between two calls of a layer the other layers' weights go through
+the caches, so its own have left them, while its input has just been written and the threads are awake. So it is here:
+each candidate has its weights several times over, and takes another copy with each call. With one copy they would stay
+in the caches, and how much memory an algorithm's weights take would count for too little.
 """
 
 import math
@@ -15,7 +20,7 @@ from ..problem import Problem
 from .planner import Array, Candidate, Plan, empty_channels_last
 from .runtime import jit, threads
 
-__all__ = ["contenders", "times"]
+__all__ = ["contenders", "most_prepared", "times"]
 
 FACTOR = 5.0
 """Candidates that are predicted to be this much slower than the best are not tried."""
@@ -28,6 +33,12 @@ FEWEST, MOST = 3, 50
 HOPELESS = 2.0
 """Who takes so many times the best, and has used up more than an equal share of the budget, is not timed again."""
 
+PREPARED_BYTES = 1 << 30
+"""Of weights that are prepared at once, one copy per candidate: a dense layer of VGG-16 has 411 MB of them."""
+COPIES_BYTES = 64 << 20
+"""Of the copies of one candidate's weights that take turns; fewer where the caches hold less."""
+MOST_COPIES = 16
+
 
 def contenders(candidates: Sequence[Candidate], factor: float = FACTOR, patience: float = PATIENCE) -> list[str]:
     """Names of the candidates worth timing, the one with the best prediction first."""
@@ -37,14 +48,24 @@ def contenders(candidates: Sequence[Candidate], factor: float = FACTOR, patience
     return [candidate.name for candidate in sorted(tried, key=lambda candidate: candidate.seconds)]
 
 
-def times(plans: Mapping[str, Plan], budget: float = BUDGET) -> dict[str, float]:
-    """Least seconds per call of every plan, all of the same problem, on all cores that the process may use."""
+def most_prepared(problem: Problem) -> int:
+    """How many candidates may have weights prepared at the same time; two at least, else nothing is compared."""
+    return max(2, PREPARED_BYTES // _weight_bytes(problem))
+
+
+def times(plans: Mapping[str, Plan], budget: float = BUDGET, *, prepared: bool = False) -> dict[str, float]:
+    """Least seconds per call of every plan, all of the same problem, on all cores that the process may use.
+
+    With `prepared`, the second operand is put in place before, and the calls find it there.
+    """
     problem = next(iter(plans.values())).problem
-    calls = _calls(problem, plans)
+    copies = _copies(problem) if prepared else 0
+    calls = _calls(problem, plans, copies)
     asked = threads.get_num_threads()
     threads.set_num_threads(min(jit.host().cores, threads.MAX_THREADS))
     try:
-        return _least(calls, budget)
+        least = _least(calls, budget)
+        return {name: seconds / max(copies, 1) for name, seconds in least.items()}
     finally:
         threads.set_num_threads(asked)
 
@@ -80,8 +101,18 @@ def _timed(call: Callable[[], object]) -> tuple[float, float]:
     return max(seconds, 1e-9), spent
 
 
-def _calls(problem: Problem, plans: Mapping[str, Plan]) -> dict[str, Callable[[], object]]:
-    """A call of every plan, on the same arrays."""
+def _weight_bytes(problem: Problem) -> int:
+    """Of the second operand; 1 if it is empty."""
+    return max(math.prod(problem.operand_shapes[1]) * problem.itemsize, 1)
+
+
+def _copies(problem: Problem) -> int:
+    """How many copies of its weights are more than the caches hold."""
+    return min(MOST_COPIES, -(-min(jit.host().l3_bytes, COPIES_BYTES) // _weight_bytes(problem)))
+
+
+def _calls(problem: Problem, plans: Mapping[str, Plan], copies: int) -> dict[str, Callable[[], object]]:
+    """A call of every plan, on the same arrays; or one with each of so many `copies` of its prepared weights."""
     random = np.random.default_rng(0)
     first, second = (_numbers(random, shape, problem) for shape in problem.operand_shapes)
     bias = _numbers(random, problem.result_shape[1:2], problem) if problem.bias else None
@@ -97,6 +128,9 @@ def _calls(problem: Problem, plans: Mapping[str, Plan]) -> dict[str, Callable[[]
         residual = _channels_last(residual)
 
     def call_of(plan: Plan) -> Callable[[], object]:
+        if copies:
+            ready = [plan.prepare(second, bias) for _ in range(copies)]
+            return lambda: [one(first, out=out, residual=residual) for one in ready]
         return lambda: plan(first, second, bias, out=out, residual=residual)
 
     return {name: call_of(plan) for name, plan in plans.items()}

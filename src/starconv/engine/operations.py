@@ -186,6 +186,18 @@ class Convolution(Operation):
             plan = make_plan(problem, algorithm="direct", prepared=True)
         return plan
 
+    def predicted(self, *, last: bool, out_last: bool) -> float:
+        """Seconds, by prediction alone: what was measured for one layout says nothing about another.
+
+        So tuning does not change the layout, and what was tuned stays what is computed.
+        """
+        plan = make_plan(self.laid_out(last=last), prepared=True)
+        rows = {row.name: row.seconds for row in plan.candidates if row.refusal is None}
+        cheapest = min(rows, key=lambda name: rows[name])
+        if last != out_last and cheapest not in WRITE_BOTH and "direct" in rows:
+            return rows["direct"]
+        return rows[cheapest]
+
     def prepare(self, plan: Plan, before: "Convolution | None" = None) -> None:
         """Put the weights in place, once; where `before`, the layer for other sizes, has them in this form, its own."""
         if before is not None and before.prepared is not None and self._has_weights_of(before):
@@ -258,6 +270,10 @@ class Product(Convolution):
     def plan(self, *, last: bool, out_last: bool) -> Plan:
         """Rows lie one after the other, so channels side by side, whatever the layout of pictures is."""
         return super().plan(last=True, out_last=True)
+
+    def predicted(self, *, last: bool, out_last: bool) -> float:
+        """Of that one plan."""
+        return super().predicted(last=True, out_last=True)
 
 
 def _as_pixels(matrix: Array) -> Array:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .runtime.jobs import Job
     from .wisdom import Entry, Wisdom
 
-__all__ = ["EFFORTS", "Candidate", "Plan", "make_plan", "use_wisdom", "wisdom", "wisdom_state"]
+__all__ = ["EFFORTS", "Candidate", "Plan", "make_plan", "measure", "use_wisdom", "wisdom", "wisdom_key", "wisdom_state"]
 
 EFFORTS = ("estimate", "measure")
 
@@ -32,6 +32,10 @@ MOST_WORKSPACE = 32 << 20
 
 Weights that a caller has prepared are the caller's, and not counted.
 """
+
+WORTH = 0.95
+"""Of the time of a layer's predicted algorithm, what another may take to replace it: in a network, neighbours and
+other processes make more difference than that."""
 
 Array = NDArray[Any]
 
@@ -304,7 +308,7 @@ def make_plan(
 
     `target` is the processor to generate code for: this one unless told otherwise, as tests of other targets do.
     With `prepared` the choice is for weights that are prepared once for many calls, as a network's are: their
-    preparation costs nothing, and what was measured, whole calls, is not asked.
+    preparation costs nothing. It is measured apart from that for whole calls: neither decides about the other.
 
     Raises:
         ArgumentValueError: a string that is no problem, an unknown algorithm or effort, or an algorithm that refuses
@@ -320,31 +324,44 @@ def make_plan(
     if effort == "measure":
         if algorithm is not None or target is not None:
             raise ArgumentValueError("effort", effort, "'estimate' for an algorithm or a target that is given")
-        if wisdom().find(str(problem)) is None:
-            measure(problem)
+        if wisdom().find(wisdom_key(problem, prepared)) is None:
+            measure(problem, prepared)
     return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state(), prepared)
 
 
-def measure(problem: Problem) -> "Entry | None":
+def measure(problem: Problem, prepared: bool = False) -> "Entry | None":
     """Time the candidates for `problem` and remember the fastest; None if there is only one to take.
 
-    Not measured are those that are predicted to be five times slower than the best, or to take more than a second.
+    With `prepared`, what is timed is calls with weights in place, as a network makes them, else whole calls; and the
+    algorithm that is predicted to be the fastest is replaced where that gains a twentieth at least. Not
+    measured are those that are predicted to be five times slower than the best, or to take more than a second.
     """
     from . import measure as stopwatch
     from .emit.target import host_target
     from .wisdom import Entry
 
     target = host_target()
-    estimate = _plan(problem, None, target, wisdom_state())
-    names = stopwatch.contenders(_eligible(problem, estimate.candidates))
+    estimate = _plan(problem, None, target, wisdom_state(), prepared)
+    names = stopwatch.contenders(_eligible(problem, estimate.candidates, prepared))
+    if prepared:
+        names = names[: stopwatch.most_prepared(problem)]
     if len(names) < 2 or problem.batch == 0:
         return None
-    times = stopwatch.times({name: _plan(problem, name, target, wisdom_state()) for name in names})
-    entry = Entry(min(times, key=lambda name: times[name]), tuple(times.items()))
+    plans = {name: _plan(problem, name, target, wisdom_state(), prepared) for name in names}
+    times = stopwatch.times(plans, prepared=prepared)
+    fastest = min(times, key=lambda name: times[name])
+    if prepared and times[fastest] > WORTH * times[names[0]]:
+        fastest = names[0]
+    entry = Entry(fastest, tuple(times.items()))
     learned = wisdom()
-    learned.record(str(problem), entry)
+    learned.record(wisdom_key(problem, prepared), entry)
     use_wisdom(learned)
     return entry
+
+
+def wisdom_key(problem: Problem, prepared: bool = False) -> str:
+    """Under what a measurement is kept: the problem's string, and whether calls found their weights prepared."""
+    return f"{problem} prepared" if prepared else str(problem)
 
 
 def wisdom() -> "Wisdom":
@@ -386,7 +403,7 @@ def _plan(problem: Problem, algorithm: str | None, target: "Target | None", stat
     candidates = [_asked(row, problem, target, state, prepared) for row in TABLE]
     measured: tuple[tuple[str, float], ...] = ()
     if algorithm is None:
-        algorithm, measured = (_cheapest(candidates), ()) if prepared else _choice(problem, candidates, target)
+        algorithm, measured = _choice(problem, candidates, target, prepared)
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
     if algorithm not in rows:
         raise ArgumentValueError("algorithm", algorithm, choices([*rows, *(row.NAME for row in SPECIALS)]))
@@ -422,16 +439,18 @@ def _special(
 
 
 def _choice(
-    problem: Problem, candidates: list[Candidate], target: "Target | None"
+    problem: Problem, candidates: list[Candidate], target: "Target | None", prepared: bool
 ) -> tuple[str, tuple[tuple[str, float], ...]]:
     """The algorithm that was measured to be the fastest, with the times; else the one predicted to be, without."""
     from .emit.target import host_target
 
     learned = wisdom() if target == host_target() else ()
-    entry = learned.find(str(problem)) if learned else None
+    entry = learned.find(wisdom_key(problem, prepared)) if learned else None
     # What a file says is asked again: a candidate that refuses is not to be taken, whatever was written down.
-    if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates)):
+    if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates, prepared)):
         return entry.algorithm, entry.seconds
+    if prepared:
+        return _cheapest(candidates), ()
     # The cheapest of the modest ones; others are not asked how modest they are.
     accept = sorted((row for row in candidates if row.refusal is None), key=lambda row: row.seconds)
     return next((row for row in accept if _is_modest(problem, row)), accept[0]).name, ()
@@ -441,17 +460,21 @@ def _cheapest(candidates: Sequence[Candidate]) -> str:
     return min(candidates, key=lambda candidate: candidate.seconds).name
 
 
-def _eligible(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Who may be chosen by measurement. NumPy sums in an order of its own: with "strict" precision only if alone.
+def _eligible(problem: Problem, candidates: Sequence[Candidate], prepared: bool) -> list[Candidate]:
+    """Who may be chosen by measurement; who takes too much memory for a call may not, but with weights `prepared`.
 
-    All others that take such a problem form the same sums in the same order, so the choice among them changes no bit.
+    With "strict" precision only where the choice changes no bit. Convolutions and their input gradients: all algorithms
+    form the same sums in the same order, but for NumPy, which may be chosen if alone. Weight gradients: each has an
+    order of its own, so the prediction's choice is the only one.
     """
     from .algorithms import vectorized
 
-    accept = _modest(problem, candidates)
-    if problem.precision == "strict" and problem.dtype != "int64":
-        return [row for row in accept if row.name != vectorized.NAME] or accept
-    return accept
+    accept = [row for row in candidates if row.refusal is None] if prepared else _modest(problem, candidates)
+    if problem.precision != "strict" or problem.dtype == "int64":
+        return accept
+    if problem.operation == "weight_grad":
+        return sorted(accept, key=lambda row: row.seconds)[:1]
+    return [row for row in accept if row.name != vectorized.NAME] or accept
 
 
 def _modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -2,7 +2,7 @@
 
     {
       "starconv wisdom": 1,
-      "signature": {"version": "0.1.0", "features": "+avx,+avx2,...", "cores": 2, ...},
+      "signature": {"version": "0.1.0", "processor": "AuthenticAMD 25 17 1 AMD EPYC", "cores": 2, ...},
       "problems": {
         "conv2d x=1x64x56x56 w=64x64x3x3 padding=1":
           {"algorithm": "winograd", "seconds": {"direct": 0.00153, "winograd": 0.00061}}
@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .runtime import cache, jit
+from .runtime import cache, jit, machine
 
 __all__ = ["LIMIT_BYTES", "MOST_ENTRIES", "Entry", "Wisdom", "signature_of"]
 
@@ -59,6 +59,7 @@ class Entry(NamedTuple):
 def signature_of(algorithms: Sequence[str]) -> Signature:
     """All that a measurement depends on: this version, this processor, its cores, and what there is to choose from.
 
+    The processor's model is there because two models with the same features and caches may differ in what is fastest.
     The cores are those that the process may use. ``set_num_threads`` does not come into it, so that results do not
     depend on the number of threads.
     """
@@ -68,6 +69,7 @@ def signature_of(algorithms: Sequence[str]) -> Signature:
     return {
         "version": __version__,
         "architecture": host.architecture,
+        "processor": machine.processor_model(),
         "features": host.feature_string,
         "caches": f"{host.l1_bytes} {host.l2_bytes} {host.l3_bytes}",
         "cores": host.cores,

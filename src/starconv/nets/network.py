@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array
+from ..engine.planner import wisdom_state
 from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .description import Layer, NetworkSummary, Row, layers_of, multiply_adds, trained
 from .fields import Span, input_spans
@@ -22,11 +23,11 @@ from .operators import LARGEST
 if TYPE_CHECKING:
     from ..engine.program import Program
 
-__all__ = ["Network"]
+__all__ = ["UNSUITABLE", "Network"]
 
 _MOST_PROGRAMS = 8
 """Compiled programs kept, each for other shapes of the inputs. Each has memory of its own."""
-_UNSUITABLE = (StarconvError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, NotImplementedError)
+UNSUITABLE = (StarconvError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, NotImplementedError)
 """What keeps a graph from being compiled: something in it does not fit. The interpreter then says what, or runs it."""
 
 
@@ -68,6 +69,7 @@ class Network:
         self.layers: Mapping[str, Layer] = MappingProxyType(layers_of(graph))
         self._fixed = not sizes_depend_on_data(graph)
         self._programs: OrderedDict[tuple[tuple[int, ...], ...], Program | None] = OrderedDict()
+        self._wisdom = wisdom_state()
         self._lock = Lock()
 
     @property
@@ -260,10 +262,13 @@ class Network:
         """The program for inputs of `shapes`, made the first time; None where there can be none."""
         programs = self._programs
         with self._lock:
+            if self._wisdom != wisdom_state():  # this process measured something: what it plans now may be quicker
+                self._wisdom = wisdom_state()
+                programs.clear()
             if shapes not in programs:
                 try:
                     programs[shapes] = self.program(*shapes) if self._fixed else None
-                except _UNSUITABLE:
+                except UNSUITABLE:
                     programs[shapes] = None
                 while len(programs) > _MOST_PROGRAMS:
                     programs.popitem(last=False)

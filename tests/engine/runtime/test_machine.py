@@ -90,3 +90,31 @@ def test_a_processor_that_is_not_described_is_not_told_apart(tmp_path):
     assert machine.processor(tmp_path / "missing") is None
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n")
     assert machine.processor(tmp_path / "cpuinfo") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        (
+            "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD  EPYC\n"
+            "stepping\t: 1\nflags\t\t: fpu avx\n\nprocessor\t: 1\nmodel\t\t: 18\n",
+            "AuthenticAMD 25 17 1 AMD EPYC",
+        ),
+        (
+            "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x3\n"
+            "CPU part\t: 0xd0c\nCPU revision\t: 1\n",
+            "0x41 8 0x3 0xd0c 1",
+        ),
+    ],
+)
+def test_the_model_of_the_processor(tmp_path, text, model):
+    write(tmp_path / "cpuinfo", text)
+    assert machine.processor_model(tmp_path / "cpuinfo") == model
+
+
+def test_the_model_where_the_system_does_not_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.platform, "processor", lambda: "")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "riscv64")
+    write(tmp_path / "cpuinfo", "\x00nothing\nlike: it\n")
+    assert machine.processor_model(tmp_path / "cpuinfo") == "riscv64"
+    assert machine.processor_model(tmp_path / "missing") == "riscv64"

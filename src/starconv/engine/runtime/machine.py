@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores (affinity, container limits) and cache sizes.
+"""What this process may use of the machine: cores (affinity, container limits), cache sizes; and which machine it is.
 
 Everything here is read from the operating system and may be wrong or missing on some host, so each
 reader has a default that is merely slower, never wrong.
@@ -6,9 +6,10 @@ reader has a default that is merely slower, never wrong.
 
 import math
 import os
+import platform
 from pathlib import Path
 
-__all__ = ["cache_sizes", "cgroup_limit", "processor", "usable_cores"]
+__all__ = ["cache_sizes", "cgroup_limit", "processor", "processor_model", "usable_cores"]
 
 # What a desktop core of the last ten years has at least; used where the system does not say.
 DEFAULT_CACHES = (32 * 1024, 256 * 1024, 4 * 1024 * 1024)
@@ -25,6 +26,32 @@ def processor(description: Path = Path("/proc/cpuinfo")) -> str | None:
         return None
     lines = [line for line in first.splitlines() if line.startswith(("vendor_id", "cpu family", "model", "flags"))]
     return "\n".join(lines) if any(line.startswith("flags") for line in lines) else None
+
+
+def processor_model(description: Path = Path("/proc/cpuinfo")) -> str:
+    """The kind of processor in one line, without its features: "AuthenticAMD 25 17 1 AMD EPYC".
+
+    Vendor, family, model, stepping and name as the kernel lists them, on ARM implementer and part; elsewhere what
+    Python knows. Unlike :func:`processor` it stays the same when the kernel lists more features.
+    """
+    found: dict[str, str] = {}
+    try:
+        with open(description, "rb") as file:
+            first = file.read(8192).decode(errors="replace").partition("\n\n")[0]
+    except OSError:
+        first = ""
+    for line in first.splitlines():
+        name, _, value = line.partition(":")
+        found[name.strip()] = " ".join(value.split())
+    told = [found[name] for name in _MODEL_FIELDS if found.get(name)]
+    return " ".join(told) or platform.processor() or platform.machine()
+
+
+_MODEL_FIELDS = (
+    *("vendor_id", "cpu family", "model", "stepping", "model name"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
+)
+"""Lines of /proc/cpuinfo that tell processors apart; x86's, then ARM's."""
 
 
 def usable_cores(devices: Path = _DEVICES) -> int:
