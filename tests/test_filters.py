@@ -195,6 +195,15 @@ def test_views_and_byte_order(call: Call, functions: tuple[Any, Any]) -> None:
     same(Call(swapped, call.weights, call.options).run(ours), answer)
 
 
+@pytest.mark.parametrize("mode", ["grid-mirror", "grid-wrap", "grid-constant"])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_other_words_for_modes(mode: str, ours: Any, theirs: Any) -> None:
+    """With a value beyond the edge, and a kernel that reaches past the whole input."""
+    image, kernel = np.arange(20.0).reshape(4, 5), np.arange(45.0).reshape(5, 9)
+    same(ours(image, kernel, mode=mode, cval=3), theirs(image, kernel, mode=mode, cval=3))
+    same(ours(1j * image, kernel, mode=mode, cval=3j), theirs(1j * image, kernel, mode=mode, cval=3j))
+
+
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0, 3)])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_empty_input(shape: tuple[int, ...], ours: Any, theirs: Any) -> None:

@@ -25,7 +25,9 @@ MODES = {
     "mirror": "reflect",
     "nearest": "edge",
     "constant": "constant",
+    "grid-constant": "constant",
     "wrap": "wrap",
+    "grid-wrap": "wrap",
 }
 """scipy.ndimage's modes by the names that ``numpy.pad`` gives the same borders."""
 
@@ -51,7 +53,8 @@ def correlate(
         output: an array of the input's shape to write to, or the dtype of a new one; default the input's dtype. Sums
             are cut towards zero for an integer output, as scipy does.
         mode: beyond the edge: "reflect" (d c b a | a b c d), "mirror" (d c b | a b c d), "nearest" (a a a | a b c d),
-            "wrap" (b c d | a b c d) or "constant" (`cval`).
+            "wrap" (b c d | a b c d) or "constant" (`cval`). As in scipy "grid-mirror", "grid-wrap" and "grid-constant"
+            are other words for "reflect", "wrap" and "constant".
         cval: value beyond the edge for mode "constant".
         origin: shift of the kernel's centre from element size // 2, per filtered axis.
         axes: the axes to filter along, default all. `origin` follows their order; the kernel's axes follow the filtered
@@ -128,7 +131,7 @@ def _filter(
     results = result if several else result[np.newaxis]
     geometry = (sorted(filtered), befores, MODES[mode])
     if not is_complex:
-        beyond = cval.real if mode == "constant" else 0.0
+        beyond = cval.real if MODES[mode] == "constant" else 0.0
         sums = _sum_dtype(picture, kernels, beyond, result.dtype)
         direct = result.dtype == sums and result.dtype.isnative and not np.may_share_memory(result, picture)
         made = _real(picture, kernels, beyond, *geometry, sums, results if direct else None)
