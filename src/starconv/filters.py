@@ -183,9 +183,8 @@ def _real(
     batch = picture.size // math.prod(sizes)
     # Whole numbers are exact, or cut towards zero: there an algorithm that only comes close would be wrong by one.
     precision = "strict" if picture.dtype.kind in "biu" else "float32"
-    plan = _plan_of(
-        wisdom_state(), batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border, precision
-    )
+    shapes = batch, len(kernels), sizes, kernels.shape[1:], tuple(befores)
+    plan = _plan_of(wisdom_state(), *shapes, dtype, border, precision, picture.dtype.name)
     fill = cval if border == "constant" else 0.0
     # Wide integers whose sums are small are read as floats that hold them all.
     options: Any = {"fill": fill, "casting": "unsafe"}
@@ -211,12 +210,14 @@ def _plan_of(
     dtype: str,
     border: str,
     precision: str,
+    source: str,
 ) -> Plan:
     axes = tuple(
         Axis(size, count, before=before, after=count - 1 - before)
         for size, count, before in zip(sizes, taps, befores, strict=True)
     )
-    return make_plan(Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision))
+    problem = Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision)
+    return make_plan(problem, source=source)
 
 
 def _axis_by_axis(
