@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import VIEWS, Array, examples, seeds
 
 import starconv as sc
+from starconv import filters
 from starconv.filters import MODES
 
 REAL = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
@@ -220,6 +221,27 @@ def test_no_axes_and_many(ours: Any, theirs: Any) -> None:
         same(ours(image, kernel, mode=mode, cval=2), theirs(image, kernel, mode=mode, cval=2))
     kernel = kernel[0]
     same(ours(image, kernel, axes=(4, 0, 1, -2)), theirs(image, kernel, axes=(4, 0, 1, 3)))
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 12, 1 << 17])
+@examples(0.5)
+@given(calls(), both, st.sampled_from(REAL))
+def test_casting_in_blocks(most: int, call: Call, functions: tuple[Any, Any], output: str) -> None:
+    """Of any number of elements: single ones, parts of rows, some rows."""
+    ours, theirs = functions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters, "CAST_ELEMENTS", most)
+        same(call.run(ours, output=output), as_scipy_means_it(call).run(theirs, output=np.dtype(output)))
+
+
+def test_casts_of_large_results_round_clip_and_wrap_alike_in_every_block() -> None:
+    """Sums beyond every type's range, in a result of several blocks, against the cast of one piece."""
+    picture = np.linspace(-3e19, 3e19, 300_007)
+    for output in REAL:
+        answer = np.concatenate([sc.correlate(part, [1.0], output=output) for part in np.array_split(picture, 50)])
+        same(sc.correlate(picture, [1.0], output=output), answer)
+        wide = np.zeros((300_007, 2), output)[:, 0]
+        same(sc.correlate(picture, [1.0], output=wide), answer)
 
 
 def test_origin_follows_axes_where_scipy_forgets() -> None:

@@ -3,7 +3,7 @@
 import math
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -30,6 +30,8 @@ MODES = {
     "grid-wrap": "wrap",
 }
 """scipy.ndimage's modes by the names that ``numpy.pad`` gives the same borders."""
+CAST_ELEMENTS = 1 << 17
+"""Sums that are cast at a time: on the way they are int64, up to four arrays of 1 MiB."""
 
 
 def correlate(
@@ -136,7 +138,8 @@ def _filter(
         direct = result.dtype == sums and result.dtype.isnative and not np.may_share_memory(result, picture)
         made = _real(picture, kernels, beyond, *geometry, sums, results if direct else None)
         if made is not results:
-            results[...] = _cast(made, result.dtype)
+            for into, piece in _blocks(results, made):
+                into[...] = _cast(piece, result.dtype)
         return result
     sums = "float32" if picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64 else "float64"
 
@@ -339,6 +342,18 @@ def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.
         return "float32" if largest < 2**24 else "float64" if largest < 2**53 else "int64"
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
+
+
+def _blocks(result: Array, sums: Array) -> Iterator[tuple[Array, Array]]:
+    """Views of the same part of both, of at most CAST_ELEMENTS elements, that together are all of them."""
+    if result.size <= CAST_ELEMENTS:
+        yield result, sums
+    elif len(result) == 1:
+        yield from _blocks(result[0], sums[0])
+    else:
+        step = max(CAST_ELEMENTS * len(result) // result.size, 1)
+        for first in range(0, len(result), step):
+            yield from _blocks(result[first : first + step], sums[first : first + step])
 
 
 def _cast(sums: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -90,6 +90,34 @@ def test_calls_stay_within_the_promised_memory() -> None:
         assert prepared <= bound, f"{text} by {algorithm}, prepared: {prepared:,} bytes"
 
 
+FILTERS = """
+import re, sys
+import numpy as np
+import starconv as sc
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
+
+picture, kernel = np.ones((4000, 4000), sys.argv[1]), np.ones((3, 3), sys.argv[1])
+sc.correlate(picture[:200], kernel)
+out = np.ones(picture.shape, sys.argv[1])
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+sc.correlate(picture, kernel, output=out)
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's high-water mark")
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_filters_of_integers_take_their_sums_in_floats_and_little_more(dtype: str) -> None:
+    """4000 x 4000 float32 sums; neither a copy of the input nor one of the sums in int64."""
+    command = [sys.executable, "-W", "error", "-c", FILTERS, dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) - 4000 * 4000 * 4 <= 8 << 20
+
+
 COUNTED = [
     "conv2d x=2x64x28x28 w=96x64x3x3 padding=1",
     "conv2d x=1x512x14x14 w=256x512x3x3 padding=1 channels_last",
