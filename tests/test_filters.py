@@ -260,6 +260,44 @@ def test_integers_are_exact_where_scipy_rounds() -> None:
     assert sc.correlate(np.array([2**63 + 2**40], "uint64"), [1.0]).tolist() == [2**63 + 2**40]
 
 
+@examples(2)
+@given(
+    calls(dtypes=["uint64", "int64"], weights=["uint64", "int64", "int8", "uint8", "bool"]),
+    both,
+    seeds,
+    st.sampled_from(["uint64", "int64", "uint8", "int32", "bool"]),
+)
+def test_large_integers_are_exact_modulo_their_range(
+    call: Call, functions: tuple[Any, Any], seed: int, output: str
+) -> None:
+    """Against sums of halves of 32 bits: each is exact in scipy's float64, and so are both together modulo 2^64."""
+    ours, theirs = functions
+    generator = np.random.default_rng(seed)
+    limits = np.iinfo(call.input.dtype)
+    call.input = generator.integers(limits.min, limits.max, call.input.shape, call.input.dtype, endpoint=True)
+    call.options["cval"] = int(call.options["cval"])
+    parts = as_scipy_means_it(call)
+    filled = parts.options | {"cval": 0}
+    bits = call.input.astype("uint64")
+    low = Call(bits & np.uint64(0xFFFFFFFF), parts.weights.astype("float64"), parts.options)
+    high = Call(bits >> np.uint64(32), parts.weights.astype("float64"), filled)
+    answer = high.run(theirs, output=np.float64).astype("int64") << 32
+    answer = answer + low.run(theirs, output=np.float64).astype("int64")
+    same(call.run(ours, output=output), answer != 0 if output == "bool" else answer.astype(output))
+
+
+def test_uint64_beyond_what_floats_hold() -> None:
+    top = 2**64 - 1
+    picture = np.array([top, 2**53 + 1, 3], "uint64")
+    assert sc.correlate(picture, [1]).tolist() == picture.tolist()
+    assert sc.correlate(picture.astype(">u8"), [1]).tolist() == picture.tolist()
+    assert sc.convolve(picture, np.array([0, 1, 1], "uint8"), mode="constant").tolist() == [top, 2**53, 2**53 + 4]
+    assert sc.correlate([1, 2], np.array([top], "uint64")).tolist() == [-1, -2]
+    # The largest sums are no negative numbers, and no integer has the room for 2^64 and more.
+    assert sc.correlate(picture, [1], output="float64").tolist() == [2.0**64, 2.0**53, 3.0]
+    same(sc.correlate(picture, [-1], output="float64"), scipy.ndimage.correlate(picture, [-1], output=np.float64))
+
+
 def test_integer_results_of_float32_sum_in_float64() -> None:
     image = np.full(3, 2.0**24, "float32")
     answer = scipy.ndimage.correlate(image, [1, 0, 0.5], output=np.int32)

@@ -46,7 +46,8 @@ def correlate(
     """Correlation of an array of any dimension with a kernel, the same size as the input.
 
     Arguments and results are those of ``scipy.ndimage.correlate``, except that sums are formed in the input's own float
-    type (float32 sums for float32 input; ask for ``output=np.float64`` to have them in float64). Integers are exact.
+    type (float32 sums for float32 input; ask for ``output=np.float64`` to have them in float64). Integers are exact,
+    modulo 2**64, if the weights are integers too; only uint64 with a float output goes through float64, as in scipy.
 
     Args:
         input: array of any shape; bool, integer, float or complex.
@@ -327,9 +328,11 @@ def _allocate(output: object, shape: tuple[int, ...], given: np.dtype[Any], is_c
 def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.generic]) -> str:
     """Integers with integer kernels are exact; float32 or float16 in and out sums in float32; else float64.
 
-    Exact in floats, which are compiled, as long as no sum can reach 2^24 or 2^53; else in int64.
+    Exact in floats, which are compiled, as long as no sum can reach 2^24 or 2^53; else in int64, modulo 2^64.
     """
-    whole = all(array.dtype.kind in "biu" and array.dtype != np.uint64 for array in (picture, kernels))
+    whole = all(array.dtype.kind in "biu" for array in (picture, kernels))
+    # Read as int64, sums of uint64 are right modulo 2^64, which is all that an integer keeps; a float needs the sign.
+    wraps = result.kind in "iub" or all(array.dtype != np.uint64 for array in (picture, kernels))
     if whole and cval.is_integer() and abs(cval) < 2**53:
         if picture.dtype.kind == "b":
             peak = 1
@@ -339,7 +342,7 @@ def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.
             peak = max(-int(picture.min(initial=0)), int(picture.max(initial=0)))
         weight = float(np.abs(kernels.astype(np.float64)).reshape(len(kernels), -1).sum(axis=1).max())
         largest = max(float(peak), abs(cval)) * weight * 1.001  # a little more than the rounding of these products
-        return "float32" if largest < 2**24 else "float64" if largest < 2**53 else "int64"
+        return "float32" if largest < 2**24 else "float64" if largest < 2**53 or not wraps else "int64"
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
 
