@@ -340,12 +340,14 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: sc.convolve(KERNEL, KERNEL, mode="zeros"),
         V,
-        "mode = 'zeros': expected 'reflect', 'grid-mirror', 'mirror', 'nearest', 'constant' or 'wrap'",
+        "mode = 'zeros': expected 'reflect', 'grid-mirror', 'mirror', 'nearest', 'constant', 'grid-constant', "
+        "'wrap' or 'grid-wrap'",
     ),
     (
         lambda: sc.convolve(KERNEL, KERNEL, mode=["wrap", "wrap"]),
         T,
-        "mode = ['wrap', 'wrap']: expected 'reflect', 'grid-mirror', 'mirror', 'nearest', 'constant' or 'wrap'",
+        "mode = ['wrap', 'wrap']: expected 'reflect', 'grid-mirror', 'mirror', 'nearest', 'constant', 'grid-constant', "
+        "'wrap' or 'grid-wrap'",
     ),
     (lambda: sc.convolve(KERNEL, KERNEL, cval="0"), T, "cval = '0': expected a real number for a real input"),
     (lambda: sc.convolve(KERNEL, KERNEL, cval=1j), V, "cval = 1j: expected a real number for a real input"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from strategies import VIEWS, Array, examples, seeds
 
 import starconv as sc
+from starconv import filters
 from starconv.filters import MODES
 
 REAL = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
@@ -195,6 +196,15 @@ def test_views_and_byte_order(call: Call, functions: tuple[Any, Any]) -> None:
     same(Call(swapped, call.weights, call.options).run(ours), answer)
 
 
+@pytest.mark.parametrize("mode", ["grid-mirror", "grid-wrap", "grid-constant"])
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_other_words_for_modes(mode: str, ours: Any, theirs: Any) -> None:
+    """With a value beyond the edge, and a kernel that reaches past the whole input."""
+    image, kernel = np.arange(20.0).reshape(4, 5), np.arange(45.0).reshape(5, 9)
+    same(ours(image, kernel, mode=mode, cval=3), theirs(image, kernel, mode=mode, cval=3))
+    same(ours(1j * image, kernel, mode=mode, cval=3j), theirs(1j * image, kernel, mode=mode, cval=3j))
+
+
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (2, 0, 3)])
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_empty_input(shape: tuple[int, ...], ours: Any, theirs: Any) -> None:
@@ -213,6 +223,27 @@ def test_no_axes_and_many(ours: Any, theirs: Any) -> None:
     same(ours(image, kernel, axes=(4, 0, 1, -2)), theirs(image, kernel, axes=(4, 0, 1, 3)))
 
 
+@pytest.mark.parametrize("most", [1, 2, 5, 12, 1 << 17])
+@examples(0.5)
+@given(calls(), both, st.sampled_from(REAL))
+def test_casting_in_blocks(most: int, call: Call, functions: tuple[Any, Any], output: str) -> None:
+    """Of any number of elements: single ones, parts of rows, some rows."""
+    ours, theirs = functions
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filters, "CAST_ELEMENTS", most)
+        same(call.run(ours, output=output), as_scipy_means_it(call).run(theirs, output=np.dtype(output)))
+
+
+def test_casts_of_large_results_round_clip_and_wrap_alike_in_every_block() -> None:
+    """Sums beyond every type's range, in a result of several blocks, against the cast of one piece."""
+    picture = np.linspace(-3e19, 3e19, 300_007)
+    for output in REAL:
+        answer = np.concatenate([sc.correlate(part, [1.0], output=output) for part in np.array_split(picture, 50)])
+        same(sc.correlate(picture, [1.0], output=output), answer)
+        wide = np.zeros((300_007, 2), output)[:, 0]
+        same(sc.correlate(picture, [1.0], output=wide), answer)
+
+
 def test_origin_follows_axes_where_scipy_forgets() -> None:
     image, kernel = np.arange(12).reshape(3, 4), np.array([[1, 2, 3]])
     by_axis = scipy.ndimage.correlate(image, kernel, origin=(0, 1))
@@ -227,6 +258,44 @@ def test_integers_are_exact_where_scipy_rounds() -> None:
     assert sc.correlate([big, big], [1], cval=float("nan")).tolist() == [big, big], "cval is for mode constant only"
     assert scipy.ndimage.correlate([big, big], [1]).tolist() == [2**53, 2**53]
     assert sc.correlate(np.array([2**63 + 2**40], "uint64"), [1.0]).tolist() == [2**63 + 2**40]
+
+
+@examples(2)
+@given(
+    calls(dtypes=["uint64", "int64"], weights=["uint64", "int64", "int8", "uint8", "bool"]),
+    both,
+    seeds,
+    st.sampled_from(["uint64", "int64", "uint8", "int32", "bool"]),
+)
+def test_large_integers_are_exact_modulo_their_range(
+    call: Call, functions: tuple[Any, Any], seed: int, output: str
+) -> None:
+    """Against sums of halves of 32 bits: each is exact in scipy's float64, and so are both together modulo 2^64."""
+    ours, theirs = functions
+    generator = np.random.default_rng(seed)
+    limits = np.iinfo(call.input.dtype)
+    call.input = generator.integers(limits.min, limits.max, call.input.shape, call.input.dtype, endpoint=True)
+    call.options["cval"] = int(call.options["cval"])
+    parts = as_scipy_means_it(call)
+    filled = parts.options | {"cval": 0}
+    bits = call.input.astype("uint64")
+    low = Call(bits & np.uint64(0xFFFFFFFF), parts.weights.astype("float64"), parts.options)
+    high = Call(bits >> np.uint64(32), parts.weights.astype("float64"), filled)
+    answer = high.run(theirs, output=np.float64).astype("int64") << 32
+    answer = answer + low.run(theirs, output=np.float64).astype("int64")
+    same(call.run(ours, output=output), answer != 0 if output == "bool" else answer.astype(output))
+
+
+def test_uint64_beyond_what_floats_hold() -> None:
+    top = 2**64 - 1
+    picture = np.array([top, 2**53 + 1, 3], "uint64")
+    assert sc.correlate(picture, [1]).tolist() == picture.tolist()
+    assert sc.correlate(picture.astype(">u8"), [1]).tolist() == picture.tolist()
+    assert sc.convolve(picture, np.array([0, 1, 1], "uint8"), mode="constant").tolist() == [top, 2**53, 2**53 + 4]
+    assert sc.correlate([1, 2], np.array([top], "uint64")).tolist() == [-1, -2]
+    # The largest sums are no negative numbers, and no integer has the room for 2^64 and more.
+    assert sc.correlate(picture, [1], output="float64").tolist() == [2.0**64, 2.0**53, 3.0]
+    same(sc.correlate(picture, [-1], output="float64"), scipy.ndimage.correlate(picture, [-1], output=np.float64))
 
 
 def test_integer_results_of_float32_sum_in_float64() -> None:

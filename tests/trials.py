@@ -1,7 +1,7 @@
 """Random problems by the thousand, every array between guard pages, in a process of its own: ``python trials.py ...``.
 
-One trial draws a problem, operands of any dtype and any strides, and an ``out``; runs every algorithm on every target
-of this machine, or some of them; and asks that
+One trial draws a problem (of three, one is a gradient's), operands of any dtype and any strides, and an ``out``; runs
+every algorithm on every target of this machine, or some of them; and asks that
 
 * the NumPy path says the same, to the last bit for whole numbers;
 * nothing outside x, w, b, out and the scratch memory is read or written: one byte too far and the process dies;
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,8 @@ from guarded import guarded
 from strategies import GROUP_CHANNELS, Array, only_reorders, targets
 
 from starconv import Problem, plan, set_num_threads
-from starconv.engine.algorithms import SPECIALS, TABLE, blocks, packed, panels
+from starconv.engine import algorithms
+from starconv.engine.algorithms import SPECIALS, TABLE, packed, panels
 from starconv.engine.planner import Plan
 from starconv.engine.runtime import jit, memory
 from starconv.geometry import BORDERS, Axis
@@ -115,6 +117,7 @@ def like(array: Array) -> Array:
 class Family:
     """What code depends on. Trials are drawn from some of them, so that one compilation serves many."""
 
+    operation: str
     steps: tuple[tuple[int, int, int], ...]  # (kernel, stride, dilation) per axis
     kernels: int
     groups: int
@@ -131,7 +134,11 @@ def pick(generator: np.random.Generator, *values: Any) -> Any:
     return values[generator.integers(len(values))]
 
 
-def random_family(generator: np.random.Generator) -> Family:
+OPERATIONS = ("conv", "input_grad", "conv", "weight_grad", "conv", "conv")
+"""Of families, in turn: a third are gradients."""
+
+
+def random_family(generator: np.random.Generator, operation: str) -> Family:
     """Kernels of any shape, of any number and for any type of x."""
     draw = partial(pick, generator)
     spatial = draw(1, 2, 2, 2, 3)
@@ -143,9 +150,11 @@ def random_family(generator: np.random.Generator) -> Family:
     groups = draw(1, 1, 1, 2, 3, 8, 17)
     last, activation, residual = draw(False, False, True), draw("none", "relu", "relu6"), draw(False, False, True)
     kernels = draw(*GROUP_CHANNELS)
-    if separable := generator.random() < 0.1:
+    if separable := operation == "conv" and generator.random() < 0.1:
         steps, last, kernels = [(draw(4, 5, 7, 9), 1, 1) for _ in range(2)], False, min(kernels, 3)
-    return Family(tuple(steps), kernels, groups, dtype, narrow, last, activation, residual, separable)
+    if operation == "weight_grad":
+        activation, residual = "none", False
+    return Family(operation, tuple(steps), kernels, groups, dtype, narrow, last, activation, residual, separable)
 
 
 def random_problem(generator: np.random.Generator, family: Family) -> Problem:
@@ -162,7 +171,7 @@ def random_problem(generator: np.random.Generator, family: Family) -> Problem:
         if math.prod(axis.output * axis.kernel for axis in axes) * family.groups * channels * family.kernels <= 4e5:
             break
     return Problem(
-        "conv",
+        family.operation,
         draw(1, 1, 2, 3),
         channels * family.groups,
         family.kernels * family.groups,
@@ -171,7 +180,7 @@ def random_problem(generator: np.random.Generator, family: Family) -> Problem:
         dtype=family.dtype,
         border=draw("constant", "constant", *BORDERS),
         channels_last=family.channels_last,
-        bias=draw(False, True),
+        bias=draw(False, True) and family.operation != "weight_grad",
         residual=family.residual,
         activation=family.activation,
         precision=draw("float32", "float32" if family.separable else "strict"),
@@ -187,8 +196,8 @@ def compiled_plans(generator: np.random.Generator, problem: Problem, rows: Seque
             yield target.name, plan(problem, algorithm=row.NAME, target=target)
 
 
-def trial(generator: np.random.Generator, family: Family, note: int) -> int:
-    """One problem, see the module's text; gives the number of plans that ran."""
+def trial(generator: np.random.Generator, family: Family, note: int) -> list[str]:
+    """One problem, see the module's text; gives the algorithms that ran."""
     problem = random_problem(generator, family)
     integers = family.narrow != family.dtype or bool(generator.integers(2))
 
@@ -197,23 +206,24 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
             return generator.integers(0 if dtype.startswith("u") else -4, 5, shape).astype(dtype)
         return generator.standard_normal(shape).astype(dtype)
 
-    x_shape, w_shape = problem.operand_shapes
-    x, _ = laid_out(generator, draw(x_shape, family.narrow))
-    weights = draw(w_shape, problem.dtype)
+    first_shape, second_shape = problem.operand_shapes
+    x, _ = laid_out(generator, draw(first_shape, family.narrow))
+    weights = draw(second_shape, problem.dtype)
     if family.separable:
         weights = weights[:, :, :, :1] * weights[:, :, :1]
     w, _ = laid_out(generator, weights)
-    b = guarded(draw((problem.out_channels,), problem.dtype)) if problem.bias else None
-    added = guarded(draw(problem.output_shape, problem.dtype)) if problem.residual else None
-    fill = float(generator.integers(3)) if problem.border == "constant" else 0.0
+    b = guarded(draw(problem.result_shape[1:2], problem.dtype)) if problem.bias else None
+    added = guarded(draw(problem.result_shape, problem.dtype)) if problem.residual else None
+    filled = problem.border == "constant" and problem.operation == "conv"
+    fill = float(generator.integers(3)) if filled else 0.0
     threads = int(generator.integers(2, 6))
     GuardedScratch.at_end = bool(generator.integers(2))
     text = f"{problem} | x {x.dtype} strides {x.strides}, w strides {w.strides}, fill {fill}, {threads} threads"
     answer: Array | None = None
     chain: bytes | None = None
-    ran = 0
+    ran = []
     for target, chosen in compiled_plans(generator, problem, (*TABLE, *SPECIALS) if family.separable else TABLE):
-        out, room = laid_out(generator, np.zeros(problem.output_shape, problem.dtype))
+        out, room = laid_out(generator, np.zeros(problem.result_shape, problem.dtype))
         before = room.view(np.uint8).copy()
         residual, rest = added, {}
         if added is not None:
@@ -231,7 +241,7 @@ def trial(generator: np.random.Generator, family: Family, note: int) -> int:
             result = prepared(x, out=out, casting="unsafe", **rest).copy()
         except TooManyModules:
             continue
-        ran += 1
+        ran.append(chosen.algorithm)
         if answer is None:
             answer = plan(problem, algorithm="numpy")(x, w, b, fill=fill, residual=added, casting="unsafe")
         if integers and only_reorders(chosen):
@@ -258,7 +268,9 @@ def main(seed: int, count: int, modules: int, seconds: float, note: str) -> None
     memory.aligned_empty = guarded_aligned_empty
     packed.HELD_SCRATCH = -1
     panels._SERIAL_BYTES = -1  # all panels in aligned memory, and by several threads
-    blocks.SERIAL_PRODUCTS = packed.SERIAL_PRODUCTS = 4  # small problems by several threads too
+    for module in vars(algorithms).values():  # small problems by several threads too
+        if hasattr(module, "SERIAL_PRODUCTS"):
+            module.SERIAL_PRODUCTS = 4
     compile_object, compiled = jit.compile_object, 0
 
     def counted(*arguments: str) -> bytes:
@@ -270,14 +282,15 @@ def main(seed: int, count: int, modules: int, seconds: float, note: str) -> None
 
     jit.compile_object = counted
     generator, start = np.random.default_rng(seed), time.monotonic()
-    families = [random_family(generator) for _ in range(max(modules // 8, 1))]
+    families = [random_family(generator, OPERATIONS[number % 6]) for number in range(max(modules // 8, 1))]
     file = os.open(note, os.O_RDWR)
-    done = plans = 0
+    done, plans = 0, Counter[str]()
     while done < count and time.monotonic() - start < seconds:
         ran = trial(generator, pick(generator, *families), file)
-        done += ran > 0
-        plans += ran
-    print(f"{done} problems, {plans} plans, {compiled} modules in {time.monotonic() - start:.1f} s")
+        done += bool(ran)
+        plans.update(ran)
+    by_row = ", ".join(f"{name} {times}" for name, times in plans.most_common())
+    print(f"{done} problems, {plans.total()} plans ({by_row}), {compiled} modules in {time.monotonic() - start:.1f} s")
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def convolve(
             bias=bias is not None,
             precision=precision,
         )
-        return Call(make_plan(problem), result_dtype, single, last)
+        return Call(make_plan(problem, source=picture.dtype.name), result_dtype, single, last)
 
     arguments = "conv", spatial, stride, padding, dilation, groups, padding_mode, layout, precision
     return run(recalled(x, w, b, arguments, described), x, w, b, out)

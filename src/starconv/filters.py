@@ -3,7 +3,7 @@
 import math
 import operator
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -25,9 +25,13 @@ MODES = {
     "mirror": "reflect",
     "nearest": "edge",
     "constant": "constant",
+    "grid-constant": "constant",
     "wrap": "wrap",
+    "grid-wrap": "wrap",
 }
 """scipy.ndimage's modes by the names that ``numpy.pad`` gives the same borders."""
+CAST_ELEMENTS = 1 << 17
+"""Sums that are cast at a time: on the way they are int64, up to four arrays of 1 MiB."""
 
 
 def correlate(
@@ -42,7 +46,8 @@ def correlate(
     """Correlation of an array of any dimension with a kernel, the same size as the input.
 
     Arguments and results are those of ``scipy.ndimage.correlate``, except that sums are formed in the input's own float
-    type (float32 sums for float32 input; ask for ``output=np.float64`` to have them in float64). Integers are exact.
+    type (float32 sums for float32 input; ask for ``output=np.float64`` to have them in float64). Integers are exact,
+    modulo 2**64, if the weights are integers too; only uint64 with a float output goes through float64, as in scipy.
 
     Args:
         input: array of any shape; bool, integer, float or complex.
@@ -51,7 +56,8 @@ def correlate(
         output: an array of the input's shape to write to, or the dtype of a new one; default the input's dtype. Sums
             are cut towards zero for an integer output, as scipy does.
         mode: beyond the edge: "reflect" (d c b a | a b c d), "mirror" (d c b | a b c d), "nearest" (a a a | a b c d),
-            "wrap" (b c d | a b c d) or "constant" (`cval`).
+            "wrap" (b c d | a b c d) or "constant" (`cval`). As in scipy "grid-mirror", "grid-wrap" and "grid-constant"
+            are other words for "reflect", "wrap" and "constant".
         cval: value beyond the edge for mode "constant".
         origin: shift of the kernel's centre from element size // 2, per filtered axis.
         axes: the axes to filter along, default all. `origin` follows their order; the kernel's axes follow the filtered
@@ -128,12 +134,13 @@ def _filter(
     results = result if several else result[np.newaxis]
     geometry = (sorted(filtered), befores, MODES[mode])
     if not is_complex:
-        beyond = cval.real if mode == "constant" else 0.0
+        beyond = cval.real if MODES[mode] == "constant" else 0.0
         sums = _sum_dtype(picture, kernels, beyond, result.dtype)
         direct = result.dtype == sums and result.dtype.isnative and not np.may_share_memory(result, picture)
         made = _real(picture, kernels, beyond, *geometry, sums, results if direct else None)
         if made is not results:
-            results[...] = _cast(made, result.dtype)
+            for into, piece in _blocks(results, made):
+                into[...] = _cast(piece, result.dtype)
         return result
     sums = "float32" if picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64 else "float64"
 
@@ -180,9 +187,8 @@ def _real(
     batch = picture.size // math.prod(sizes)
     # Whole numbers are exact, or cut towards zero: there an algorithm that only comes close would be wrong by one.
     precision = "strict" if picture.dtype.kind in "biu" else "float32"
-    plan = _plan_of(
-        wisdom_state(), batch, len(kernels), sizes, kernels.shape[1:], tuple(befores), dtype, border, precision
-    )
+    shapes = batch, len(kernels), sizes, kernels.shape[1:], tuple(befores)
+    plan = _plan_of(wisdom_state(), *shapes, dtype, border, precision, picture.dtype.name)
     fill = cval if border == "constant" else 0.0
     # Wide integers whose sums are small are read as floats that hold them all.
     options: Any = {"fill": fill, "casting": "unsafe"}
@@ -208,12 +214,14 @@ def _plan_of(
     dtype: str,
     border: str,
     precision: str,
+    source: str,
 ) -> Plan:
     axes = tuple(
         Axis(size, count, before=before, after=count - 1 - before)
         for size, count, before in zip(sizes, taps, befores, strict=True)
     )
-    return make_plan(Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision))
+    problem = Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision)
+    return make_plan(problem, source=source)
 
 
 def _axis_by_axis(
@@ -320,9 +328,11 @@ def _allocate(output: object, shape: tuple[int, ...], given: np.dtype[Any], is_c
 def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.generic]) -> str:
     """Integers with integer kernels are exact; float32 or float16 in and out sums in float32; else float64.
 
-    Exact in floats, which are compiled, as long as no sum can reach 2^24 or 2^53; else in int64.
+    Exact in floats, which are compiled, as long as no sum can reach 2^24 or 2^53; else in int64, modulo 2^64.
     """
-    whole = all(array.dtype.kind in "biu" and array.dtype != np.uint64 for array in (picture, kernels))
+    whole = all(array.dtype.kind in "biu" for array in (picture, kernels))
+    # Read as int64, sums of uint64 are right modulo 2^64, which is all that an integer keeps; a float needs the sign.
+    wraps = result.kind in "iub" or all(array.dtype != np.uint64 for array in (picture, kernels))
     if whole and cval.is_integer() and abs(cval) < 2**53:
         if picture.dtype.kind == "b":
             peak = 1
@@ -332,9 +342,21 @@ def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.
             peak = max(-int(picture.min(initial=0)), int(picture.max(initial=0)))
         weight = float(np.abs(kernels.astype(np.float64)).reshape(len(kernels), -1).sum(axis=1).max())
         largest = max(float(peak), abs(cval)) * weight * 1.001  # a little more than the rounding of these products
-        return "float32" if largest < 2**24 else "float64" if largest < 2**53 else "int64"
+        return "float32" if largest < 2**24 else "float64" if largest < 2**53 or not wraps else "int64"
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
+
+
+def _blocks(result: Array, sums: Array) -> Iterator[tuple[Array, Array]]:
+    """Views of the same part of both, of at most CAST_ELEMENTS elements, that together are all of them."""
+    if result.size <= CAST_ELEMENTS:
+        yield result, sums
+    elif len(result) == 1:
+        yield from _blocks(result[0], sums[0])
+    else:
+        step = max(CAST_ELEMENTS * len(result) // result.size, 1)
+        for first in range(0, len(result), step):
+            yield from _blocks(result[first : first + step], sums[first : first + step])
 
 
 def _cast(sums: Array, dtype: np.dtype[np.generic]) -> Array:

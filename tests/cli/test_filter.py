@@ -17,7 +17,9 @@ def clipped(values, largest=255):
     return np.rint(values).clip(0, largest)
 
 
-@pytest.mark.parametrize("border", ["reflect", "mirror", "nearest", "wrap", "constant"])
+@pytest.mark.parametrize(
+    "border", ["reflect", "mirror", "nearest", "wrap", "constant", "grid-mirror", "grid-wrap", "grid-constant"]
+)
 @pytest.mark.parametrize("kernel", ["sharpen", "gaussian:1.2", "1 2 3 4 5; 0 -1 0 1 0; 1/2 0 -3 0 0", "1 0 -1"])
 def test_default_size_and_borders_are_those_of_scipy(run, picture, tmp_path, kernel, border):
     from starconv.data.kernels import parse_kernel

@@ -31,7 +31,11 @@ WRONG_CALLS = [
     ((*FILTER, "identity", "-p", "-1"), 2, "padding = -1: expected an integer >= 0"),
     ((*FILTER, "identity", "-d", "1.5"), 2, "dilation = '1.5': expected an integer"),
     ((*FILTER, "box:9", "-p", "valid"), 1, "a.png: kernel_size = (9, 9): expected at most the padded input"),
-    ((*FILTER, "identity", "--border", "black"), 2, "border = 'black': expected one of reflect, mirror, nearest"),
+    (
+        (*FILTER, "identity", "--border", "black"),
+        2,
+        "border = 'black': expected one of reflect, grid-mirror, mirror, nearest",
+    ),
     ((*FILTER, "identity", "--scale", "nan"), 2, "scale = nan: expected a finite number"),
     ((*FILTER, "identity", "--scale", "big"), 2, "Invalid value for '--scale'"),
     ((*FILTER, "identity", "--depth", "32"), 2, "depth = '32': expected 8, 16 or float"),

@@ -84,7 +84,8 @@ def filter_pictures(
         str,
         typer.Option(
             help="What the padding shows, by scipy.ndimage's names: reflect (b a|a b c), mirror (c b|a b c), "
-            "nearest (a a|a b c), wrap (b c|a b c), constant or zeros (0 0|a b c)."
+            "nearest (a a|a b c), wrap (b c|a b c), constant or zeros (0 0|a b c); grid-mirror, grid-wrap and "
+            "grid-constant are other words for reflect, wrap and constant."
         ),
     ] = "reflect",
     grey: Annotated[

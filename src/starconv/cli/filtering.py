@@ -16,10 +16,13 @@ __all__ = ["BORDERS", "Filter", "Filtered"]
 
 BORDERS = {
     "reflect": "symmetric",
+    "grid-mirror": "symmetric",
     "mirror": "reflect",
     "nearest": "replicate",
     "wrap": "circular",
+    "grid-wrap": "circular",
     "constant": "zeros",
+    "grid-constant": "zeros",
     "zeros": "zeros",
 }
 """Border modes by scipy.ndimage's names, as conv2d calls them (its "reflect", PyTorch's, is scipy's "mirror")."""

@@ -36,6 +36,10 @@ Weights that a caller has prepared are the caller's, and not counted.
 WORTH = 0.95
 """Of the time of a layer's predicted algorithm, what another may take to replace it: in a network, neighbours and
 other processes make more difference than that."""
+WIDENED = ("int8", "uint8", "int16", "uint16")
+"""Types of a first operand that rows with WIDENS read as they are, and others copy as a whole."""
+MOST_SLOWER = 2.0
+"""A row that reads its input as it is may take so many times what the best takes with its copy."""
 
 Array = NDArray[Any]
 
@@ -297,6 +301,7 @@ def make_plan(
     algorithm: str | None = None,
     target: "Target | None" = None,
     prepared: bool = False,
+    source: str | None = None,
 ) -> Plan:
     """The plan for `problem`, a :class:`Problem` or its string; with `algorithm`, that row of the table.
 
@@ -309,6 +314,8 @@ def make_plan(
     `target` is the processor to generate code for: this one unless told otherwise, as tests of other targets do.
     With `prepared` the choice is for weights that are prepared once for many calls, as a network's are: their
     preparation costs nothing. It is measured apart from that for whole calls: neither decides about the other.
+    `source` is the dtype of the first operand, such as "uint8", where it is not the problem's: small integers are then
+    read as they are, not copied as a whole, by an algorithm that gives the same bits, unless that takes far longer.
 
     Raises:
         ArgumentValueError: a string that is no problem, an unknown algorithm or effort, or an algorithm that refuses
@@ -326,7 +333,8 @@ def make_plan(
             raise ArgumentValueError("effort", effort, "'estimate' for an algorithm or a target that is given")
         if wisdom().find(wisdom_key(problem, prepared)) is None:
             measure(problem, prepared)
-    return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state(), prepared)
+    source = source if source in WIDENED else None  # of all others the choice is the same
+    return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state(), prepared, source)
 
 
 def measure(problem: Problem, prepared: bool = False) -> "Entry | None":
@@ -395,15 +403,24 @@ _lock = threading.RLock()
 
 
 @lru_cache(maxsize=4096)
-def _plan(problem: Problem, algorithm: str | None, target: "Target | None", state: int, prepared: bool = False) -> Plan:
+def _plan(
+    problem: Problem,
+    algorithm: str | None,
+    target: "Target | None",
+    state: int,
+    prepared: bool = False,
+    source: str | None = None,
+) -> Plan:
     from .algorithms import SPECIALS, TABLE
 
     special = next((row for row in SPECIALS if algorithm == row.NAME), None)
     wanted, algorithm = algorithm, None if special is not None else algorithm
-    candidates = [_asked(row, problem, target, state, prepared) for row in TABLE]
+    candidates = [_asked(row, problem, target, state, prepared, source) for row in TABLE]
     measured: tuple[tuple[str, float], ...] = ()
+    best = algorithm
     if algorithm is None:
-        algorithm, measured = _choice(problem, candidates, target, prepared)
+        best, measured = _choice(problem, candidates, target, prepared)
+        algorithm = best if source is None else _without_a_copy(problem, candidates, best, measured, target, source)
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
     if algorithm not in rows:
         raise ArgumentValueError("algorithm", algorithm, choices([*rows, *(row.NAME for row in SPECIALS)]))
@@ -417,7 +434,9 @@ def _plan(problem: Problem, algorithm: str | None, target: "Target | None", stat
         solution = cast("Algorithm", row).build(problem, target)
     plan = Plan(problem, algorithm, tuple(candidates), solution, shapes, measured)
     if wanted is None or special is not None:
-        plan = replace(plan, special=_special(problem, target, state, candidate.seconds, special))
+        # Compared with the best: whether the weights decide must not depend on the type of the input.
+        seconds = rows[best][1].seconds if best in rows else candidate.seconds
+        plan = replace(plan, special=_special(problem, target, state, seconds, special))
     return plan
 
 
@@ -456,6 +475,37 @@ def _choice(
     return next((row for row in accept if _is_modest(problem, row)), accept[0]).name, ()
 
 
+def _without_a_copy(
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    best: str,
+    measured: tuple[tuple[str, float], ...],
+    target: "Target | None",
+    source: str,
+) -> str:
+    """The fastest row that reads `source` as it is and sums as `best` does; else, or if it is slow, `best`."""
+    by_name = {candidate.name: candidate for candidate in candidates}
+    first = by_name[best]
+    if target is None or _widens(first):
+        return best
+    times = dict(measured) or {row.name: row.seconds for row in candidates}
+    copying = math.prod(problem.operand_shapes[0]) * (np.dtype(source).itemsize + problem.itemsize)
+    limit = MOST_SLOWER * (times[best] + target.moving(copying))
+    readers = [
+        row
+        for row in candidates
+        # Of those with the definition's bound, all that read integers as they are sum in the definition's order.
+        if _widens(row) and times.get(row.name, math.inf) <= limit and row.error_bound == first.error_bound
+    ]
+    return min(_only_modest(problem, readers), key=lambda row: times[row.name], default=first).name
+
+
+def _widens(candidate: Candidate) -> bool:
+    """Whether it reads small integers as they are: a row that does, and of which all parts do."""
+    reads = candidate.refusal is None and getattr(candidate.row, "WIDENS", False)
+    return reads and all(_widens(part.chosen) for part in candidate.parts)
+
+
 def _cheapest(candidates: Sequence[Candidate]) -> str:
     return min(candidates, key=lambda candidate: candidate.seconds).name
 
@@ -480,7 +530,11 @@ def _eligible(problem: Problem, candidates: Sequence[Candidate], prepared: bool)
 def _modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Who accepts and keeps the promise about a call's memory; all who accept, should none keep it."""
     accept = [row for row in candidates if row.refusal is None]
-    return [row for row in accept if _is_modest(problem, row)] or accept
+    return _only_modest(problem, accept) or accept
+
+
+def _only_modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [row for row in candidates if _is_modest(problem, row)]
 
 
 def _is_modest(problem: Problem, candidate: Candidate) -> bool:
@@ -488,7 +542,12 @@ def _is_modest(problem: Problem, candidate: Candidate) -> bool:
 
 
 def _asked(
-    row: "Algorithm | Compound", problem: Problem, target: "Target | None", state: int, prepared: bool = False
+    row: "Algorithm | Compound",
+    problem: Problem,
+    target: "Target | None",
+    state: int,
+    prepared: bool = False,
+    source: str | None = None,
 ) -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
     refusal = row.refuses(problem, target)
@@ -496,7 +555,8 @@ def _asked(
         return Candidate(row.NAME, refusal, math.inf)
     parts: tuple[Plan, ...] = ()
     if _is_compound(row):
-        parts = tuple(_plan(part, None, target, state, prepared) for part in row.parts(problem, target))
+        own = source if getattr(row, "WIDENS", False) else None
+        parts = tuple(_plan(part, None, target, state, prepared, own) for part in row.parts(problem, target))
         seconds = row.cost(problem, target, [part.chosen.seconds for part in parts])
     else:
         seconds = cast("Algorithm", row).cost(problem, target)

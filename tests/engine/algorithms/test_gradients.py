@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from row_checks import exact_between_guard_pages
 from strategies import axes, expected, operands, problems, seeds
 
 import starconv as sc
 from starconv import Problem, plan, reference
+from starconv.engine.algorithms import adjoint, weight_grad
 from starconv.engine.algorithms.weight_grad import Cut
 from starconv.engine.emit.target import host_target
 from starconv.geometry import Axis, adjoint_phases
@@ -51,6 +53,13 @@ def threads() -> Iterator[None]:
 
 def native(problem: Problem) -> str:
     return "adjoint" if problem.operation == "input_grad" else "weight_grad"
+
+
+@pytest.mark.parametrize("text", PROBLEMS)
+@pytest.mark.parametrize("last", [False, True])
+def test_exact_on_whole_numbers_between_guard_pages(text: str, last: bool) -> None:
+    row = adjoint if text.startswith("input_grad") else weight_grad
+    exact_between_guard_pages(row, text, last)
 
 
 @given(axes(transposed=True))

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from row_checks import exact_between_guard_pages
 from strategies import operands
 
 from starconv import Problem, get_num_threads, plan, set_num_threads
@@ -51,16 +52,22 @@ def test_the_error_is_a_small_part_of_the_result(text: str, most: float) -> None
     assert np.sqrt(np.mean(error**2)) < most * np.sqrt(np.mean(exact**2))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "weight_grad2d x=5x16x9x13 w=8x16x3x3",  # tiles that reach past the end, an odd number of pictures
-        "weight_grad2d x=2x9x30x30 w=21x9x3x3 padding=1",  # channels and kernels that fill no vector
-        "weight_grad2d x=3x32x12x12 w=48x16x3x3 padding=2 groups=2",
-        "weight_grad2d x=2x16x10x11 w=16x16x3x3 padding=1 border=reflect",
-        "weight_grad2d x=3x16x9x13 w=24x16x5x5 padding=2",
-    ],
-)
+TAILS = [
+    "weight_grad2d x=5x16x9x13 w=8x16x3x3",  # tiles that reach past the end, an odd number of pictures
+    "weight_grad2d x=2x9x30x30 w=21x9x3x3 padding=1",  # channels and kernels that fill no vector
+    "weight_grad2d x=3x32x12x12 w=48x16x3x3 padding=2 groups=2",
+    "weight_grad2d x=2x16x10x11 w=16x16x3x3 padding=1 border=reflect",
+    "weight_grad2d x=3x16x9x13 w=24x16x5x5 padding=2",
+]
+
+
+@pytest.mark.parametrize("text", TAILS)
+@pytest.mark.parametrize("last", [False, True])
+def test_right_between_guard_pages(text: str, last: bool) -> None:
+    exact_between_guard_pages(winograd_grad, text, last, within=1e-5)
+
+
+@pytest.mark.parametrize("text", TAILS)
 @pytest.mark.parametrize("last", [False, True])
 def test_tails_borders_groups_and_layouts(text: str, last: bool) -> None:
     problem = replace(Problem.parse(text), channels_last=last)

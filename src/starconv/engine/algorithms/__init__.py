@@ -11,6 +11,9 @@ Every row is a module (or an object) with a NAME and five functions, told apart 
 Where preparing the weights takes long, ``preparation(problem, target)`` says how much of ``cost`` it is: plans whose
 weights are prepared once, for many calls, leave it out.
 
+A row with ``WIDENS = True`` reads small integers as they are and widens them on the way (a compound one, where its
+parts do). Others copy the whole of such an input first, so the planner prefers those that do not.
+
 ``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
 
 A row whose problems are made of other problems is a :class:`Compound`. It says which, by ``parts(problem, target)``;

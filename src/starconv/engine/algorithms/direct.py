@@ -53,6 +53,7 @@ from .tiles import (
 )
 
 NAME = "direct"
+WIDENS = True
 
 LINE_BYTES = 64
 AHEAD_BYTES = 96

@@ -47,6 +47,7 @@ from .panels import readable
 from .rounding import sum_bound
 
 NAME = "fft"
+WIDENS = True
 
 Array = NDArray[Any]
 

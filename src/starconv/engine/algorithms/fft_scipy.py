@@ -38,6 +38,7 @@ from .finish import finish_with_numpy, lies_like
 from .rounding import sum_bound
 
 NAME = "fft_scipy"
+WIDENS = True
 
 Array = NDArray[Any]
 

@@ -31,6 +31,7 @@ from .rounding import sum_bound
 from .tiles import most_vectors, refuses_forward
 
 NAME = "pointwise"
+WIDENS = True
 
 KERNELS = 6
 FEWEST_PIXELS = 2

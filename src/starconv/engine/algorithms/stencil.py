@@ -37,6 +37,7 @@ from .rounding import sum_bound
 from .tiles import refuses_forward, row_readers
 
 NAME = "stencil"
+WIDENS = True
 
 MOST_CHANNELS = 64
 UNROLLED_COLUMNS = 8

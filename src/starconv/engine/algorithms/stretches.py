@@ -24,6 +24,7 @@ from .blocks import Cut, cut_of
 from .finish import lies_like
 
 NAME = "stretches"
+WIDENS = True
 
 Array = NDArray[Any]
 

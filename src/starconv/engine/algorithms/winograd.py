@@ -84,6 +84,7 @@ class Row:
 
     NAME: str
     tile: Tile
+    WIDENS = True
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
