@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import axes
 
 from starconv import ArgumentValueError, output_size, receptive_field
-from starconv.geometry import BORDERS, Axis, border_sources, convolution_axes, transposed_axes
+from starconv.geometry import BORDERS, Axis, border_sources, convolution_axes, transposed_axes, window_counts
 
 sizes = st.integers(1, 30)
 kernels = st.integers(1, 6)
@@ -137,3 +137,9 @@ def test_borders_of_nothing(border: str) -> None:
 def test_forms_of_padding(padding: object, pairs: list[tuple[int, int]]) -> None:
     found = convolution_axes((6, 7), (2, 3), padding=padding, dilation=(1, 2))
     assert [(axis.before, axis.after) for axis in found] == pairs
+
+
+@given(axes(), st.integers(0, 3), st.integers(0, 3))
+def test_window_counts_are_those_of_the_places_read(axis: Axis, before: int, after: int) -> None:
+    counts = [sum(-before <= place < axis.input + after for place in axis.reads(i)) for i in range(axis.output)]
+    assert window_counts((axis,), ((before, after),)) == (tuple(counts),)

@@ -115,9 +115,17 @@ def window_counts(axes: tuple[Axis, ...], pads: tuple[tuple[int, int], ...]) -> 
     """
     found = []
     for axis, (before, after) in zip(axes, pads, strict=True):
-        reads = (axis.reads(output) for output in range(axis.output))
-        found.append(tuple(sum(-before <= place < axis.input + after for place in places) for places in reads))
+        starts = range(-axis.before, axis.output * axis.stride - axis.before, axis.stride)
+        # Of places start + tap * dilation those from -before to before input + after.
+        below = (_taps_below(axis, -before - start) for start in starts)
+        whole = (_taps_below(axis, axis.input + after - start) for start in starts)
+        found.append(tuple(max(last - first, 0) for first, last in zip(below, whole, strict=True)))
     return tuple(found)
+
+
+def _taps_below(axis: Axis, offset: int) -> int:
+    """Taps that lie before `offset` from the first one."""
+    return min(max(-(-offset // axis.dilation), 0), axis.kernel)
 
 
 def per_axis(argument: str, value: object, axes: int, *, minimum: int) -> tuple[int, ...]:

@@ -90,7 +90,14 @@ def test_summary_and_profile(small):
     assert measured.seconds > 0
     assert all(row.seconds >= 0 for row in measured.rows)
     assert measured.multiply_adds >= sum(row.multiply_adds for row in convolutions)
+    assert sum(row.parameters for row in measured.rows) == sum(row.parameters for row in summary.rows)
     assert "milliseconds" in str(measured)
+
+
+def test_an_input_may_have_any_name():
+    builder = Builder("named")
+    network = Network(builder.graph(builder.add("Relu", builder.input("self", np.float32, (1, 2)))))
+    np.testing.assert_array_equal(network(**{"self": np.float32([[-1, 1]])}), [[0, 1]])
 
 
 # Receptive fields

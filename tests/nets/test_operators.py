@@ -369,7 +369,7 @@ def test_floats_keep_their_type_and_nothing_warns(op, dtype):
         ("Conv", [X, X], {"strides": "two"}, "list of integers"),
         ("Conv", [X], {}, "at least 2 inputs"),
         ("MaxPool", [X], {}, "kernel_shape"),
-        ("MaxPool", [X], {"kernel_shape": (2**62, 1)}, "kernel_size|bytes"),
+        ("MaxPool", [X], {"kernel_shape": (2**62, 1)}, "kernel_size|bytes|taps"),
         ("Relu", [X > 0], {}, "bool is not a type"),
         ("Add", [X, X.astype("f8")], {}, "same type"),
         ("Add", [X, X[:, :2]], {}, "broadcast"),
@@ -411,3 +411,12 @@ def test_constants_have_their_attribute_s_type():
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
     assert plain(b"text") == "text"
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+@pytest.mark.parametrize("kernel", [(4_000_001,), (601, 601)])
+def test_a_kernel_that_would_meet_padding_only_is_refused(op, kernel):
+    """It has a few bytes, and would take minutes."""
+    node = Node(op, "pool", ("x",), ("y",), {"kernel_shape": kernel, "pads": tuple(size // 2 for size in kernel) * 2})
+    with pytest.raises(NodeError, match="taps more than its input has places"):
+        run_node(node, [np.ones((1, 1, *[4] * len(kernel)), np.float32)], 13)

@@ -71,7 +71,7 @@ class Bands(Operation):
     @property
     def names(self) -> tuple[str, ...]:
         """Of both."""
-        return tuple(layer.name for layer in self.layers)
+        return tuple(name for layer in self.layers for name in layer.names)
 
     @property
     def macs(self) -> int:

@@ -178,6 +178,7 @@ class _Lowering:
         name = node.outputs[0]
         operation.writes[0] = name
         operation.does += f" + {node.op}"
+        operation.others.append(node.name)
         self.infos[name] = self.infos.pop(before)
         self.makers[name] = self.makers.pop(before)
         return True

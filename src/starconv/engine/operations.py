@@ -52,17 +52,19 @@ class Operation:
         name: of the node that it stands for; of the first, where it stands for several.
         does: their operators, "Conv + Add + Relu".
         reads, writes: names of values.
+        others: names of the other nodes that it stands for.
     """
 
     name: str
     does: str
     reads: list[str]
     writes: list[str]
+    others: list[str] = field(default_factory=list, kw_only=True)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of all layers that it stands for."""
-        return (self.name,)
+        return (self.name, *self.others)
 
     @property
     def macs(self) -> int:

@@ -89,7 +89,7 @@ class Network:
         names = {name for node in self.graph.nodes for name in trained(node, constants)}
         return sum(constants[name].size for name in names)
 
-    def __call__(self, *arrays: ArrayLike, **named: ArrayLike) -> Any:
+    def __call__(self, /, *arrays: ArrayLike, **named: ArrayLike) -> Any:
         """The outputs for these inputs: an array, or a tuple where the network has several.
 
         Raises:
@@ -129,7 +129,7 @@ class Network:
         with np.errstate(all="ignore"):  # what a network makes of infinities is its own business
             return compile_graph(self.graph, [tuple(shape) for shape in input_shapes])
 
-    def run(self, *arrays: ArrayLike, upto: str | None = None, **named: ArrayLike) -> Any:
+    def run(self, /, *arrays: ArrayLike, upto: str | None = None, **named: ArrayLike) -> Any:
         """What layer `upto` gives (the whole network's outputs without it); later layers do not run.
 
         Args:
@@ -210,7 +210,7 @@ class Network:
         """
         return self._summary(self._zeros(*input_shapes), timed=False)
 
-    def profile(self, *arrays: ArrayLike, **named: ArrayLike) -> NetworkSummary:
+    def profile(self, /, *arrays: ArrayLike, **named: ArrayLike) -> NetworkSummary:
         """The seconds that each step of a call takes, the least of several calls.
 
         A step is what the compiled network does at once, as "Conv + Add + Relu (direct)"; of a network that is

@@ -135,6 +135,9 @@ def conv_transpose(call: Call, x: Array, w: Array, b: Array | None = None) -> Ar
 
 # Pooling
 
+MOST_IN_PADDING = 1 << 12
+"""Taps that a pool's kernel may have beyond the size of its input."""
+
 
 def pool_axes(call: Call, x: Array) -> tuple[Axis, ...]:
     """The windows of a pool over `x`; with ceil_mode also a last one that hangs over the end, if it begins inside."""
@@ -142,6 +145,11 @@ def pool_axes(call: Call, x: Array) -> tuple[Axis, ...]:
     kernel = call.integers("kernel_shape")
     if kernel is None or len(kernel) != spatial or min(kernel) < 1:
         raise Refusal(f"kernel_shape {kernel} should be {spatial} integers >= 1")
+    # A kernel of a few bytes can have any number of taps, of which all but the input's meet padding.
+    if math.prod(kernel) > math.prod(x.shape[2:]) + MOST_IN_PADDING:
+        raise Refusal(
+            f"kernel_shape {kernel} should have at most {MOST_IN_PADDING} taps more than its input has places"
+        )
     strides, pads, dilations = window_arguments(call, x.shape[2:], kernel)
     ceil = call.integer("ceil_mode", 0)
     axes = []
