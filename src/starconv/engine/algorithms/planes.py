@@ -148,7 +148,8 @@ def cost(problem: Problem, target: Target | None) -> float:
     tile, (down, across) = Tile.of(problem, target), _axes(problem)
     lanes = target.lanes(problem.itemsize)
     loads = tile.input_rows * tile.taps[1] * (1 if across.stride == 1 else 2 if tile.narrow else 3)
-    loads += 0 if _holds(tile) else tile.rows * math.prod(tile.taps)
+    # Units of half a vector take a multiply-add per cycle, and what that reads of the weights beside it.
+    loads += 0 if _holds(tile) or target.passes == 2 else tile.rows * math.prod(tile.taps)
     per_tile = (tile.rows * math.prod(tile.taps) + loads) * target.passes / 2 + tile.rows + 25
     tiles = -(-down.output // tile.rows) * -(-across.output // lanes)
     cycles = problem.batch * problem.in_channels * (tiles * per_tile + 60)
