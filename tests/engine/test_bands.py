@@ -49,6 +49,16 @@ def programs(
     return by_bands, whole
 
 
+@pytest.mark.parametrize("pads", [(30, 1, 1, 1), (1, 1, 30, 1)])
+def test_bands_that_would_meet_padding_only_are_not_made(pads: tuple[int, int, int, int]) -> None:
+    w = Writer(5)
+    x = w.conv(w.conv(w.input(1, 3, 61, 11), 16, 3), 64, 1)
+    graph = w.graph(w.conv(w.conv(x, 64, 3, groups=64, pads=pads), 24, 1))
+    by_bands, whole = programs(graph, w.arrays)
+    assert not any(isinstance(operation, Bands) for operation in by_bands.operations)
+    np.testing.assert_array_equal(by_bands(*w.arrays)[0], whole(*w.arrays)[0])
+
+
 @pytest.mark.parametrize("form", WHOLE)
 def test_the_same_bits_as_whole_layers(form: str) -> None:
     graph, arrays = network(form)

@@ -9,6 +9,7 @@ to where the next one begins (2 of 18 rows for 3x3 kernels). All sums are formed
 same.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ class Band(NamedTuple):
         kept: rows between the layers that the band before has left; they come first, `fresh` is where the others go.
         left: where the band before has left them.
         result: rows of the result.
-        expand, filter: both layers for these sizes, with their weights; None where the last band before has left all.
+        expand, filter: both layers for these sizes, with their weights; None where the band before has left all.
     """
 
     source: Rows
@@ -124,30 +125,38 @@ def most_between(target: Target | None) -> int:
 
 def band_layers(lowered: Lowered, most: int) -> None:
     """Let pairs of layers with more than `most` bytes between them be computed by bands with at most 3/8 of that."""
-    readers: dict[str, int] = dict.fromkeys(lowered.outputs, 2)
+    readers = Counter(name for operation in lowered.operations for name in operation.reads)
+    readers.update(lowered.outputs)
+    operations: list[Operation] = []
     for operation in lowered.operations:
-        for name in operation.reads:
-            readers[name] = readers.get(name, 0) + 1
-    operations = lowered.operations
-    for number in range(len(operations) - 1):
-        first, second = operations[number], operations[number + 1]
-        if not isinstance(first, Convolution) or not isinstance(second, Convolution):
-            continue
-        (name,) = first.writes
-        if second.reads != [name] or readers[name] > 1 or lowered.infos[name].of_one.size <= most:
-            continue
-        found = _bands(first, second, most * 3 // 8)
-        if found is None:
-            continue
-        shape = list(lowered.infos[name].of_one.shape)
-        shape[2] = max(band.fresh.last for band in found)
-        lowered.infos[name] = replace(lowered.infos[name], shape=tuple(shape))
-        both = Bands(
-            first.name, f"{first.does}, {second.does}", first.reads, [name, *second.writes], (first, second), found
-        )
-        operations[number : number + 2] = [both]
-        lowered.chains[:] = [_with(chain, both) for chain in lowered.chains]
-        return band_layers(lowered, most)
+        first = operations[-1] if operations else None
+        both = _pair(lowered, first, operation, most, readers)
+        if both is None:
+            operations.append(operation)
+        else:
+            operations[-1] = both
+            lowered.chains[:] = [_with(chain, both) for chain in lowered.chains]
+    lowered.operations[:] = operations
+
+
+def _pair(
+    lowered: Lowered, first: Operation | None, second: Operation, most: int, readers: Mapping[str, int]
+) -> Bands | None:
+    """Both operations as one, if they are such layers with so much between; what is between is then one band's."""
+    if not isinstance(first, Convolution) or not isinstance(second, Convolution):
+        return None
+    (name,) = first.writes
+    between = lowered.infos[name].of_one
+    if second.reads != [name] or readers[name] > 1 or between.size <= most:
+        return None
+    bands = _bands(first, second, most * 3 // 8)
+    if bands is None:
+        return None
+    batch, channels, _, columns = between.shape
+    rows = max(band.fresh.last for band in bands)
+    lowered.infos[name] = replace(between, shape=(batch, channels, rows, columns))
+    does, writes = f"{first.does}, {second.does}", [name, *second.writes]
+    return Bands(first.name, does, first.reads, writes, (first, second), bands)
 
 
 def _with(chain: Chain, bands: Bands) -> Chain:
@@ -179,12 +188,14 @@ def _bands(first: Convolution, second: Convolution, room: int) -> tuple[Band, ..
         stop = min(start + per_band, rows.output)
         top, bottom = start * rows.stride - rows.before, (stop - 1) * rows.stride - rows.before + rows.extent
         begin, last = max(top, 0), min(bottom, rows.input)
+        if begin >= last:  # a band that meets nothing but padding
+            return None
         axis = Axis(last - begin, rows.kernel, rows.stride, begin - top, bottom - last, rows.dilation)
         kept = end - begin if bands else 0
         fresh = last - begin - kept
         expanding = _prepared(first, (Axis(fresh, 1), expand.axes[1])) if fresh else None
         filtering = _prepared(second, (axis, columns))
-        if kept < 0 or filtering is None or (fresh and expanding is None):
+        if filtering is None or (fresh and expanding is None):
             return None
         before = bands[-1].fresh.last if bands else 0
         bands.append(
