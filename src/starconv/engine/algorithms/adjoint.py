@@ -30,13 +30,13 @@ from ...geometry import Axis, Phase, adjoint_phases
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
-from ..kernels import ELEMENTS
 from ..runtime import memory
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
 from .blocks import many_phases
 from .finish import finish_with_numpy
 from .panels import copied
+from .refusals import refuses_unless
 from .weave import weave
 
 NAME = "adjoint"
@@ -49,16 +49,11 @@ MOST_BYTES = 16 << 20
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only input gradients in floating point, where padding is constant."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "input_grad":
-        return "it computes input gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
+    refusal = refuses_unless("input_grad", problem, target)
+    if refusal is not None:
+        return refusal
     if problem.border != "constant":
         return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
     return many_phases(problem)
 
 

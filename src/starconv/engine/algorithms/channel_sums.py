@@ -5,13 +5,12 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, Vector
 from ..emit.target import Target
 from .channelwise import refuses_depthwise
+from .gradient_solution import tasks_wanted
 
 __all__ = ["MOST_SUMS", "emit_reduce", "partial_sums", "refuses_gradient", "rows_at_once"]
 
 MOST_SUMS = 12
 """Taps whose sums are in registers at one time."""
-TASKS = 16
-"""Tasks that a large problem is cut into, whatever the number of threads."""
 TASK_PRODUCTS = 1 << 16
 """Multiply-adds that a task should have at least."""
 
@@ -37,8 +36,7 @@ def rows_at_once(taps: tuple[int, int]) -> int:
 
 def partial_sums(problem: Problem, blocks: int, units: int) -> int:
     """How many each of `blocks` blocks of channels has: of a range of the `units` each, decided by the shape alone."""
-    wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
-    return max(min(-(-wanted // blocks), units), 1)
+    return max(min(-(-tasks_wanted(problem, TASK_PRODUCTS) // blocks), units), 1)
 
 
 def emit_reduce(target: Target, element: str, fields: Fields, vectors: int, taps: int) -> Function:

@@ -240,6 +240,11 @@ def _waiting_bytes(problem: Problem, width: int) -> int:
     return rows.spread * columns.results * width * problem.itemsize
 
 
+def _leaves_out(problem: Problem) -> bool:
+    """Whether it has so many taps that those in padding are left out, where the weights are found to be finite."""
+    return math.prod(problem.weight_shape[2:]) >= MANY_TAPS
+
+
 @lru_cache(maxsize=1024)
 def _pixels(problem: Problem, target: Target) -> int:
     """Pixels in a tile: those with the fewest loads per row."""
@@ -312,7 +317,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     cycles = 0.0
     for down in rows.phases:
         met = down.count * len(down.taps)
-        if math.prod(problem.weight_shape[2:]) >= MANY_TAPS:
+        if _leaves_out(problem):
             met = sum(stop - start for start, stop in rows.met(down))
         for across in columns.phases:
             tiles = -(-across.count // pixels)
@@ -352,7 +357,7 @@ class Channelwise(CompiledSolution):
         super().__init__(problem, target, FIELDS, ChannelRows(problem, target))  # type: ignore[arg-type]
         self.width = _width(problem, target)
         self.tables = self._phase_tables()
-        self.leaves_out = math.prod(problem.weight_shape[2:]) >= MANY_TAPS
+        self.leaves_out = _leaves_out(problem)
 
     def _phase_tables(self) -> tuple[Array, ...]:
         """Records of all phases, and before them the tables of taps that they point to."""

@@ -179,7 +179,7 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
     finisher = Finisher(f, FIELDS, element, finish)
     down, step = spread * out_row, across * out_column
     phases, ahead = FIELDS.pointer(f, "phases", "i64"), FIELDS.integer(f, "ahead")
-    zeros = FIELDS.integer(f, "leaves_out").equals(1)
+    leaves_out = FIELDS.integer(f, "leaves_out").equals(1)
     for number in f.loop(FIELDS.integer(f, "phase_count")):
         record = [phases.at(number * len(PHASE) + i).load_int() for i in range(len(PHASE))]
         rows, columns, first_row, first_column, taps, address, row_taps = record
@@ -192,8 +192,8 @@ def _tiles(name: str, target: Target, element: str, form: Form, finish: Finish) 
                 with f.when(number.equals(0) & (ahead > 0)):
                     _fetch_ahead(f, element, form, lanes, v, row)
                 met = f.address(row_taps, "i64").at((first + row) * 2)
-                first_tap = zeros.integer(met.load_int(), 0)
-                last_tap = zeros.integer(met.at(1).load_int(), taps)
+                first_tap = leaves_out.integer(met.load_int(), 0)
+                last_tap = leaves_out.integer(met.at(1).load_int(), taps)
                 line = block.at(v * lanes).at_bytes(row * stride * pitch)
                 to = place.at(v * lanes).at_bytes(row * down)
                 for column in f.loop(0, columns, form.pixels):

@@ -13,7 +13,15 @@ from ..runtime.threads import get_num_threads
 from .blocks import SERIAL_PRODUCTS
 from .panels import Array, readable
 
-__all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "without_negative_steps"]
+__all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "tasks_wanted", "without_negative_steps"]
+
+TASKS = 16
+"""Tasks that a large problem is cut into, whatever the number of threads."""
+
+
+def tasks_wanted(problem: Problem, products: int = 1 << 17) -> int:
+    """How many tasks of at least `products` multiply-adds: a function of the shape alone, so that sums are as well."""
+    return max(min(problem.multiply_adds // products, TASKS), 1)
 
 
 class Parts(NamedTuple):

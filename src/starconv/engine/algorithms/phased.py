@@ -35,6 +35,7 @@ from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
 from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function
+from .refusals import refuses_unless
 from .rounding import sum_bound
 from .tiles import most_vectors
 
@@ -49,20 +50,15 @@ PIXELS = 6
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only input gradients with a stride, in floating point."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "input_grad":
-        return "it computes input gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
+    refusal = refuses_unless("input_grad", problem, target)
+    if refusal is not None or target is None:
+        return refusal
     if problem.border != "constant":
         return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
     if problem.spatial == 3:
         return "it takes one or two spatial axes"
     if all(axis.stride == 1 for axis in problem.axes):
         return "it has several phases at a time; without a stride there is one"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
     if many := many_phases(problem):
         return many
     most = max(len(phase.rows) * len(phase.columns) for phase in phases_of(problem))

@@ -30,6 +30,7 @@ from .blocks import SERIAL_PRODUCTS
 from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
 from .panels import Panels, readable
+from .refusals import refuses_taps_or_padding
 from .rounding import sum_bound
 from .tiles import planes_function, refuses_forward, tile_pixels
 
@@ -48,10 +49,9 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     refusal = refuses_forward(problem, target)
     if refusal is not None:
         return refusal
-    if any(axis.kernel != 1 for axis in problem.axes):
-        return "it takes kernels of one tap"
-    if any(axis.before or axis.after > 0 for axis in problem.axes):
-        return "it takes no padding"
+    refusal = refuses_taps_or_padding(problem)
+    if refusal is not None:
+        return refusal
     if lattices(problem)[0].outputs > 1:
         return "it takes pictures, not volumes"
     return None

@@ -30,16 +30,13 @@ from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
 from ..lattice import lattices
-from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
 from .panels import Array, readable_last
+from .refusals import refuses_taps_or_padding, refuses_unless
 from .rounding import sum_bound
 
 NAME = "product_grad"
 
-TASKS = 16
-"""Tasks that a large problem is cut into, whatever the number of threads."""
-TASK_PRODUCTS = 1 << 17
-"""Multiply-adds that a task should have at least."""
 PARTIAL_BYTES = 1 << 20
 """Of all partial sums together, at most: they are fetched and put back by every unit."""
 MOST_SUMS_BYTES = 16 << 20
@@ -83,24 +80,15 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only weight gradients of kernels of one tap, channels last, in one group."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "weight_grad":
-        return "it computes weight gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if any(axis.kernel != 1 for axis in problem.axes):
-        return "it takes kernels of one tap"
-    if any(axis.before or axis.after > 0 for axis in problem.axes):
-        return "it takes no padding"
+    refusal = refuses_unless("weight_grad", problem, target) or refuses_taps_or_padding(problem)
+    if refusal is not None or target is None:
+        return refusal
     if problem.groups > 1:
         return f"it takes one group, not {problem.groups}"
     if not problem.channels_last:
         return "it runs along channels that lie side by side (channels_last)"
     if problem.in_channels < target.lanes(problem.itemsize):
         return f"{problem.in_channels} channels do not fill a vector"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
     if Cut.of(problem, target).sums_bytes > MOST_SUMS_BYTES:
         return "its sums would take more workspace than is promised"
     return None
@@ -137,7 +125,7 @@ class Cut(NamedTuple):
         kernels = min(problem.out_channels, MOST_KERNELS)
         across, down = -(-problem.in_channels // (vectors * lanes)), -(-problem.out_channels // kernels)
         tile_bytes = kernels * vectors * target.vector_bytes
-        wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
+        wanted = tasks_wanted(problem)
         fit = max(target.l1_bytes // 2 // (vectors * target.vector_bytes), 16)
         parts = -(-columns // fit)
         part_columns = -(-columns // parts)

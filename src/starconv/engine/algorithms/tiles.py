@@ -8,11 +8,11 @@ from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, loaded_transposed
 from ..emit.target import Target
-from ..kernels import ELEMENTS
 from ..lattice import lattices
 from .blocks import Block, cut_of
 from .finish import Finish, Finisher
 from .packed import MOST_PIXELS, Array
+from .refusals import refuses_unless
 
 __all__ = [
     "collected_pixels",
@@ -78,14 +78,9 @@ def readers(outputs: int, taps: int, stride: int, dilation: int) -> dict[int, li
 
 def refuses_forward(problem: Problem, target: Target | None) -> str | None:
     """Why a compiled forward algorithm cannot take the problem, or None."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
+    refusal = refuses_unless("conv", problem, target)
+    if refusal is not None or target is None:
+        return refusal
     if cut_of(problem, target) is not None:
         return "its row fills the second-level cache, so it is cut into stretches first"
     return None

@@ -34,7 +34,8 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..lattice import lattices
-from .gradient_solution import GradientBinding, GradientSolution, Parts
+from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
+from .refusals import refuses_unless
 from .rounding import sum_bound
 from .weight_grad_kernels import FIELDS, Tile, compute_function, reduce_function
 from .weight_grad_pieces import InPieces, Piece, pieces
@@ -43,10 +44,6 @@ NAME = "weight_grad"
 
 Array = NDArray[Any]
 
-TASKS = 16
-"""Tasks that a large problem is cut into, whatever the number of threads."""
-TASK_PRODUCTS = 1 << 17
-"""Multiply-adds that a task should have at least."""
 PARTIAL_BYTES = 8 << 20
 """Of all partial sums together, at most."""
 
@@ -92,7 +89,7 @@ class Cut(NamedTuple):
         fit = max(target.l2_bytes * 3 // 8 // row_bytes, 1)
         units = -(-problem.batch // pictures) * depth.outputs * bands
         shares = -(-channels // fit)
-        wanted = max(min(problem.multiply_adds // TASK_PRODUCTS, TASKS), 1)
+        wanted = tasks_wanted(problem)
         area = math.prod(problem.weight_shape[1:]) * kernels * problem.itemsize
         area *= target.lanes(problem.itemsize) if tile.by_pixels else 1
         most = max(min(PARTIAL_BYTES // (area * groups), units), 1)
@@ -106,15 +103,7 @@ class Cut(NamedTuple):
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only weight gradients in floating point, with compiled code."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "weight_grad":
-        return "it computes weight gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    return None
+    return refuses_unless("weight_grad", problem, target)
 
 
 @lru_cache(maxsize=1024)
