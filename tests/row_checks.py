@@ -68,6 +68,21 @@ def same_bits_for_any_number_of_threads(row: Algorithm, text: str) -> None:
     assert len(results) == 1
 
 
+def reads_channels_last_in_place(row: Algorithm, text: str) -> None:
+    """Of a weight gradient: both operands next to guard pages, and backwards."""
+    problem = Problem.parse(text)
+    chosen, other = (plan(problem, algorithm=name) for name in (row.NAME, "numpy"))
+    generator = np.random.default_rng(1)
+    arrays = [generator.integers(-9, 9, shape).astype(problem.dtype) for shape in problem.operand_shapes]
+    answer = other(*arrays)
+    for end in (True, False):
+        last = [np.moveaxis(guarded(np.ascontiguousarray(np.moveaxis(a, 1, -1)), end=end), -1, 1) for a in arrays]
+        np.testing.assert_array_equal(chosen(*last), answer)
+    backwards = [array[..., ::-1] for array in arrays]
+    mirrored = [array[..., ::-1].copy() for array in arrays]
+    np.testing.assert_array_equal(chosen(*backwards), other(*mirrored))
+
+
 def unread_columns_play_no_part(row: Algorithm, text: str, answer: int) -> None:
     """Of a weight gradient of ones, whose windows reach neither the last row nor the last column of the input."""
     problem = _problem(row, text)

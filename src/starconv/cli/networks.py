@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..nets.network import Network
 
-__all__ = ["InputSize", "input_shape", "named_network", "register"]
+__all__ = ["InputSize", "named_network", "register", "shape_to_run"]
 
 CHANNELS_SHOWN = 16
 SIDE = 224
@@ -175,7 +175,7 @@ def filters(
 def summary(model: ModelArgument, weights: WeightsFile = None, input: InputSize = None, seed: Seed = 0) -> None:
     """Print the layers of a network: the shapes they give, their parameters and multiply-adds."""
     network = named_network(model, weights, seed, tell=False)
-    output_console().print(str(network.summary(input_shape(network, input))), markup=False)
+    output_console().print(str(network.summary(_input_shape(network, input))), markup=False)
 
 
 def classify(
@@ -227,10 +227,8 @@ def profile(
     import numpy as np
 
     network = named_network(model, weights, seed, tell=False)
-    shape = input_shape(network, input)
+    shape = shape_to_run(network, input)
     dtype = network.inputs[0].dtype
-    if math.prod(shape) * 8 > network.largest:
-        raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
     measured = network.profile(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
     console = output_console()
     if top is not None:
@@ -322,7 +320,7 @@ def _picture_size(
     return sides[0], sides[1]
 
 
-def input_shape(network: "Network", text: str | None) -> tuple[int, ...]:
+def _input_shape(network: "Network", text: str | None) -> tuple[int, ...]:
     """The size of the input that is asked for, or one that suits the network."""
     if len(network.inputs) != 1:
         raise ArgumentValueError("model", network.graph.name, "a network with one input")
@@ -335,6 +333,14 @@ def input_shape(network: "Network", text: str | None) -> tuple[int, ...]:
         raise ArgumentValueError("input", text, f"a size for {network.inputs[0]}, such as 1x3x224x224")
     first, *rest = (size if isinstance(size, int) else None for size in wanted)
     return (first or 1, *(SIDE if size is None else size for size in rest))
+
+
+def shape_to_run(network: "Network", text: str | None) -> tuple[int, ...]:
+    """The same, of an input that is made here: one that the network would take."""
+    shape = _input_shape(network, text)
+    if math.prod(shape) * 8 > network.largest:
+        raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
+    return shape
 
 
 def _chosen(text: str | None, every: bool, count: int) -> list[int]:

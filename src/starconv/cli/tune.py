@@ -4,7 +4,6 @@ The convolutions are given one by one, or as the layers of a network. Those are 
 weights that are prepared once, so what is kept for them is kept apart from what is kept for single calls.
 """
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ import typer
 from ..errors import ArgumentValueError, StarconvError, choices
 from ..problem import OPERATIONS, Problem
 from .console import describe, error_console, help_text, output_console, shown
-from .networks import InputSize, input_shape, named_network
+from .networks import InputSize, named_network, shape_to_run
 
 if TYPE_CHECKING:
-    from ..engine.planner import Plan
     from ..engine.wisdom import Entry
 
 __all__ = ["register"]
@@ -127,9 +125,7 @@ def _network(model: str, size: str | None) -> _Network:
     from ..nets.network import UNSUITABLE
 
     network = named_network(model, None, 0, tell=False)
-    shape = input_shape(network, size)
-    if math.prod(shape) * 8 > network.largest:
-        raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
+    shape = shape_to_run(network, size)
     try:
         program = network.program(shape)
     except StarconvError:
@@ -177,14 +173,9 @@ def _measure(wanted: Sequence[_Wanted], again: bool, done: list[_Tuned]) -> None
             known = planner.wisdom().find(planner.wisdom_key(*one))
             fresh = again or known is None
             entry = planner.measure(*one) if fresh else known
-            estimate = _estimate(planner.make_plan(one.problem, prepared=one.prepared))
-            done.append(_Tuned(one, estimate, entry, fresh))
+            estimate = planner.make_plan(one.problem, prepared=one.prepared).predicted
+            done.append(_Tuned(one, estimate.name, entry, fresh))
             progress.advance(task)
-
-
-def _estimate(plan: "Plan") -> str:
-    """The algorithm that would be taken by prediction alone."""
-    return min(plan.candidates, key=lambda candidate: candidate.seconds).name
 
 
 def _show(done: list[_Tuned], networks: Sequence[_Network]) -> None:

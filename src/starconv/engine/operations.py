@@ -184,9 +184,8 @@ class Convolution(Operation):
         """How to compute it from and to arrays that lie so."""
         problem = self.laid_out(last=last)
         plan = make_plan(problem, prepared=True)
-        if last != out_last and plan.algorithm not in WRITE_BOTH and not _refuses(plan, "direct"):
-            plan = make_plan(problem, algorithm="direct", prepared=True)
-        return plan
+        algorithm = _that_writes(plan, plan.algorithm, turned=last != out_last)
+        return plan if algorithm == plan.algorithm else make_plan(problem, algorithm=algorithm, prepared=True)
 
     def predicted(self, *, last: bool, out_last: bool) -> float:
         """Seconds, by prediction alone: what was measured for one layout says nothing about another.
@@ -194,11 +193,8 @@ class Convolution(Operation):
         So tuning does not change the layout, and what was tuned stays what is computed.
         """
         plan = make_plan(self.laid_out(last=last), prepared=True)
-        rows = {row.name: row.seconds for row in plan.candidates if row.refusal is None}
-        cheapest = min(rows, key=lambda name: rows[name])
-        if last != out_last and cheapest not in WRITE_BOTH and "direct" in rows:
-            return rows["direct"]
-        return rows[cheapest]
+        algorithm = _that_writes(plan, plan.predicted.name, turned=last != out_last)
+        return next(row.seconds for row in plan.candidates if row.name == algorithm)
 
     def prepare(self, plan: Plan, before: "Convolution | None" = None) -> None:
         """Put the weights in place, once; where `before`, the layer for other sizes, has them in this form, its own."""
@@ -250,8 +246,10 @@ WRITE_BOTH = frozenset({"direct", "winograd", "winograd2", "winograd5", "winogra
 """Algorithms that store their tiles as quickly where the result lies in another way than the input."""
 
 
-def _refuses(plan: Plan, algorithm: str) -> bool:
-    return next(row for row in plan.candidates if row.name == algorithm).refusal is not None
+def _that_writes(plan: Plan, algorithm: str, *, turned: bool) -> str:
+    """`algorithm`; or "direct", if the result is `turned`, lies in another way than the input, and that is slow."""
+    direct = next(row for row in plan.candidates if row.name == "direct")
+    return "direct" if turned and algorithm not in WRITE_BOTH and direct.refusal is None else algorithm
 
 
 @dataclass(eq=False)

@@ -192,6 +192,11 @@ class Plan:
         return None if run is None else [*jobs, *run]
 
     @property
+    def predicted(self) -> Candidate:
+        """Who is predicted to be the fastest, whatever was measured."""
+        return min(self.candidates, key=lambda candidate: candidate.seconds)
+
+    @property
     def chosen(self) -> Candidate:
         """What the algorithm answered."""
         return next(row for row in self.candidates if row.name == self.algorithm)
@@ -417,10 +422,11 @@ def _plan(
     wanted, algorithm = algorithm, None if special is not None else algorithm
     candidates = [_asked(row, problem, target, state, prepared, source) for row in TABLE]
     measured: tuple[tuple[str, float], ...] = ()
-    best = algorithm
     if algorithm is None:
         best, measured = _choice(problem, candidates, target, prepared)
         algorithm = best if source is None else _without_a_copy(problem, candidates, best, measured, target, source)
+    else:
+        best = algorithm
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
     if algorithm not in rows:
         raise ArgumentValueError("algorithm", algorithm, choices([*rows, *(row.NAME for row in SPECIALS)]))
@@ -435,8 +441,7 @@ def _plan(
     plan = Plan(problem, algorithm, tuple(candidates), solution, shapes, measured)
     if wanted is None or special is not None:
         # Compared with the best: whether the weights decide must not depend on the type of the input.
-        seconds = rows[best][1].seconds if best in rows else candidate.seconds
-        plan = replace(plan, special=_special(problem, target, state, seconds, special))
+        plan = replace(plan, special=_special(problem, target, state, rows[best][1].seconds, special))
     return plan
 
 

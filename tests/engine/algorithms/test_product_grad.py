@@ -2,17 +2,16 @@
 
 import re
 
-import numpy as np
 import pytest
-from guarded import guarded
 from row_checks import (
     any_layout_of_the_result,
     exact_between_guard_pages,
+    reads_channels_last_in_place,
     same_bits_for_any_number_of_threads,
     unread_columns_play_no_part,
 )
 
-from starconv import Problem, plan
+from starconv import Problem
 from starconv.engine.algorithms import product_grad
 from starconv.engine.algorithms.product_grad import MOST_SUMS_BYTES, Cut
 from starconv.engine.emit.target import host_target, named_target
@@ -42,17 +41,7 @@ def test_exact_on_whole_numbers_between_guard_pages(text: str) -> None:
 
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_reads_both_operands_where_they_lie_and_nothing_beside(text: str) -> None:
-    problem = Problem.parse(text)
-    chosen, other = (plan(problem, algorithm=name) for name in ("product_grad", "numpy"))
-    generator = np.random.default_rng(1)
-    arrays = [generator.integers(-9, 9, shape).astype(problem.dtype) for shape in problem.operand_shapes]
-    expected = other(*arrays)
-    for end in (True, False):
-        last = [np.moveaxis(guarded(np.ascontiguousarray(np.moveaxis(a, 1, -1)), end=end), -1, 1) for a in arrays]
-        np.testing.assert_array_equal(chosen(*last), expected)
-    backwards = [array[..., ::-1] for array in arrays]
-    mirrored = [array[..., ::-1].copy() for array in arrays]
-    np.testing.assert_array_equal(chosen(*backwards), other(*mirrored))
+    reads_channels_last_in_place(product_grad, text)
 
 
 @pytest.mark.parametrize("text", PROBLEMS)

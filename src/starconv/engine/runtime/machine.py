@@ -19,12 +19,8 @@ _DEVICES = Path("/sys/devices/system/cpu")
 
 def processor(description: Path = Path("/proc/cpuinfo")) -> str | None:
     """What tells one kind of processor from another, its features included; None where the system does not say."""
-    try:
-        with open(description, "rb") as file:
-            first = file.read(8192).decode(errors="replace").partition("\n\n")[0]
-    except OSError:
-        return None
-    lines = [line for line in first.splitlines() if line.startswith(("vendor_id", "cpu family", "model", "flags"))]
+    lines = _first_processor(description)
+    lines = [line for line in lines if line.startswith(("vendor_id", "cpu family", "model", "flags"))]
     return "\n".join(lines) if any(line.startswith("flags") for line in lines) else None
 
 
@@ -35,16 +31,20 @@ def processor_model(description: Path = Path("/proc/cpuinfo")) -> str:
     Python knows. Unlike :func:`processor` it stays the same when the kernel lists more features.
     """
     found: dict[str, str] = {}
-    try:
-        with open(description, "rb") as file:
-            first = file.read(8192).decode(errors="replace").partition("\n\n")[0]
-    except OSError:
-        first = ""
-    for line in first.splitlines():
+    for line in _first_processor(description):
         name, _, value = line.partition(":")
         found[name.strip()] = " ".join(value.split())
     told = [found[name] for name in _MODEL_FIELDS if found.get(name)]
     return " ".join(told) or platform.processor() or platform.machine()
+
+
+def _first_processor(description: Path) -> list[str]:
+    """The lines about the first processor; none where the system does not say."""
+    try:
+        with open(description, "rb") as file:
+            return file.read(8192).decode(errors="replace").partition("\n\n")[0].splitlines()
+    except OSError:
+        return []
 
 
 _MODEL_FIELDS = (
