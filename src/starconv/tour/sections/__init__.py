@@ -4,7 +4,21 @@ A new section is a file with a ``SECTION`` (title, code, what is drawn of its re
 """
 
 from ..section import Section
-from . import bias, definition, edges, field, gradient, inside, layer, matrix, photograph, sizes, template, training
+from . import (
+    bias,
+    definition,
+    edges,
+    field,
+    gradient,
+    inside,
+    layer,
+    matrix,
+    outlines,
+    photograph,
+    sizes,
+    template,
+    training,
+)
 
 __all__ = ["SECTIONS"]
 
@@ -20,6 +34,7 @@ SECTIONS: tuple[Section, ...] = (
     gradient.SECTION,
     training.SECTION,
     inside.SECTION,
+    outlines.SECTION,
     bias.SECTION,
 )
 """In the order of the page, after the picture; a section may use what those before it computed."""
