@@ -47,6 +47,24 @@ def sum_dtype(*arrays: Array) -> tuple[str, np.dtype[np.generic]]:
     return promoted.newbyteorder("=").name, promoted.newbyteorder("=")
 
 
+def peak(array: Array) -> int:
+    """No smaller than any absolute value in an array of integers or bools; narrow types are not looked into for it."""
+    if array.dtype.kind == "b":
+        return 1
+    if array.dtype.itemsize <= 2:
+        return -int(np.iinfo(array.dtype).min) or int(np.iinfo(array.dtype).max)
+    return max(-int(array.min(initial=0)), int(array.max(initial=0)))
+
+
+def exact_float(largest: float) -> str | None:
+    """The float type that holds all integers up to `largest`, None where there is none.
+
+    Integers that are summed in it are exact in any order, and compiled, which sums in int64 are not.
+    """
+    largest *= 1.001  # a little more than the rounding with which it was worked out
+    return "float32" if largest < 2**24 else "float64" if largest < 2**53 else None
+
+
 def border_of(padding_mode: str) -> str:
     """The border's name of a padding_mode."""
     if not isinstance(padding_mode, str):

@@ -1,6 +1,8 @@
 """A call on its way: checked, made a Problem, planned, run. Repeated calls are remembered."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,29 +14,63 @@ from .arguments import (
     border_of,
     channels_last_in_memory,
     checked_out,
+    exact_float,
     is_channels_last,
+    peak,
     sum_dtype,
 )
-from .engine.planner import Plan, make_plan, wisdom_state
+from .engine.pieces import PIECE, Place, by_pieces, sum_of_pieces
+from .engine.planner import Plan, empty_channels_last, make_plan, wisdom_state
+from .engine.runtime.recycling import recycled_empty
 from .errors import ArgumentValueError
 from .geometry import transposed_axes
 from .problem import Problem, as_groups
 
-__all__ = ["Call", "convolve", "recalled", "run", "transpose", "transposed_problem"]
+__all__ = ["Call", "convolve", "planned", "recalled", "run", "transpose", "transposed_problem"]
 
 
 class Call(NamedTuple):
-    """Everything about a call that does not depend on the numbers in its arrays."""
+    """Everything about a call that does not depend on the numbers in its arrays.
+
+    Attributes:
+        plan: what computes it.
+        dtype: of the result.
+        single: the first operand came without its axis N.
+        last: it came with its channels last.
+        in_pieces: the whole would take large copies in the type of the sums, of an operand or of the result.
+    """
 
     plan: Plan
     dtype: np.dtype[Any]
     single: bool
     last: bool
+    in_pieces: bool
+
+
+def planned(
+    problem: Problem,
+    dtype: np.dtype[Any],
+    first: Array,
+    second: Array,
+    *,
+    single: bool = False,
+    last: bool = False,
+) -> Call:
+    """The call that computes `problem` for operands like these, with a result of `dtype`."""
+    plan = make_plan(problem, source=first.dtype.name)
+    copied = 0 if plan.reads(first.dtype) else first.size
+    if problem.operation == "weight_grad":
+        copied += second.size if second.dtype != plan.shapes.dtype else 0
+    elif dtype != plan.shapes.dtype:
+        copied += math.prod(problem.result_shape)
+    return Call(plan, dtype, single, last, copied * problem.itemsize > PIECE)
 
 
 _calls: dict[tuple[object, ...], Call] = {}
 """Calls seen before, by all that decides them. A repeated call costs microseconds beyond the arithmetic."""
 _MOST_CALLS = 1024
+FEW = 10_000
+"""Products of integers up to which nothing is compiled for them: NumPy sums them in int64 in 60 to 100 microseconds."""
 
 
 def _signature(x: object, w: object, b: object, *arguments: object) -> tuple[object, ...] | None:
@@ -110,7 +146,7 @@ def convolve(
             bias=bias is not None,
             precision=precision,
         )
-        return Call(make_plan(problem, source=picture.dtype.name), result_dtype, single, last)
+        return planned(problem, result_dtype, picture, kernels, single=single, last=last)
 
     arguments = "conv", spatial, stride, padding, dilation, groups, padding_mode, layout, precision
     return run(recalled(x, w, b, arguments, described), x, w, b, out)
@@ -133,47 +169,28 @@ def transpose(
     """The transposed convolution over `spatial` axes; the arguments are those of the public functions."""
 
     def described() -> Call:
-        problem, result_dtype, single, last = _transposed_problem(
-            spatial, x, w, b, stride, padding, output_padding, groups, dilation, layout, precision
+        picture, single, last = _pictures(spatial, x, layout)
+        kernels = as_array("w", w)
+        dtype, result_dtype = sum_dtype(picture, kernels, *(() if b is None else (as_array("b", b),)))
+        problem = transposed_problem(
+            picture.shape,
+            kernels.shape,
+            stride,
+            padding,
+            output_padding,
+            groups,
+            dilation,
+            shown=kernels,
+            dtype=dtype,
+            channels_last=last or channels_last_in_memory(picture),
+            bias=b is not None,
+            precision=precision,
         )
-        return Call(make_plan(problem), result_dtype, single, last)
+        _bias(b, problem.in_channels)
+        return planned(problem, result_dtype, picture, kernels, single=single, last=last)
 
     arguments = "transpose", spatial, stride, padding, output_padding, groups, dilation, layout, precision
     return run(recalled(x, w, b, arguments, described), x, w, b, out)
-
-
-def _transposed_problem(
-    spatial: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    b: ArrayLike | None,
-    stride: object,
-    padding: object,
-    output_padding: object,
-    groups: int,
-    dilation: object,
-    layout: str,
-    precision: str,
-) -> tuple[Problem, np.dtype[Any], bool, bool]:
-    picture, single, last = _pictures(spatial, x, layout)
-    kernels = as_array("w", w)
-    dtype, result_dtype = sum_dtype(picture, kernels, *(() if b is None else (as_array("b", b),)))
-    problem = transposed_problem(
-        picture.shape,
-        kernels.shape,
-        stride,
-        padding,
-        output_padding,
-        groups,
-        dilation,
-        shown=kernels,
-        dtype=dtype,
-        channels_last=last or channels_last_in_memory(picture),
-        bias=b is not None,
-        precision=precision,
-    )
-    _bias(b, problem.in_channels)
-    return problem, result_dtype, single, last
 
 
 def transposed_problem(
@@ -242,27 +259,70 @@ def _bias(b: ArrayLike | None, out_channels: int) -> Array | None:
 
 def run(call: Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array | None) -> Array:
     """The planned result, in the layout and with the axes that the caller's arrays had."""
-    plan, dtype, single, last = call
     first, second, bias = np.asarray(x), np.asarray(w), None if b is None else np.asarray(b)
+    plan, dtype, single, last, in_pieces = call
     if single:
         first = first[np.newaxis]
     if last:
         first = np.moveaxis(first, -1, 1)
+    if plan.problem.dtype == "int64" and plan.problem.multiply_adds > FEW:
+        call = _in_floats(call, first, second, bias)
+        plan, in_pieces = call.plan, call.in_pieces
     if out is None:
-        result = plan(first, second, bias)
-        # float16 has its sums in float32.
-        return _as_the_caller_has_it(result if result.dtype == dtype else result.astype(dtype), single, last)
+        result = _in_pieces(call, first, second, bias) if in_pieces else plan(first, second, bias, casting="unsafe")
+        return _as_the_caller_has_it(result.astype(dtype, copy=False), single, last)
     shape = plan.shapes.result
     if last:
         shape = (shape[0], *shape[2:], shape[1])
     given = checked_out(out, shape[1:] if single else shape, dtype)
     operands = (first, second) if bias is None else (first, second, bias)
-    if dtype == plan.shapes.dtype and not any(np.may_share_memory(given, operand) for operand in operands):
+    apart = not any(np.may_share_memory(given, operand) for operand in operands)
+    if apart and (in_pieces or dtype == plan.shapes.dtype):
         target = given[np.newaxis] if single else given
-        plan(first, second, bias, out=np.moveaxis(target, -1, 1) if last else target)
+        target = np.moveaxis(target, -1, 1) if last else target
+        if in_pieces:
+            _in_pieces(call, first, second, bias, target)
+        else:
+            plan(first, second, bias, out=target, casting="unsafe")
     else:  # an `out` over an operand must not be written before that is read
-        given[...] = _as_the_caller_has_it(plan(first, second, bias), single, last)
+        result = plan(first, second, bias, casting="unsafe")
+        given[...] = _as_the_caller_has_it(result, single, last)
     return given
+
+
+def _in_floats(call: Call, first: Array, second: Array, bias: Array | None) -> Call:
+    """The call with its sums in floats, if those hold every sum of these integers; else as it is."""
+    problem = call.plan.problem
+    if problem.operation == "weight_grad":
+        largest = float(peak(first)) * float(peak(second)) * math.prod(problem.output_shape) / problem.out_channels
+    else:
+        weights = np.abs(second.astype(np.float64)).reshape(problem.groups, -1, *problem.weight_shape[1:])
+        summed = (0, 1) if problem.operation == "conv" else (0, 2)  # what is not summed over: groups and kernels, ...
+        sums = weights.sum(axis=tuple(axis for axis in range(weights.ndim) if axis not in summed))
+        largest = float(peak(first)) * float(sums.max()) + (0 if bias is None else float(peak(bias)))
+    dtype = exact_float(largest)
+    if dtype is None:
+        return call
+    # "strict": algorithms that only come close would be wrong by one.
+    problem = replace(problem, dtype=dtype, precision="strict")
+    return planned(problem, call.dtype, first, second, single=call.single, last=call.last)
+
+
+def _in_pieces(call: Call, first: Array, second: Array, bias: Array | None, out: Array | None = None) -> Array:
+    """The result (N, K, ...) in the call's dtype, whose sums are cast piece by piece."""
+    problem = call.plan.problem
+    if problem.operation == "weight_grad":
+        return sum_of_pieces(problem, first, second, most=PIECE).astype(call.dtype, copy=False)
+    shape, dtype = call.plan.shapes.result, call.dtype
+    if out is None:
+        out = empty_channels_last(shape, dtype) if problem.channels_last else recycled_empty(shape, dtype)
+    result = out
+
+    def store(place: Place, sums: Array) -> None:
+        result[place] = sums
+
+    by_pieces(problem, first, second, bias, store, most=PIECE)
+    return result
 
 
 def _as_the_caller_has_it(result: Array, single: bool, last: bool) -> Array:

@@ -5,13 +5,14 @@ import operator
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .arguments import Array
+from .arguments import Array, exact_float, peak
+from .engine.pieces import PIECE, Place, by_pieces
 from .engine.planner import Plan, make_plan, wisdom_state
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import Axis, border_sources
@@ -136,8 +137,8 @@ def _filter(
     if not is_complex:
         beyond = cval.real if MODES[mode] == "constant" else 0.0
         sums = _sum_dtype(picture, kernels, beyond, result.dtype)
-        direct = result.dtype == sums and result.dtype.isnative and not np.may_share_memory(result, picture)
-        made = _real(picture, kernels, beyond, *geometry, sums, results if direct else None)
+        apart = not np.may_share_memory(result, picture)
+        made = _real(picture, kernels, beyond, *geometry, sums, results if apart else None)
         if made is not results:
             for into, piece in _blocks(results, made):
                 into[...] = _cast(piece, result.dtype)
@@ -171,7 +172,7 @@ def _real(
     dtype: str,
     out: Array | None = None,
 ) -> Array:
-    """The sums in `dtype`, one picture per kernel; in `out` if it was given and lies well for that."""
+    """The sums in `dtype`, one picture per kernel; cast to `out`'s type and in it, if that was given and lies well."""
     shape = (len(kernels), *picture.shape)
     if picture.size == 0:
         return np.zeros(shape, dtype)
@@ -193,10 +194,17 @@ def _real(
     # Wide integers whose sums are small are read as floats that hold them all.
     options: Any = {"fill": fill, "casting": "unsafe"}
     operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
-    if out is not None:
+    direct = out is not None and out.dtype == dtype and out.dtype.isnative
+    copied = picture.size * (not plan.reads(picture.dtype)) + math.prod(shape) * (out is not None and not direct)
+    in_pieces = copied * plan.problem.itemsize > PIECE
+    if out is not None and (direct or in_pieces):
         back = np.moveaxis(out, [axis + 1 for axis in filtered], range(-count, 0))
         with suppress(ValueError):  # the batch axes of an array of any strides cannot always be seen as one
-            plan(*operands, out=back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1), **options)
+            target = back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1)
+            if in_pieces:
+                by_pieces(plan.problem, *operands, None, partial(_store, target), most=PIECE, fill=fill)
+            else:
+                plan(*operands, out=target, **options)
             return out
     result = np.empty((len(kernels), batch, *sizes), dtype)
     plan(*operands, out=result.swapaxes(0, 1), **options)
@@ -222,6 +230,10 @@ def _plan_of(
     )
     problem = Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision)
     return make_plan(problem, source=source)
+
+
+def _store(result: Array, place: Place, sums: Array) -> None:
+    result[place] = _cast(sums, result.dtype)
 
 
 def _axis_by_axis(
@@ -334,15 +346,8 @@ def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.
     # Read as int64, sums of uint64 are right modulo 2^64, which is all that an integer keeps; a float needs the sign.
     wraps = result.kind in "iub" or all(array.dtype != np.uint64 for array in (picture, kernels))
     if whole and cval.is_integer() and abs(cval) < 2**53:
-        if picture.dtype.kind == "b":
-            peak = 1
-        elif picture.dtype.itemsize <= 2:
-            peak = -int(np.iinfo(picture.dtype).min) or int(np.iinfo(picture.dtype).max)
-        else:
-            peak = max(-int(picture.min(initial=0)), int(picture.max(initial=0)))
         weight = float(np.abs(kernels.astype(np.float64)).reshape(len(kernels), -1).sum(axis=1).max())
-        largest = max(float(peak), abs(cval)) * weight * 1.001  # a little more than the rounding of these products
-        return "float32" if largest < 2**24 else "float64" if largest < 2**53 or not wraps else "int64"
+        return exact_float(max(float(peak(picture)), abs(cval)) * weight) or ("int64" if wraps else "float64")
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
 

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arguments import Array, as_array, channels_last_in_memory, sum_dtype
-from .calls import Call, recalled, run
-from .engine.planner import make_plan
+from .calls import Call, planned, recalled, run
 from .errors import ArgumentTypeError, ArgumentValueError
 from .geometry import Padding, PerAxis
 from .problem import Problem, check_kernels
@@ -267,4 +266,5 @@ def _described(
             input_shape=x_shape,
             kernel_shape=w_shape,
         )
-    return Call(make_plan(problem), result_dtype, single=False, last=False)
+    first, second = (operand, gradient) if operation == "weight_grad" else (gradient, operand)
+    return planned(problem, result_dtype, first, second)

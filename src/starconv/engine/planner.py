@@ -165,6 +165,10 @@ class Plan:
                 return PreparedPlan(self, self.special.candidate.name, self.special.solution, prepared)
         return PreparedPlan(self, self.algorithm, self.solution, self.solution.prepare(second, bias, fill, once))
 
+    def reads(self, dtype: np.dtype[Any]) -> bool:
+        """Whether a first operand of `dtype` is read as it is, not copied into the problem's dtype as a whole."""
+        return dtype == self.shapes.dtype or (dtype.name in WIDENED and dtype.isnative and _widens(self.chosen))
+
     @property
     def prepare_bytes(self) -> int:
         """Bytes in which the jobs of `jobs` put the second operand into the algorithm's own form."""
