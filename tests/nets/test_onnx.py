@@ -95,6 +95,55 @@ def test_names_are_those_a_reader_of_the_original_looks_for(written):
     assert list(network.layers) == expected
 
 
+def placed(kind, inputs, outputs, place, exporter):
+    """A node as torch's exporters write it for the module `place`."""
+    path = [".".join(place.split(".")[: depth + 1]) for depth in range(place.count(".") + 1)] if place else []
+    if exporter == "older":
+        return helper.make_node(kind, inputs, outputs, "/".join(["", *path, kind]))
+    made = helper.make_node(kind, inputs, outputs, f"node_{outputs[0]}")
+    entry = made.metadata_props.add()
+    entry.key, entry.value = "pkg.torch.onnx.name_scopes", str(["", *path, outputs[0]])
+    return made
+
+
+@pytest.mark.parametrize("exporter", ["older", "newer"])
+def test_layers_of_a_sequential_have_its_numbers(written, exporter):
+    nodes = [
+        placed("Conv", ["x", "0.weight"], ["conv2d"], "1", exporter),  # with the batch norm after it
+        placed("Relu", ["conv2d"], ["relu"], "2", exporter),
+        placed("Conv", ["relu", "3.0.weight"], ["conv2d_1"], "3.0", exporter),
+        placed("Tanh", ["conv2d_1"], ["tanh"], "3", exporter),  # what the module around 3.0 does itself
+        placed("Relu", ["tanh"], ["relu_1"], "4.act", exporter),
+        placed("Add", ["relu_1", "one"], ["add"], "4", exporter),
+        placed("Relu", ["add"], ["relu_2"], "4.act", exporter),  # a module that is called twice
+        placed("Flatten", ["relu_2"], ["view"], "5", exporter),
+        placed("MatMul", ["view", "val_0"], ["val_1"], "6", exporter),
+        placed("Add", ["val_1", "one"], ["linear"], "6", exporter),
+        placed("Neg", ["linear"], ["y"], "", exporter),
+    ]
+    weights = {"0.weight": W, "3.0.weight": np.ones((4, 4, 1, 1), "f"), "one": np.ones(1, "f"), "val_0": np.eye(4)}
+    tensors = [numpy_helper.from_array(array.astype("f"), name) for name, array in weights.items()]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 3, 3])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])]
+    network = nets.load(written(model(nodes, inputs, outputs, tensors)))
+    expected = ["0", "2", "3.0", "3.Tanh", "4.act", "4.Add", "4.act_2", "5", "6", "6.Add", "Neg"]
+    assert list(network.layers) == expected
+    x = RNG.standard_normal((1, 3, 3, 3)).astype("f")
+    np.testing.assert_allclose(network.run(x, upto="0"), sc.conv2d(x, W), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_keeps_the_name_of_its_weights(written):
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "1"),  # a converter that numbers its nodes
+        helper.make_node("Conv", ["a", "1.weight"], ["b"], "2"),
+        helper.make_node("Conv", ["b", "onnx::Conv_7"], ["y"], "3"),
+    ]
+    weights = [numpy_helper.from_array(np.ones((3, 3, 1, 1), "f"), name) for name in ("1.weight", "onnx::Conv_7")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+    network = nets.load(written(model(nodes, outputs=outputs, weights=weights)))
+    assert {name: layer.op for name, layer in network.layers.items()} == {"1_2": "Relu", "1": "Conv", "3": "Conv"}
+
+
 def test_constants_in_nodes_and_initializers_that_are_inputs_too(written):
     nodes = [
         helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.float32(1))),

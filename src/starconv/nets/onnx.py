@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import math
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader, FileIO
@@ -23,6 +22,7 @@ from ..engine.runtime import cache, memory
 from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .graph import Attribute, Graph, Node, Value
 from .interpret import refuse_unsupported
+from .layer_names import layer_names
 from .network import Network
 from .operators import DTYPES, LARGEST
 from .outline import BUFFER, SMALL, outline
@@ -104,7 +104,7 @@ class _Reader:
             outputs = tuple(self._value(value) for value in graph.output)
             used = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
             nodes = [node for node in graph.node if node.op_type != "Constant"]
-            names = _names(nodes, set(constants))
+            names = layer_names(nodes, constants)
             return Graph(
                 graph.name or Path(self.path).stem,
                 tuple(self._node(node, name) for node, name in zip(nodes, names, strict=True)),
@@ -337,67 +337,19 @@ class _Reader:
         return Value(value.name, DTYPES[tensor.elem_type], tuple(shape))
 
 
-_OWNERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "LayerNormalization"})
-"""Operators whose weights are named after the layer that they belong to."""
-_SCOPED = (
-    "Relu LeakyRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Softplus Gelu Mish MaxPool AveragePool "
-    "GlobalAveragePool Dropout Softmax Resize Upsample"
-)
-_OWN_SCOPE = _OWNERS.union(_SCOPED.split())
-"""Operators that torch's exporter names "/path/of/module/Op" where the module is that operator."""
-
-
 def _texts(graph: Any) -> Iterator[Any]:
     """All names in a graph."""
     yield graph.name
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
+        yield from (text for entry in node.metadata_props for text in (entry.key, entry.value))
     for tensor in graph.initializer:
         yield tensor.name
         yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
     for value in (*graph.input, *graph.output):
         yield value.name
         yield from (size.dim_param for size in value.type.tensor_type.shape.dim)
-
-
-def _names(nodes: Sequence[Any], constants: set[str]) -> list[str]:
-    """A name of its own for each node, the one that a reader of the original network would look for.
-
-    That is the name of its weights without ".weight", else the node's own, from which what torch's exporter adds is
-    taken away ("/layer1/layer1.0/conv1/Conv" is layer1.0.conv1), else its operator's.
-    """
-    taken: dict[str, int] = {}
-    names = []
-    for node in nodes:
-        name = ""
-        if node.op_type in _OWNERS and len(node.input) > 1 and node.input[1] in constants:
-            name = re.sub(r"[._](weight|w|scale|gamma|slope|kernel)$", "", node.input[1])
-            if name == node.input[1] or re.match(r"onnx::|_?val_?\d|\d", name):
-                name = ""
-        name = name or _cleaned(node.name, node.op_type) or node.op_type.lower()
-        unique = name
-        while unique in taken:
-            taken[name] = taken.get(name, 1) + 1
-            unique = f"{name}_{taken[name]}"
-        taken[unique] = 1
-        names.append(unique)
-    return names
-
-
-def _cleaned(name: str, op: str) -> str:
-    if not name.startswith("/"):
-        return name
-    parts = [part for part in name.split("/") if part]
-    if len(parts) > 1 and op in _OWN_SCOPE and re.fullmatch(rf"{op}(_\d+)?", parts[-1]):
-        parts.pop()
-    found: list[str] = []
-    for part in parts:
-        if found and part.startswith(found[-1] + "."):
-            found[-1] = part  # "layer1" and "layer1.0" are one path
-        else:
-            found.append(part)
-    return ".".join(found)
 
 
 def _first_lines(error: Exception) -> str:
