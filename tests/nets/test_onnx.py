@@ -175,6 +175,59 @@ def test_weights_of_every_type_raw_or_listed(written, kind, raw):
     assert found.dtype == kind
 
 
+def said(value, *left_out):
+    """A value of a graph of which a file says less."""
+    if "type" in left_out:
+        value.ClearField("type")
+    elif "shape" in left_out:
+        value.type.tensor_type.ClearField("shape")
+    return value
+
+
+@pytest.mark.parametrize("left_out", ["shape", "type"])
+def test_outputs_of_which_the_file_does_not_say_all(written, left_out, tmp_path):
+    # The output of a node, a second one that is told in full, an input, a small weight and a large one.
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight"], ["h"]),
+        helper.make_node("Shape", ["h"], ["sizes"]),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    large = RNG.standard_normal((20, 30))
+    kinds = {"sizes": TensorProto.INT64, "x": 1, "small": TensorProto.INT8, "large": TensorProto.DOUBLE}
+    outputs = [said(helper.make_tensor_value_info(name, kind, [1]), left_out) for name, kind in kinds.items()]
+    outputs.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, "height", "width"]))
+    weights = {"first.weight": W, "small": np.array([3], "i1"), "large": large}
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    path = written(model(nodes, outputs=outputs, weights=tensors))
+    x = RNG.standard_normal((1, 3, 5, 6)).astype("f")
+    for _ in range(2):  # the second time the package does not check it any more
+        network = nets.load(path)
+        told = ["sizes: int64 (?)", "x: float32 (?)", "small: int8 (?)", "large: float64 (?)"]
+        assert [str(value) for value in network.outputs] == [*told, "y: float32 (1, 4, height, width)"]
+        sizes, same, small, found, y = network(x)
+        np.testing.assert_array_equal(sizes, [1, 4, 3, 4])
+        np.testing.assert_array_equal(same, x)
+        np.testing.assert_array_equal(small, [3])
+        np.testing.assert_array_equal(found, large)
+        np.testing.assert_array_equal(y, np.maximum(sc.conv2d(x, W), 0))
+    network.to_onnx(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(nets.load(tmp_path / "again.onnx")(x)[4], y)
+
+
+def test_an_input_without_a_shape(written, tmp_path):
+    proto = model(inputs=[said(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]), "shape")])
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    said(proto.graph.output[0], "shape")
+    network = nets.load(written(proto))
+    assert str(network.inputs[0]) == "x: float32 (?)"
+    x = RNG.standard_normal((2, 3, 5, 6)).astype("f")
+    assert network(x).shape == (2, 4, 5, 6)
+    network.to_onnx(tmp_path / "again.onnx")
+    again = nets.load(tmp_path / "again.onnx")
+    assert again.inputs == network.inputs
+    np.testing.assert_array_equal(again(x), network(x))
+
+
 def test_all_missing_operators_are_named_in_one_message(written):
     nodes = [
         helper.make_node("LSTM", ["x", "x", "x"], ["h"]),
@@ -276,6 +329,8 @@ def dims(proto, *sizes):
         (lambda p: setattr(p.graph.initializer[0], "data_type", 99), "type 99"),
         (lambda p: setattr(p.graph.input[0].type.tensor_type, "elem_type", 8), "arrays of numbers"),
         (lambda p: p.graph.input[0].ClearField("type"), "valid ONNX model"),
+        (lambda p: p.graph.output[0].type.tensor_type.ClearField("elem_type"), "valid ONNX model"),
+        (lambda p: p.graph.output.add(name="z"), "outputs with a type, or one that follows from the nodes; z"),
         (lambda p: p.graph.output.append(helper.make_tensor_value_info("z", 1, [1])), "that something gives|valid"),
         (lambda p: p.graph.node[0].attribute.append(helper.make_attribute("nonsense", 3)), "nonsense"),
         (lambda p: setattr(p.graph.node[0].attribute[0], "type", 5), "valid ONNX model"),

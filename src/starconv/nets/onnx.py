@@ -101,7 +101,8 @@ class _Reader:
         self._check(model, constants)
         try:
             inputs = [self._value(value) for value in graph.input if value.name not in constants]
-            outputs = tuple(self._value(value) for value in graph.output)
+            types = self._types(model, constants)
+            outputs = tuple(self._value(value, types.get(value.name)) for value in graph.output)
             used = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
             nodes = [node for node in graph.node if node.op_type != "Constant"]
             names = layer_names(nodes, constants)
@@ -166,6 +167,15 @@ class _Reader:
         verdict = cache.key("checked by onnx", self.onnx.__version__, self.digest)
         if cache.load(verdict) is not None:
             return
+        stripped = self._stripped(model, constants)
+        try:
+            _check_without_shapes(self.onnx, stripped)
+        except Exception as error:  # its ValidationError, and others of what C++ reports
+            raise self.wrong(f"a valid ONNX model ({_first_lines(error)})") from None
+        cache.store(verdict, b"")
+
+    def _stripped(self, model: Any, constants: dict[str, Array]) -> Any:
+        """The model without large weights, for which inputs stand, and without outputs that say nothing but a name."""
         graph, given = model.graph, {value.name for value in model.graph.input}
         kept = [tensor for tensor in graph.initializer if constants[tensor.name].nbytes <= SMALL]
         stripped = self.onnx.ModelProto()
@@ -173,7 +183,7 @@ class _Reader:
         stripped.opset_import.extend(model.opset_import)
         stripped.graph.name = graph.name or "network"
         stripped.graph.input.extend(graph.input)
-        stripped.graph.output.extend(graph.output)
+        stripped.graph.output.extend(value for value in graph.output if _has_type(value))
         plain = {tensor.name for tensor in kept if tensor.data_location != self.onnx.TensorProto.EXTERNAL}
         stripped.graph.initializer.extend(tensor for tensor in kept if tensor.name in plain)
         numbers = {dtype: number for number, dtype in DTYPES.items()}
@@ -183,11 +193,25 @@ class _Reader:
                     self.onnx.helper.make_tensor_value_info(name, numbers[array.dtype], array.shape)
                 )
         stripped.graph.node.extend(node for node in graph.node if node.op_type != "Constant")
+        return stripped
+
+    def _types(self, model: Any, constants: dict[str, Array]) -> dict[str, int]:
+        """The types of outputs that the file names only: they follow from the nodes. In ONNX's numbers."""
+        names = [value.name for value in model.graph.output if not _has_type(value)]
+        if not names:
+            return {}
+        numbers = {dtype: number for number, dtype in DTYPES.items()}
+        found = {name: numbers[array.dtype] for name, array in constants.items()}
         try:
-            self.onnx.checker.check_model(stripped)
-        except Exception as error:  # its ValidationError, and others of what C++ reports
-            raise self.wrong(f"a valid ONNX model ({_first_lines(error)})") from None
-        cache.store(verdict, b"")
+            graph = self.onnx.shape_inference.infer_shapes(self._stripped(model, constants)).graph
+        except Exception as error:  # its InferenceError, and others of what C++ reports
+            raise self.wrong(f"types for the outputs {', '.join(names)} ({_first_lines(error)})") from None
+        for value in (*graph.input, *graph.value_info):
+            found[value.name] = value.type.tensor_type.elem_type
+        unknown = [name for name in names if not found.get(name)]
+        if unknown:
+            raise self.wrong(f"outputs with a type, or one that follows from the nodes; {', '.join(unknown)} have none")
+        return {name: found[name] for name in names}
 
     # Parts
 
@@ -321,20 +345,41 @@ class _Reader:
         attributes = {attribute.name: self._attribute(node, attribute) for attribute in node.attribute}
         return Node(node.op_type, name, tuple(node.input), tuple(node.output), attributes)
 
-    def _value(self, value: Any) -> Value:
-        if value.type.WhichOneof("value") != "tensor_type" or value.type.tensor_type.elem_type not in DTYPES:
+    def _value(self, value: Any, kind: int | None = None) -> Value:
+        """An input or output; `kind` is the type of one of which the file says none."""
+        tensor = value.type.tensor_type
+        if kind is None and value.type.WhichOneof("value") == "tensor_type":
+            kind = tensor.elem_type
+        if kind not in DTYPES:
             raise self.wrong(
                 f"arrays of numbers that NumPy has for inputs and outputs; {value.name!r} is something else"
             )
-        tensor = value.type.tensor_type
         if not tensor.HasField("shape"):
-            return Value(value.name, DTYPES[tensor.elem_type], None)
+            return Value(value.name, DTYPES[kind], None)
         shape: list[int | str | None] = []
         for size in tensor.shape.dim:
             # Some exporters write -1 for a free size.
             known = size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else size.dim_param or None
             shape.append(known)
-        return Value(value.name, DTYPES[tensor.elem_type], tuple(shape))
+        return Value(value.name, DTYPES[kind], tuple(shape))
+
+
+def _has_type(value: Any) -> bool:
+    """Whether a file says more of an output than its name."""
+    return value.type.WhichOneof("value") is not None
+
+
+def _check_without_shapes(onnx: Any, model: Any) -> None:
+    """The package's check, for which inputs and outputs of unknown shape are not wrong, as they are not for ONNX."""
+    tensors = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_type(value)]
+    unknown = [tensor for tensor in tensors if tensor.elem_type and not tensor.HasField("shape")]
+    for tensor in unknown:
+        tensor.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    finally:
+        for tensor in unknown:
+            tensor.ClearField("shape")
 
 
 def _texts(graph: Any) -> Iterator[Any]:
@@ -404,7 +449,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
         )
         if any(value.shape is None for value in graph.outputs):
             model = onnx.shape_inference.infer_shapes(model)
-        onnx.checker.check_model(model)
+        _check_without_shapes(onnx, model)
     except StarconvError:
         raise
     except Exception as error:  # the checker's own class, and what protobuf says to values that do not fit
