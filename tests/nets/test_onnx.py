@@ -228,6 +228,27 @@ def test_an_input_without_a_shape(written, tmp_path):
     np.testing.assert_array_equal(again(x), network(x))
 
 
+@pytest.mark.parametrize("opset", [7, 8, 9, 13])
+def test_batch_norms_of_older_opsets_that_leave_outputs_out(written, opset):
+    weights = [numpy_helper.from_array(RNG.random(3).astype("f") + 0.5, name) for name in ("s", "b", "m", "v")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+
+    def norm(*further, used=()):
+        nodes = [helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["h", *further], "norm")]
+        nodes.append(helper.make_node("Sum", ["h", *used], ["y"]))
+        return written(model(nodes, outputs=outputs, weights=weights, opset=opset))
+
+    x = RNG.standard_normal((2, 3, 5, 6)).astype("f")
+    usual, left_out = nets.load(norm()), nets.load(norm("", "", "", ""))
+    np.testing.assert_array_equal(left_out(x), usual(x))
+    np.testing.assert_array_equal(left_out.interpreted(x), usual.interpreted(x))
+    # Named, they ask for training mode, the statistics of the batch: used or not, for onnxruntime too.
+    message = r"exported for inference; BatchNormalization 'norm' is in training mode, for it gives 'mean', 'var'"
+    for used in ((), ("mean",)):
+        with pytest.raises(FileContentError, match=message):
+            nets.load(norm("mean", "var", "saved_mean", "saved_var", used=used))
+
+
 def test_all_missing_operators_are_named_in_one_message(written):
     nodes = [
         helper.make_node("LSTM", ["x", "x", "x"], ["h"]),

@@ -108,7 +108,9 @@ class _Reader:
             names = layer_names(nodes, constants)
             return Graph(
                 graph.name or Path(self.path).stem,
-                tuple(self._node(node, name) for node, name in zip(nodes, names, strict=True)),
+                tuple(
+                    self._node(node, name, self._results(node, opset)) for node, name in zip(nodes, names, strict=True)
+                ),
                 {name: array for name, array in constants.items() if name in used},
                 tuple(inputs),
                 outputs,
@@ -341,9 +343,25 @@ class _Reader:
                 return self._array(attribute.t, what)
         raise self.wrong(f"numbers, text or a tensor for {what}")
 
-    def _node(self, node: Any, name: str) -> Node:
+    def _node(self, node: Any, name: str, outputs: tuple[str, ...]) -> Node:
         attributes = {attribute.name: self._attribute(node, attribute) for attribute in node.attribute}
-        return Node(node.op_type, name, tuple(node.input), tuple(node.output), attributes)
+        return Node(node.op_type, name, tuple(node.input), outputs, attributes)
+
+    def _results(self, node: Any, opset: int) -> tuple[str, ...]:
+        """What a node gives.
+
+        Before opset 14 it is further outputs that tell a batch norm to take the statistics of the batch, as in training
+        (Operator Schemas, BatchNormalization-9, "output case #1"; onnxruntime does so), whether they are used or not.
+        """
+        if node.op_type != "BatchNormalization" or opset >= 14:
+            return tuple(node.output)
+        first, *statistics = node.output
+        if any(statistics):
+            raise self.wrong(
+                f"a network exported for inference; BatchNormalization {node.name or first!r} is in training mode, for "
+                f"it gives {', '.join(repr(name) for name in statistics if name)} too"
+            )
+        return (first,)
 
     def _value(self, value: Any, kind: int | None = None) -> Value:
         """An input or output; `kind` is the type of one of which the file says none."""
