@@ -9,6 +9,7 @@ import pytest
 import starconv as sc
 from starconv import nets
 from starconv.cli import networks
+from starconv.cli.inputs import input_shapes, made_inputs
 from starconv.cli.networks import _EXAMPLES, CHANNELS_SHOWN
 from starconv.data.images import read_image, to_grey, write_image
 from starconv.nets.preprocess import fitted
@@ -37,6 +38,20 @@ def tiny(channels, classes, size=None):
     return nets.Network(builder.graph(builder.add("Flatten", x, name="scores")))
 
 
+def pair(mask=("N", 1, "H", "W")):
+    """A network with a picture, a mask of the same size, and the number of a class as inputs."""
+    builder = nets.Builder("pair")
+    x = builder.input("picture", np.float32, ("N", 3, "H", "W"))
+    seen = builder.input("mask", bool, mask)
+    number = builder.input("class=", np.int64, (1,))
+    weights = builder.constant("conv.weight", np.ones((4, 3, 3, 3), "f"))
+    x = builder.add("Conv", x, weights, name="conv", pads=(1, 1, 1, 1))
+    x = builder.add("Where", seen, x, builder.constant("nothing", np.float32(0)), name="seen")
+    table = builder.constant("table", np.ones((2, 4, 1, 1), "f"))
+    x = builder.add("Mul", x, builder.add("Gather", table, number, name="row"), name="scaled")
+    return nets.Network(builder.graph(x))
+
+
 @pytest.fixture
 def folder(small, tmp_path, monkeypatch):
     """A folder with what the examples name."""
@@ -45,6 +60,7 @@ def folder(small, tmp_path, monkeypatch):
     write_image("photo.jpg", colours)
     write_image("photo.png", colours)
     tiny(3, 12).to_onnx("model.onnx")
+    pair().to_onnx("pair.onnx")
     tmp_path.joinpath("names.txt").write_text("\n".join(f"class {number}" for number in range(12)))
     save_state(small.graph.constants, "resnet18.npz")
     return tmp_path
@@ -144,6 +160,42 @@ def test_summary_and_profile(run, folder):
     assert len(slowest.splitlines()) == 5
 
 
+def test_networks_with_several_inputs(run, folder):
+    sizes = {}
+    for typed in ("", "-i 2x3x20x30", "-i mask=2x1x20x30", "-i 3x20x30 -i 2x1x20x30", "-i mask=1x20x30 -i 2x3x20x30"):
+        sizes[typed] = run("summary", "pair.onnx", *typed.split()).stdout.splitlines()[-1].split(":")[0]
+    assert sizes.pop("") == "picture 1 x 3 x 224 x 224, mask 1 x 1 x 224 x 224, class= 1"
+    # What one input says of the batch, the height and the width holds for the other.
+    assert set(sizes.values()) == {"picture 2 x 3 x 20 x 30, mask 2 x 1 x 20 x 30, class= 1"}
+    assert "class= 1" in run("summary", "pair.onnx", "-i", "class==1").stdout
+    profile = run("profile", "pair.onnx", "-i", "1x3x20x30").stdout
+    assert "picture 1 x 3 x 20 x 30, mask 1 x 1 x 20 x 30, class= 1" in profile
+    assert "pair.onnx: 1 of 1 layers measured" in run("tune", "pair.onnx", "-i", "1x3x20x30").stdout
+
+
+def test_inputs_of_a_network_that_says_little_of_them(run, folder):
+    pair(mask=None).to_onnx("open.onnx")
+    assert "mask 1 x 1" in run("summary", "open.onnx", "-i", "mask=1x1").stdout
+    builder = nets.Builder("scalar")
+    x = builder.add("Mul", builder.input("x", np.float32, (None, None)), builder.input("by", np.float32, ()), name="y")
+    nets.Network(builder.graph(x)).to_onnx("scalar.onnx")
+    assert "x 1 x 224, by 1:" in run("summary", "scalar.onnx").stdout
+
+
+def test_what_inputs_are_made_of(folder):
+    network = pair()
+    shapes = input_shapes(network, ["1x3x4x5"])
+    assert shapes == [(1, 3, 4, 5), (1, 1, 4, 5), (1,)]
+    picture, mask, number = made_inputs(network, shapes, seed=3)
+    assert (picture.dtype, mask.dtype, number.dtype) == (np.float32, bool, np.int64)
+    assert 0.5 < picture.std() < 1.5
+    assert mask.all()
+    assert number == 0
+    again = made_inputs(network, shapes, seed=3)
+    assert np.array_equal(picture, again[0])
+    assert not np.array_equal(picture, made_inputs(network, shapes, seed=4)[0])
+
+
 def test_classify(small, run, folder):
     folder.joinpath("three.txt").write_text("cat\ndog\nboat\n")
     arguments = ("classify", "photo.png", "-m", "resnet18", "-w", "resnet18.npz", "--labels", "three.txt")
@@ -204,9 +256,18 @@ def test_wrong_drawings(arguments, message, run, folder):
     ("arguments", "message"),
     [
         (["summary", "model.onnx", "-i", "axb"], "input = 'axb'"),
-        (["summary", "model.onnx", "-i", "1x3x100000x100000"], "input_shape = (1, 3, 100000, 100000)"),
+        (["summary", "model.onnx", "-i", "1x3x100000x100000"], "input = (1, 3, 100000, 100000)"),
         (["profile", "model.onnx", "-i", "1x3x100000x100000"], "input = (1, 3, 100000, 100000)"),
         (["summary", "model.onnx", "-i", "4x100x100"], "expected x: float32 (1, 3, H, W)"),
+        (["summary", "model.onnx", "-i", "3x-4x4"], "input = '3x-4x4': expected sizes >= 0"),
+        (["profile", "pair.onnx", "-i", "image=1x3x4x4"], "input = 'image=1x3x4x4': expected a size for one of"),
+        (["profile", "pair.onnx", "-i", "mask=1x1x4x4", "-i", "mask=1x1x4x4"], "each once: picture: float32"),
+        (["summary", "pair.onnx", *["-i", "1"] * 4], "mask: bool (N, 1, H, W); class=: int64 (1)"),
+        (["summary", "pair.onnx", "-i", "1x3x4x4", "-i", "1x1x5x4"], "'1x1x5x4': expected mask: bool"),
+        (["tune", "pair.onnx", "-i", "1x3x4x4", "-i", "1x1x5x4"], "(N, 1, H, W); H is 4 elsewhere"),
+        (["summary", "pair.onnx", "-i", "1x3x4"], "'1x3x4': expected picture: float32 (N, 3, H, W)"),
+        (["profile", "pair.onnx", "-i", "4"], "input = '4': expected picture: float32 (N, 3, H, W), 4 axes"),
+        (["profile", "open.onnx"], "input = None: expected a size for mask: bool (?), such as mask=1x3x224x224"),
         (["classify", "photo.png", "-m", "resnet18"], "a network with random weights knows nothing"),
         (["classify", "photo.png", "-m", "hed", "-w", "resnet18.npz"], "the weights of hed; missing: block1.conv1"),
         (["classify", "photo.png", "-m", "model.onnx", "--labels", "photo.png"], "names as UTF-8 text"),
@@ -216,6 +277,7 @@ def test_wrong_drawings(arguments, message, run, folder):
 )
 def test_wrong_calls(arguments, message, run, folder):
     folder.joinpath("model.txt").write_text("one")
+    pair(mask=None).to_onnx("open.onnx")
     assert message in " ".join(run(*arguments, code=2).stderr.split())
 
 

@@ -166,7 +166,10 @@ def test_wrong_networks(run, model, tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"conv2d")
     assert "broken.onnx" in run("tune", broken, code=2).stderr
-    assert "shapes = " in run("tune", model, "--input", "1x7x12x12", code=2).stderr
+    assert (
+        "input = '1x7x12x12': expected x: float32 (1, 8, H, W)"
+        in run("tune", model, "--input", "1x7x12x12", code=2).stderr
+    )
     assert "input = '12': expected nothing without a network" in run("tune", ONE, "--input", "12", code=2).stderr
     builder = nets.Builder("plain")
     x = builder.input("x", np.float32, (1, 2))

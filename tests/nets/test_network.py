@@ -103,6 +103,19 @@ def test_an_input_may_have_any_name():
 # Receptive fields
 
 
+def test_an_input_that_is_called_upto_is_given_by_position():
+    builder = Builder("range")
+    x, upto = (builder.input(name, np.float32, (2,)) for name in ("x", "upto"))
+    network = Network(builder.graph(builder.add("Relu", builder.add("Min", x, upto, name="least"), name="relu")))
+    x, most = np.float32([-3, 5]), np.float32([4, 4])
+    np.testing.assert_array_equal(network(x, upto=most), [0, 4])
+    np.testing.assert_array_equal(network.interpreted(upto=most, x=x), [0, 4])
+    np.testing.assert_array_equal(network.run(x, most, upto="least"), [-3, 4])
+    np.testing.assert_array_equal(network.run(x, most, upto="upto"), most)  # the value that it is
+    with pytest.raises(sc.ArgumentTypeError, match=r"upto = array .* called so too is taken by position"):
+        network.run(x, upto=most)
+
+
 def measured_field(network, layer, shape, at):
     """The input elements that the unit changes with, found by changing each."""
     places = list(np.ndindex(*shape[2:]))
@@ -224,7 +237,7 @@ def test_wrong_calls_say_what_was_expected():
     ):
         with pytest.raises(kind, match=message):
             network(*given, **named)
-    with pytest.raises(sc.ArgumentValueError, match=r"layer = 'summ'.*'sum'"):
+    with pytest.raises(sc.ArgumentValueError, match=r"upto = 'summ'.*'sum'"):
         network.run(x, x, upto="summ")
     with pytest.raises(sc.ArgumentValueError, match="one input"):
         network.feature_maps(x[0], "sum")
@@ -341,6 +354,7 @@ def test_inputs_that_are_only_asked_about_are_bounded():
     ("call", "argument"),
     [
         (lambda network: network.feature_maps(np.zeros((3, 64, 64), "f"), 3), "layer"),
+        (lambda network: network.run(np.zeros((1, 3, 64, 64), "f"), upto=3), "upto"),
         (lambda network: network.summary(3), "input_shape"),
         (lambda network: network.receptive_field("features.0", (3, 64, 64), at=2.5), "at"),
         (lambda network: nets.squeezenet1_1({1: np.zeros(3)}), "weights"),

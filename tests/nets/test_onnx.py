@@ -95,6 +95,55 @@ def test_names_are_those_a_reader_of_the_original_looks_for(written):
     assert list(network.layers) == expected
 
 
+def placed(kind, inputs, outputs, place, exporter):
+    """A node as torch's exporters write it for the module `place`."""
+    path = [".".join(place.split(".")[: depth + 1]) for depth in range(place.count(".") + 1)] if place else []
+    if exporter == "older":
+        return helper.make_node(kind, inputs, outputs, "/".join(["", *path, kind]))
+    made = helper.make_node(kind, inputs, outputs, f"node_{outputs[0]}")
+    entry = made.metadata_props.add()
+    entry.key, entry.value = "pkg.torch.onnx.name_scopes", str(["", *path, outputs[0]])
+    return made
+
+
+@pytest.mark.parametrize("exporter", ["older", "newer"])
+def test_layers_of_a_sequential_have_its_numbers(written, exporter):
+    nodes = [
+        placed("Conv", ["x", "0.weight"], ["conv2d"], "1", exporter),  # with the batch norm after it
+        placed("Relu", ["conv2d"], ["relu"], "2", exporter),
+        placed("Conv", ["relu", "3.0.weight"], ["conv2d_1"], "3.0", exporter),
+        placed("Tanh", ["conv2d_1"], ["tanh"], "3", exporter),  # what the module around 3.0 does itself
+        placed("Relu", ["tanh"], ["relu_1"], "4.act", exporter),
+        placed("Add", ["relu_1", "one"], ["add"], "4", exporter),
+        placed("Relu", ["add"], ["relu_2"], "4.act", exporter),  # a module that is called twice
+        placed("Flatten", ["relu_2"], ["view"], "5", exporter),
+        placed("MatMul", ["view", "val_0"], ["val_1"], "6", exporter),
+        placed("Add", ["val_1", "one"], ["linear"], "6", exporter),
+        placed("Neg", ["linear"], ["y"], "", exporter),
+    ]
+    weights = {"0.weight": W, "3.0.weight": np.ones((4, 4, 1, 1), "f"), "one": np.ones(1, "f"), "val_0": np.eye(4)}
+    tensors = [numpy_helper.from_array(array.astype("f"), name) for name, array in weights.items()]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 3, 3])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])]
+    network = nets.load(written(model(nodes, inputs, outputs, tensors)))
+    expected = ["0", "2", "3.0", "3.Tanh", "4.act", "4.Add", "4.act_2", "5", "6", "6.Add", "Neg"]
+    assert list(network.layers) == expected
+    x = RNG.standard_normal((1, 3, 3, 3)).astype("f")
+    np.testing.assert_allclose(network.run(x, upto="0"), sc.conv2d(x, W), rtol=1e-5, atol=1e-5)
+
+
+def test_a_layer_keeps_the_name_of_its_weights(written):
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"], "1"),  # a converter that numbers its nodes
+        helper.make_node("Conv", ["a", "1.weight"], ["b"], "2"),
+        helper.make_node("Conv", ["b", "onnx::Conv_7"], ["y"], "3"),
+    ]
+    weights = [numpy_helper.from_array(np.ones((3, 3, 1, 1), "f"), name) for name in ("1.weight", "onnx::Conv_7")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+    network = nets.load(written(model(nodes, outputs=outputs, weights=weights)))
+    assert {name: layer.op for name, layer in network.layers.items()} == {"1_2": "Relu", "1": "Conv", "3": "Conv"}
+
+
 def test_constants_in_nodes_and_initializers_that_are_inputs_too(written):
     nodes = [
         helper.make_node("Constant", [], ["one"], value=numpy_helper.from_array(np.float32(1))),
@@ -124,6 +173,80 @@ def test_weights_of_every_type_raw_or_listed(written, kind, raw):
     found = nets.load(written(model(nodes, outputs=outputs, weights=[tensor])))(np.zeros((1, 3, 1, 1), "f"))
     np.testing.assert_array_equal(found, array)
     assert found.dtype == kind
+
+
+def said(value, *left_out):
+    """A value of a graph of which a file says less."""
+    if "type" in left_out:
+        value.ClearField("type")
+    elif "shape" in left_out:
+        value.type.tensor_type.ClearField("shape")
+    return value
+
+
+@pytest.mark.parametrize("left_out", ["shape", "type"])
+def test_outputs_of_which_the_file_does_not_say_all(written, left_out, tmp_path):
+    # The output of a node, a second one that is told in full, an input, a small weight and a large one.
+    nodes = [
+        helper.make_node("Conv", ["x", "first.weight"], ["h"]),
+        helper.make_node("Shape", ["h"], ["sizes"]),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
+    large = RNG.standard_normal((20, 30))
+    kinds = {"sizes": TensorProto.INT64, "x": 1, "small": TensorProto.INT8, "large": TensorProto.DOUBLE}
+    outputs = [said(helper.make_tensor_value_info(name, kind, [1]), left_out) for name, kind in kinds.items()]
+    outputs.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, "height", "width"]))
+    weights = {"first.weight": W, "small": np.array([3], "i1"), "large": large}
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    path = written(model(nodes, outputs=outputs, weights=tensors))
+    x = RNG.standard_normal((1, 3, 5, 6)).astype("f")
+    for _ in range(2):  # the second time the package does not check it any more
+        network = nets.load(path)
+        told = ["sizes: int64 (?)", "x: float32 (?)", "small: int8 (?)", "large: float64 (?)"]
+        assert [str(value) for value in network.outputs] == [*told, "y: float32 (1, 4, height, width)"]
+        sizes, same, small, found, y = network(x)
+        np.testing.assert_array_equal(sizes, [1, 4, 3, 4])
+        np.testing.assert_array_equal(same, x)
+        np.testing.assert_array_equal(small, [3])
+        np.testing.assert_array_equal(found, large)
+        np.testing.assert_array_equal(y, np.maximum(sc.conv2d(x, W), 0))
+    network.to_onnx(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(nets.load(tmp_path / "again.onnx")(x)[4], y)
+
+
+def test_an_input_without_a_shape(written, tmp_path):
+    proto = model(inputs=[said(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]), "shape")])
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    said(proto.graph.output[0], "shape")
+    network = nets.load(written(proto))
+    assert str(network.inputs[0]) == "x: float32 (?)"
+    x = RNG.standard_normal((2, 3, 5, 6)).astype("f")
+    assert network(x).shape == (2, 4, 5, 6)
+    network.to_onnx(tmp_path / "again.onnx")
+    again = nets.load(tmp_path / "again.onnx")
+    assert again.inputs == network.inputs
+    np.testing.assert_array_equal(again(x), network(x))
+
+
+@pytest.mark.parametrize("opset", [7, 8, 9, 13])
+def test_batch_norms_of_older_opsets_that_leave_outputs_out(written, opset):
+    weights = [numpy_helper.from_array(RNG.random(3).astype("f") + 0.5, name) for name in ("s", "b", "m", "v")]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+
+    def norm(*further, used=()):
+        nodes = [helper.make_node("BatchNormalization", ["x", "s", "b", "m", "v"], ["h", *further], "norm")]
+        nodes.append(helper.make_node("Sum", ["h", *used], ["y"]))
+        return written(model(nodes, outputs=outputs, weights=weights, opset=opset))
+
+    x = RNG.standard_normal((2, 3, 5, 6)).astype("f")
+    usual, left_out = nets.load(norm()), nets.load(norm("", "", "", ""))
+    np.testing.assert_array_equal(left_out(x), usual(x))
+    np.testing.assert_array_equal(left_out.interpreted(x), usual.interpreted(x))
+    # Named, they ask for training mode, the statistics of the batch: used or not, for onnxruntime too.
+    message = r"exported for inference; BatchNormalization 'norm' is in training mode, for it gives 'mean', 'var'"
+    for used in ((), ("mean",)):
+        with pytest.raises(FileContentError, match=message):
+            nets.load(norm("mean", "var", "saved_mean", "saved_var", used=used))
 
 
 def test_all_missing_operators_are_named_in_one_message(written):
@@ -227,6 +350,8 @@ def dims(proto, *sizes):
         (lambda p: setattr(p.graph.initializer[0], "data_type", 99), "type 99"),
         (lambda p: setattr(p.graph.input[0].type.tensor_type, "elem_type", 8), "arrays of numbers"),
         (lambda p: p.graph.input[0].ClearField("type"), "valid ONNX model"),
+        (lambda p: p.graph.output[0].type.tensor_type.ClearField("elem_type"), "valid ONNX model"),
+        (lambda p: p.graph.output.add(name="z"), "outputs with a type, or one that follows from the nodes; z"),
         (lambda p: p.graph.output.append(helper.make_tensor_value_info("z", 1, [1])), "that something gives|valid"),
         (lambda p: p.graph.node[0].attribute.append(helper.make_attribute("nonsense", 3)), "nonsense"),
         (lambda p: setattr(p.graph.node[0].attribute[0], "type", 5), "valid ONNX model"),

@@ -1,6 +1,5 @@
 """Commands that look into a network: maps, filters, summary, classify, profile."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,6 +8,7 @@ import typer
 
 from ..errors import ArgumentValueError, choices
 from .console import error_console, help_text, output_console, shown
+from .inputs import SIDE, InputSizes, input_shapes, made_inputs
 from .parsing import number_list, per_axis_value
 from .views import write_figure
 
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 
     from ..nets.network import Network
 
-__all__ = ["InputSize", "named_network", "register", "shape_to_run"]
+__all__ = ["named_network", "register"]
 
 CHANNELS_SHOWN = 16
-SIDE = 224
-"""Pixels that networks for ImageNet are shown, along each axis, where they leave it open."""
 
 ModelName = Annotated[
     str,
@@ -76,10 +74,6 @@ ColoursName = Annotated[
         "less the mean. By default as the model was trained, for .onnx imagenet, or unit if it takes grey pictures.",
     ),
 ]
-InputSize = Annotated[
-    str | None,
-    typer.Option("-i", "--input", help="Size of the input, 1x3x224x224; by default what the network asks for."),
-]
 
 _EXAMPLES: dict[str, tuple[str, ...]] = {
     "maps": (
@@ -91,7 +85,11 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "--model resnet18 --weights resnet18.pth --layer conv1 --all -o filters.png",
         "--model model.onnx --layer layer1.0.conv1 --channels 0-7 --theme dark -o filters.svg",
     ),
-    "summary": ("resnet18", "model.onnx --input 1x3x512x512"),
+    "summary": (
+        "resnet18",
+        "model.onnx --input 1x3x512x512",
+        "pair.onnx --input picture=1x3x64x64 --input mask=1x1x64x64",
+    ),
     "classify": (
         "photo.jpg --model resnet18 --weights tv_in1k",
         "photo.jpg --model model.onnx --labels names.txt --top 3",
@@ -172,10 +170,10 @@ def filters(
     write_figure(draw(kernels, layer, kernels=chosen, columns=columns, scale=_scale(scale), theme=theme), output)
 
 
-def summary(model: ModelArgument, weights: WeightsFile = None, input: InputSize = None, seed: Seed = 0) -> None:
+def summary(model: ModelArgument, weights: WeightsFile = None, input: InputSizes = None, seed: Seed = 0) -> None:
     """Print the layers of a network: the shapes they give, their parameters and multiply-adds."""
     network = named_network(model, weights, seed, tell=False)
-    output_console().print(str(network.summary(_input_shape(network, input))), markup=False)
+    output_console().print(str(network.summary(*input_shapes(network, input))), markup=False)
 
 
 def classify(
@@ -217,19 +215,15 @@ def classify(
 def profile(
     model: ModelArgument,
     weights: WeightsFile = None,
-    input: InputSize = None,
+    input: InputSizes = None,
     top: Annotated[int | None, typer.Option("--top", min=1, help="Only the slowest steps, slowest first.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Print how long each step of a network takes here; a step does several layers at once where that is quicker."""
     import dataclasses
 
-    import numpy as np
-
     network = named_network(model, weights, seed, tell=False)
-    shape = shape_to_run(network, input)
-    dtype = network.inputs[0].dtype
-    measured = network.profile(np.random.default_rng(seed).standard_normal(shape).astype(dtype))
+    measured = network.profile(*made_inputs(network, input_shapes(network, input), seed))
     console = output_console()
     if top is not None:
         slowest = sorted(measured.rows, key=lambda row: -(row.seconds or 0.0))[:top]
@@ -318,29 +312,6 @@ def _picture_size(
     if len(sides) != 2 or min(sides) < 1:
         raise ArgumentValueError("size", size, "pixels such as 224 or 240x320 (height x width), or whole")
     return sides[0], sides[1]
-
-
-def _input_shape(network: "Network", text: str | None) -> tuple[int, ...]:
-    """The size of the input that is asked for, or one that suits the network."""
-    if len(network.inputs) != 1:
-        raise ArgumentValueError("model", network.graph.name, "a network with one input")
-    wanted = network.inputs[0].shape
-    if text is not None:
-        sizes = per_axis_value("input", text)
-        sizes = (sizes,) if isinstance(sizes, int) else sizes
-        return (1, *sizes) if wanted is not None and len(sizes) == len(wanted) - 1 else sizes
-    if wanted is None:
-        raise ArgumentValueError("input", text, f"a size for {network.inputs[0]}, such as 1x3x224x224")
-    first, *rest = (size if isinstance(size, int) else None for size in wanted)
-    return (first or 1, *(SIDE if size is None else size for size in rest))
-
-
-def shape_to_run(network: "Network", text: str | None) -> tuple[int, ...]:
-    """The same, of an input that is made here: one that the network would take."""
-    shape = _input_shape(network, text)
-    if math.prod(shape) * 8 > network.largest:
-        raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers")
-    return shape
 
 
 def _chosen(text: str | None, every: bool, count: int) -> list[int]:

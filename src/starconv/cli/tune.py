@@ -14,7 +14,8 @@ import typer
 from ..errors import ArgumentValueError, StarconvError, choices
 from ..problem import OPERATIONS, Problem
 from .console import describe, error_console, help_text, output_console, shown
-from .networks import InputSize, named_network, shape_to_run
+from .inputs import InputSizes, input_shapes
+from .networks import named_network
 
 if TYPE_CHECKING:
     from ..engine.wisdom import Entry
@@ -77,7 +78,7 @@ def tune(
             "[bold]starconv explain[/bold], each in quotes; or text files with one problem per line.",
         ),
     ],
-    input: InputSize = None,
+    input: InputSizes = None,
     again: Annotated[bool, typer.Option("--again", help="Also measure problems that were measured before.")] = False,
 ) -> None:
     """Time the algorithms for convolutions, and let plans take the fastest from now on.
@@ -90,8 +91,8 @@ def tune(
     """
     given = [_given(text, input) for text in problems]
     networks = [one for one in given if isinstance(one, _Network)]
-    if input is not None and not networks:
-        raise ArgumentValueError("input", input, "nothing without a network: a problem says its sizes")
+    if input and not networks:
+        raise ArgumentValueError("input", " ".join(input), "nothing without a network: a problem says its sizes")
     wanted = list(dict.fromkeys(one for part in given for one in (part.layers if isinstance(part, _Network) else part)))
     done: list[_Tuned] = []
     try:
@@ -103,7 +104,7 @@ def tune(
     _show(done, networks)
 
 
-def _given(text: str, size: str | None) -> "_Network | list[_Wanted]":
+def _given(text: str, sizes: Sequence[str] | None) -> "_Network | list[_Wanted]":
     """What an argument names: the problem that it is, the layers of a network, or the problems of a file."""
     from ..nets.models import MODELS
 
@@ -112,26 +113,26 @@ def _given(text: str, size: str | None) -> "_Network | list[_Wanted]":
     if (operation or "=" in text) and not is_file:
         return [_Wanted(Problem.parse(text))]
     if Path(text).suffix.lower() == ".onnx" or (text in MODELS and not is_file):
-        return _network(text, size)
+        return _network(text, sizes)
     if not is_file and Path(text).name == text and not Path(text).suffix:
         expected = f"a problem, a text file of problems, a file .onnx, {choices(MODELS)}"
         raise ArgumentValueError("problems", text, expected)
     return [_Wanted(problem) for problem in _problems(text)]
 
 
-def _network(model: str, size: str | None) -> _Network:
-    """The layers of a network as it is compiled for inputs of `size`; its weights do not matter."""
+def _network(model: str, sizes: Sequence[str] | None) -> _Network:
+    """The layers of a network as it is compiled for inputs of these `sizes`; its weights do not matter."""
     from ..engine.operations import Convolution
     from ..nets.network import UNSUITABLE
 
     network = named_network(model, None, 0, tell=False)
-    shape = shape_to_run(network, size)
+    shapes = input_shapes(network, sizes)
     try:
-        program = network.program(shape)
+        program = network.program(*shapes)
     except StarconvError:
         raise
     except UNSUITABLE as error:
-        expected = f"a network that can be compiled for an input of shape {shape}; {describe(error)}"
+        expected = f"a network that can be compiled for inputs of shapes {shapes}; {describe(error)}"
         raise ArgumentValueError("model", model, expected) from None
     plans = [one.prepared.plan for one in program.operations if isinstance(one, Convolution) and one.prepared]
     if not plans:

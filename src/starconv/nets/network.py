@@ -111,7 +111,7 @@ class Network:
             return _one_or_all(self._values(inputs, _names(self.graph.outputs)))
         return _one_or_all(list(program(*inputs.values())))
 
-    def interpreted(self, *arrays: ArrayLike, **named: ArrayLike) -> Any:
+    def interpreted(self, /, *arrays: ArrayLike, **named: ArrayLike) -> Any:
         """The same, node by node as :func:`~starconv.nets.operators.run_node` defines each: slower, for comparison."""
         return _one_or_all(self._values(checked_inputs(self.graph, arrays, named), _names(self.graph.outputs)))
 
@@ -133,15 +133,18 @@ class Network:
         """What layer `upto` gives (the whole network's outputs without it); later layers do not run.
 
         Args:
-            arrays, named: the inputs, as in a call.
-            upto: a layer's name, or that of a value.
+            arrays, named: the inputs, as in a call; one that is called "upto" itself by position.
+            upto: a layer's name, else that of a value.
 
         Raises:
             ArgumentValueError: there is no such layer. Others as in a call.
         """
         if upto is None:
             return self(*arrays, **named)
-        return _one_or_all(self._values(checked_inputs(self.graph, arrays, named), self._wanted(upto)))
+        if not isinstance(upto, str) and "upto" in _names(self.graph.inputs):
+            expected = "a layer's name; the input that is called so too is taken by position here, or in a call"
+            raise ArgumentTypeError("upto", upto, expected)
+        return _one_or_all(self._values(checked_inputs(self.graph, arrays, named), self._wanted(upto, "upto")))
 
     def feature_maps(self, picture: ArrayLike, layer: str | Sequence[str]) -> Any:
         """What `layer` finds in one picture, channel by channel; ``sc.view.feature_maps`` draws it.
@@ -278,16 +281,16 @@ class Network:
     def _values(self, inputs: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
         return interpret(self.graph, inputs, wanted, largest=self.largest)
 
-    def _wanted(self, name: str) -> list[str]:
+    def _wanted(self, name: str, argument: str = "layer") -> list[str]:
         """The values that a name stands for: a layer's outputs, or one value."""
         if not isinstance(name, str):
-            raise ArgumentTypeError("layer", name, "a layer's name")
+            raise ArgumentTypeError(argument, name, "a layer's name")
         if name in self.layers:
             return [output for output in self.layers[name].node.outputs if output]
         known = {value.name for value in self.graph.inputs} | self.graph.producers().keys()
         if name in known:
             return [name]
-        raise ArgumentValueError("layer", name, f"one of the layers {_likely(name, list(self.layers))}")
+        raise ArgumentValueError(argument, name, f"one of the layers {_likely(name, list(self.layers))}")
 
     def _zeros(self, *input_shapes: Sequence[int] | None) -> dict[str, Array]:
         """Inputs of these shapes, of those that the graph fixes where there is none."""

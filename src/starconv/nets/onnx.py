@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import math
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader, FileIO
@@ -23,6 +22,7 @@ from ..engine.runtime import cache, memory
 from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .graph import Attribute, Graph, Node, Value
 from .interpret import refuse_unsupported
+from .layer_names import layer_names
 from .network import Network
 from .operators import DTYPES, LARGEST
 from .outline import BUFFER, SMALL, outline
@@ -101,13 +101,16 @@ class _Reader:
         self._check(model, constants)
         try:
             inputs = [self._value(value) for value in graph.input if value.name not in constants]
-            outputs = tuple(self._value(value) for value in graph.output)
+            types = self._types(model, constants)
+            outputs = tuple(self._value(value, types.get(value.name)) for value in graph.output)
             used = {name for node in graph.node for name in node.input} | {value.name for value in outputs}
             nodes = [node for node in graph.node if node.op_type != "Constant"]
-            names = _names(nodes, set(constants))
+            names = layer_names(nodes, constants)
             return Graph(
                 graph.name or Path(self.path).stem,
-                tuple(self._node(node, name) for node, name in zip(nodes, names, strict=True)),
+                tuple(
+                    self._node(node, name, self._results(node, opset)) for node, name in zip(nodes, names, strict=True)
+                ),
                 {name: array for name, array in constants.items() if name in used},
                 tuple(inputs),
                 outputs,
@@ -166,6 +169,15 @@ class _Reader:
         verdict = cache.key("checked by onnx", self.onnx.__version__, self.digest)
         if cache.load(verdict) is not None:
             return
+        stripped = self._stripped(model, constants)
+        try:
+            _check_without_shapes(self.onnx, stripped)
+        except Exception as error:  # its ValidationError, and others of what C++ reports
+            raise self.wrong(f"a valid ONNX model ({_first_lines(error)})") from None
+        cache.store(verdict, b"")
+
+    def _stripped(self, model: Any, constants: dict[str, Array]) -> Any:
+        """The model without large weights, for which inputs stand, and without outputs that say nothing but a name."""
         graph, given = model.graph, {value.name for value in model.graph.input}
         kept = [tensor for tensor in graph.initializer if constants[tensor.name].nbytes <= SMALL]
         stripped = self.onnx.ModelProto()
@@ -173,7 +185,7 @@ class _Reader:
         stripped.opset_import.extend(model.opset_import)
         stripped.graph.name = graph.name or "network"
         stripped.graph.input.extend(graph.input)
-        stripped.graph.output.extend(graph.output)
+        stripped.graph.output.extend(value for value in graph.output if _has_type(value))
         plain = {tensor.name for tensor in kept if tensor.data_location != self.onnx.TensorProto.EXTERNAL}
         stripped.graph.initializer.extend(tensor for tensor in kept if tensor.name in plain)
         numbers = {dtype: number for number, dtype in DTYPES.items()}
@@ -183,11 +195,25 @@ class _Reader:
                     self.onnx.helper.make_tensor_value_info(name, numbers[array.dtype], array.shape)
                 )
         stripped.graph.node.extend(node for node in graph.node if node.op_type != "Constant")
+        return stripped
+
+    def _types(self, model: Any, constants: dict[str, Array]) -> dict[str, int]:
+        """The types of outputs that the file names only: they follow from the nodes. In ONNX's numbers."""
+        names = [value.name for value in model.graph.output if not _has_type(value)]
+        if not names:
+            return {}
+        numbers = {dtype: number for number, dtype in DTYPES.items()}
+        found = {name: numbers[array.dtype] for name, array in constants.items()}
         try:
-            self.onnx.checker.check_model(stripped)
-        except Exception as error:  # its ValidationError, and others of what C++ reports
-            raise self.wrong(f"a valid ONNX model ({_first_lines(error)})") from None
-        cache.store(verdict, b"")
+            graph = self.onnx.shape_inference.infer_shapes(self._stripped(model, constants)).graph
+        except Exception as error:  # its InferenceError, and others of what C++ reports
+            raise self.wrong(f"types for the outputs {', '.join(names)} ({_first_lines(error)})") from None
+        for value in (*graph.input, *graph.value_info):
+            found[value.name] = value.type.tensor_type.elem_type
+        unknown = [name for name in names if not found.get(name)]
+        if unknown:
+            raise self.wrong(f"outputs with a type, or one that follows from the nodes; {', '.join(unknown)} have none")
+        return {name: found[name] for name in names}
 
     # Parts
 
@@ -317,34 +343,61 @@ class _Reader:
                 return self._array(attribute.t, what)
         raise self.wrong(f"numbers, text or a tensor for {what}")
 
-    def _node(self, node: Any, name: str) -> Node:
+    def _node(self, node: Any, name: str, outputs: tuple[str, ...]) -> Node:
         attributes = {attribute.name: self._attribute(node, attribute) for attribute in node.attribute}
-        return Node(node.op_type, name, tuple(node.input), tuple(node.output), attributes)
+        return Node(node.op_type, name, tuple(node.input), outputs, attributes)
 
-    def _value(self, value: Any) -> Value:
-        if value.type.WhichOneof("value") != "tensor_type" or value.type.tensor_type.elem_type not in DTYPES:
+    def _results(self, node: Any, opset: int) -> tuple[str, ...]:
+        """What a node gives.
+
+        Before opset 14 it is further outputs that tell a batch norm to take the statistics of the batch, as in training
+        (Operator Schemas, BatchNormalization-9, "output case #1"; onnxruntime does so), whether they are used or not.
+        """
+        if node.op_type != "BatchNormalization" or opset >= 14:
+            return tuple(node.output)
+        first, *statistics = node.output
+        if any(statistics):
+            raise self.wrong(
+                f"a network exported for inference; BatchNormalization {node.name or first!r} is in training mode, for "
+                f"it gives {', '.join(repr(name) for name in statistics if name)} too"
+            )
+        return (first,)
+
+    def _value(self, value: Any, kind: int | None = None) -> Value:
+        """An input or output; `kind` is the type of one of which the file says none."""
+        tensor = value.type.tensor_type
+        if kind is None and value.type.WhichOneof("value") == "tensor_type":
+            kind = tensor.elem_type
+        if kind not in DTYPES:
             raise self.wrong(
                 f"arrays of numbers that NumPy has for inputs and outputs; {value.name!r} is something else"
             )
-        tensor = value.type.tensor_type
         if not tensor.HasField("shape"):
-            return Value(value.name, DTYPES[tensor.elem_type], None)
+            return Value(value.name, DTYPES[kind], None)
         shape: list[int | str | None] = []
         for size in tensor.shape.dim:
             # Some exporters write -1 for a free size.
             known = size.dim_value if size.HasField("dim_value") and size.dim_value >= 0 else size.dim_param or None
             shape.append(known)
-        return Value(value.name, DTYPES[tensor.elem_type], tuple(shape))
+        return Value(value.name, DTYPES[kind], tuple(shape))
 
 
-_OWNERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "PRelu", "LayerNormalization"})
-"""Operators whose weights are named after the layer that they belong to."""
-_SCOPED = (
-    "Relu LeakyRelu Clip Sigmoid HardSigmoid HardSwish Tanh Elu Selu Softplus Gelu Mish MaxPool AveragePool "
-    "GlobalAveragePool Dropout Softmax Resize Upsample"
-)
-_OWN_SCOPE = _OWNERS.union(_SCOPED.split())
-"""Operators that torch's exporter names "/path/of/module/Op" where the module is that operator."""
+def _has_type(value: Any) -> bool:
+    """Whether a file says more of an output than its name."""
+    return value.type.WhichOneof("value") is not None
+
+
+def _check_without_shapes(onnx: Any, model: Any) -> None:
+    """The package's check, for which inputs and outputs of unknown shape are not wrong, as they are not for ONNX."""
+    tensors = [value.type.tensor_type for value in (*model.graph.input, *model.graph.output) if _has_type(value)]
+    unknown = [tensor for tensor in tensors if tensor.elem_type and not tensor.HasField("shape")]
+    for tensor in unknown:
+        tensor.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    finally:
+        for tensor in unknown:
+            tensor.ClearField("shape")
 
 
 def _texts(graph: Any) -> Iterator[Any]:
@@ -353,51 +406,13 @@ def _texts(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
         yield from (attribute.name for attribute in node.attribute)
+        yield from (text for entry in node.metadata_props for text in (entry.key, entry.value))
     for tensor in graph.initializer:
         yield tensor.name
         yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
     for value in (*graph.input, *graph.output):
         yield value.name
         yield from (size.dim_param for size in value.type.tensor_type.shape.dim)
-
-
-def _names(nodes: Sequence[Any], constants: set[str]) -> list[str]:
-    """A name of its own for each node, the one that a reader of the original network would look for.
-
-    That is the name of its weights without ".weight", else the node's own, from which what torch's exporter adds is
-    taken away ("/layer1/layer1.0/conv1/Conv" is layer1.0.conv1), else its operator's.
-    """
-    taken: dict[str, int] = {}
-    names = []
-    for node in nodes:
-        name = ""
-        if node.op_type in _OWNERS and len(node.input) > 1 and node.input[1] in constants:
-            name = re.sub(r"[._](weight|w|scale|gamma|slope|kernel)$", "", node.input[1])
-            if name == node.input[1] or re.match(r"onnx::|_?val_?\d|\d", name):
-                name = ""
-        name = name or _cleaned(node.name, node.op_type) or node.op_type.lower()
-        unique = name
-        while unique in taken:
-            taken[name] = taken.get(name, 1) + 1
-            unique = f"{name}_{taken[name]}"
-        taken[unique] = 1
-        names.append(unique)
-    return names
-
-
-def _cleaned(name: str, op: str) -> str:
-    if not name.startswith("/"):
-        return name
-    parts = [part for part in name.split("/") if part]
-    if len(parts) > 1 and op in _OWN_SCOPE and re.fullmatch(rf"{op}(_\d+)?", parts[-1]):
-        parts.pop()
-    found: list[str] = []
-    for part in parts:
-        if found and part.startswith(found[-1] + "."):
-            found[-1] = part  # "layer1" and "layer1.0" are one path
-        else:
-            found.append(part)
-    return ".".join(found)
 
 
 def _first_lines(error: Exception) -> str:
@@ -452,7 +467,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
         )
         if any(value.shape is None for value in graph.outputs):
             model = onnx.shape_inference.infer_shapes(model)
-        onnx.checker.check_model(model)
+        _check_without_shapes(onnx, model)
     except StarconvError:
         raise
     except Exception as error:  # the checker's own class, and what protobuf says to values that do not fit
