@@ -15,7 +15,8 @@ from .arguments import (
     is_channels_last,
     sum_dtype,
 )
-from .engine.planner import Plan, make_plan, wisdom_state
+from .engine.plan import Plan
+from .engine.planner import make_plan, wisdom_state
 from .errors import ArgumentValueError
 from .geometry import transposed_axes
 from .problem import Problem, as_groups

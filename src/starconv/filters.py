@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array
-from .engine.planner import Plan, make_plan, wisdom_state
+from .engine.plan import Plan
+from .engine.planner import make_plan, wisdom_state
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import Axis, border_sources
 from .problem import Problem
