@@ -32,11 +32,12 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS, cut_of, many_phases
+from .blocks import SERIAL_PRODUCTS, cut_of
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
 from .panels import MANY_TAPS, ChannelRows, readable
+from .refusals import refuses_many_kernels, refuses_many_phases, refuses_unless
 from .rounding import sum_bound
 
 NAME = "channelwise"
@@ -51,10 +52,9 @@ MANY_BYTES = 12 << 10
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise convolutions and their input gradients in floating point."""
-    refusal = refuses_depthwise(problem, target)
-    if refusal is not None:
+    refusal = refuses_depthwise(problem.operation, problem, target)
+    if refusal is not None or target is None:
         return refusal
-    assert target is not None
     if problem.operation == "weight_grad":
         return "it computes convolutions and their input gradients"
     if problem.residual and problem.in_channels % _width(problem, target):
@@ -62,24 +62,19 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-def refuses_depthwise(problem: Problem, target: Target | None) -> str | None:
-    """What this and the depthwise weight gradient refuse alike."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
-        return "it takes one kernel per channel, groups = C = K"
+def refuses_depthwise(operation: str, problem: Problem, target: Target | None) -> str | None:
+    """What this and the depthwise weight gradients refuse alike."""
+    refusal = refuses_unless(operation, problem, target) or refuses_many_kernels(problem)
+    if refusal is not None or target is None:
+        return refusal
     if problem.in_channels < target.lanes(problem.itemsize):
         return f"it runs along channels, of which {problem.in_channels} do not fill a vector"
     if problem.spatial == 3:
         return "it takes one or two spatial axes"
     if problem.border != "constant":
         return f"it packs no border of {problem.border}"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    if many := many_phases(problem):
-        return many
+    if refusal := refuses_many_phases(problem):
+        return refusal
     if cut_of(problem, target) is not None:
         return "its row fills the second-level cache, so it is cut into stretches first"
     return None

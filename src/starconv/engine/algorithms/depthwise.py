@@ -29,6 +29,7 @@ from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import ChannelRows, readable_last
+from .refusals import refuses_channels_first, refuses_many_kernels
 from .rounding import sum_bound
 from .tiles import readers, refuses_forward
 
@@ -80,13 +81,9 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise forward convolutions in floating point, channels last."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_many_kernels(problem) or refuses_channels_first(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
-        return "it takes one kernel per channel, groups = C = K"
-    if not problem.channels_last:
-        return "it runs along channels that lie side by side (channels_last)"
     lanes = target.lanes(problem.itemsize)
     if problem.in_channels < lanes:
         return f"{problem.in_channels} channels do not fill a vector"

@@ -34,6 +34,7 @@ from .channel_sums import emit_reduce, partial_sums, refuses_gradient, rows_at_o
 from .depthwise import RUN_BYTES
 from .gradient_solution import GradientBinding, GradientSolution, Parts
 from .panels import Array, readable_last
+from .refusals import refuses_channels_first
 from .rounding import sum_bound
 from .tiles import readers
 
@@ -72,10 +73,7 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise weight gradients in floating point, channels last."""
-    refusal = refuses_gradient(problem, target)
-    if refusal is None and not problem.channels_last:
-        return "it runs along channels that lie side by side (channels_last)"
-    return refusal
+    return refuses_gradient(problem, target) or refuses_channels_first(problem)
 
 
 class Form(NamedTuple):

@@ -44,6 +44,7 @@ from .fft_transforms import passes_of
 from .finish import Finish, finish_values
 from .packed import SOURCES
 from .panels import readable
+from .refusals import refuses_fourier, refuses_unless
 from .rounding import sum_bound
 
 NAME = "fft"
@@ -51,8 +52,6 @@ WIDENS = True
 
 Array = NDArray[Any]
 
-FEWEST_TAPS = 25
-"""Kernels of fewer are quicker without any transform, whatever their shape."""
 ROUNDINGS = 6
 """Error of both transforms, in units of rounding per halving of their length; tested with a wide margin."""
 SERIAL_CYCLES = 100_000
@@ -61,25 +60,15 @@ SERIAL_CYCLES = 100_000
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: forward convolutions of pictures in floating point, with kernels so large that it could pay."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if problem.precision == "strict":
-        return "its errors are relative to the largest results of a tile, which precision strict forbids"
+    refusal = refuses_unless("conv", problem, target)
+    if refusal is not None or target is None:
+        return refusal
     if problem.spatial > 2:
         return "its tiles have two axes"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    taps = math.prod(problem.weight_shape[2:])
-    if taps < FEWEST_TAPS:
-        return f"{taps} taps are fewer than {FEWEST_TAPS}, which are always quicker directly"
+    if refusal := refuses_fourier(problem):
+        return refusal
     if problem.residual:
         return "it computes some tiles twice, which a residual in the result's place forbids"
-    if any(axis.stride > axis.extent for axis in problem.axes):
-        return "most of what it computes would be skipped by the stride"
     tilings = [Tiling.of(_in_two_axes(problem), target, zeros) for zeros in (False, True)]
     if any(tiling is None for tiling in tilings):
         return "its largest tiles are not larger than the kernel"

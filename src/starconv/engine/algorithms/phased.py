@@ -29,13 +29,13 @@ from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
-from .blocks import SERIAL_PRODUCTS, many_phases
+from .blocks import SERIAL_PRODUCTS
 from .channelwise import Frame, frames, packable
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
 from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function
-from .refusals import refuses_unless
+from .refusals import refuses_many_phases, refuses_shown_padding, refuses_unless
 from .rounding import sum_bound
 from .tiles import most_vectors
 
@@ -50,17 +50,15 @@ PIXELS = 6
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only input gradients with a stride, in floating point."""
-    refusal = refuses_unless("input_grad", problem, target)
+    refusal = refuses_unless("input_grad", problem, target) or refuses_shown_padding(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.border != "constant":
-        return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
     if problem.spatial == 3:
         return "it takes one or two spatial axes"
     if all(axis.stride == 1 for axis in problem.axes):
         return "it has several phases at a time; without a stride there is one"
-    if many := many_phases(problem):
-        return many
+    if refusal := refuses_many_phases(problem):
+        return refusal
     most = max(len(phase.rows) * len(phase.columns) for phase in phases_of(problem))
     if most > MOST_TAPS:
         return f"a phase has {most} taps, more than the {MOST_TAPS} that are written out"

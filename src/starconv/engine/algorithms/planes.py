@@ -33,6 +33,7 @@ from .blocks import SERIAL_PRODUCTS
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
+from .refusals import refuses_many_kernels
 from .rounding import sum_bound
 from .tiles import refuses_forward, row_readers
 
@@ -77,11 +78,9 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise forward convolutions in floating point, channels first, with AVX-512."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_many_kernels(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
-        return "it takes one kernel per channel, groups = C = K"
     if problem.channels_last and problem.in_channels > 1:
         return "it runs along pixels that lie side by side, not channels_last"
     if target.name != "avx512":

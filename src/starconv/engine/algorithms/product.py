@@ -46,10 +46,7 @@ PANEL_RATE = 96.0
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only kernels of one tap without padding."""
-    refusal = refuses_forward(problem, target)
-    if refusal is not None:
-        return refusal
-    refusal = refuses_taps_or_padding(problem)
+    refusal = refuses_forward(problem, target) or refuses_taps_or_padding(problem)
     if refusal is not None:
         return refusal
     if lattices(problem)[0].outputs > 1:

@@ -32,7 +32,7 @@ from ..kernels import ELEMENTS, compiled
 from ..lattice import lattices
 from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
 from .panels import Array, readable_last
-from .refusals import refuses_taps_or_padding, refuses_unless
+from .refusals import refuses_channels_first, refuses_taps_or_padding, refuses_unless
 from .rounding import sum_bound
 
 NAME = "product_grad"
@@ -85,8 +85,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return refusal
     if problem.groups > 1:
         return f"it takes one group, not {problem.groups}"
-    if not problem.channels_last:
-        return "it runs along channels that lie side by side (channels_last)"
+    if refusal := refuses_channels_first(problem):
+        return refusal
     if problem.in_channels < target.lanes(problem.itemsize):
         return f"{problem.in_channels} channels do not fill a vector"
     if Cut.of(problem, target).sums_bytes > MOST_SUMS_BYTES:

@@ -53,14 +53,13 @@ from .blocks import SERIAL_PRODUCTS, most_scratch
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Panels
+from .refusals import refuses_winograd
 from .rounding import sum_bound
 from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
 from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile, span
 
-LEAST = 8
-"""Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
 FEW_PIXELS = 36
 """Outputs per kernel below which large weights are better read as they are."""
 MOST_TILES = 128
@@ -88,23 +87,10 @@ class Row:
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
-        if target is None:
-            return "no compiled code on this machine"
-        if problem.operation != "conv":
-            return "it computes convolutions, not their gradients"
-        if problem.dtype != "float32":
-            return f"its error is known for float32, not {problem.dtype}"
-        if problem.precision == "strict":
-            return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-        taps, stride = self.tile.taps, self.tile.stride
-        if [axis.kernel for axis in problem.axes] != [taps, taps]:
-            return f"its transforms are for {taps}x{taps} kernels"
-        if any(axis.stride != stride or axis.dilation != 1 for axis in problem.axes):
-            return f"neighbouring outputs share products only with stride {stride} and dilation 1"
-        if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-            return "there is nothing to compute"
-        if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
-            return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
+        taps = self.tile.taps
+        refusal = refuses_winograd("conv", problem, target, (taps,), self.tile.stride)
+        if refusal is not None or target is None:
+            return refusal
         weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
         if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
             size = weights * problem.itemsize * self.tile.numbers**2 // taps**2
