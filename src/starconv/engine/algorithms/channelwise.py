@@ -31,8 +31,9 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
+from ..lattice import spatial_steps
 from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS, cut_of
+from .blocks import SERIAL_PRODUCTS, cut_of, threads_for
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
@@ -177,9 +178,7 @@ def frame_fields(problem: Problem, x: Array, width: int, pitch: int) -> tuple[di
     down = (np.arange(rows.source) + rows.before) * pitch
     places = (down[:, np.newaxis] + place * (width * problem.itemsize)).astype(np.int64)
     values = {
-        "source_row": x.strides[-2] if x.ndim == 4 else 0,
-        "source_column": x.strides[-1],
-        "source_channel": x.strides[1],
+        **source_steps(x),
         "source_rows": rows.source,
         "source_columns": columns.source,
         "row_before": rows.before,
@@ -192,6 +191,12 @@ def frame_fields(problem: Problem, x: Array, width: int, pitch: int) -> tuple[di
         "places": address_of(places),
     }
     return values, places
+
+
+def source_steps(x: Array) -> dict[str, int]:
+    """The fields of a frame that say how its source lies in memory."""
+    _, row, column = spatial_steps(x)
+    return {"source_row": row, "source_column": column, "source_channel": x.strides[1]}
 
 
 def frame_pitch(problem: Problem, width: int) -> int:
@@ -419,7 +424,7 @@ class Channelwise(CompiledSolution):
         problem, itemsize = self.problem, self.problem.itemsize
         rows, columns = frames(problem)
         cut = Cut.of(problem, self.target, limit)
-        last = out.strides[1] == itemsize
+        last, (_, out_row, out_column) = out.strides[1] == itemsize, spatial_steps(out)
         values, places = frame_fields(problem, x, self.width, frame_pitch(problem, self.width))
         block = cut.block_bytes
         waiting = 0 if last else -(-cut.per_strip * _waiting_bytes(problem, self.width) // LINE) * LINE
@@ -431,8 +436,8 @@ class Channelwise(CompiledSolution):
             "x_batch": x.strides[0],
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            "out_row": out.strides[-2] if out.ndim == 4 else 0,
-            "out_column": out.strides[-1],
+            "out_row": out_row,
+            "out_column": out_column,
             "channels": problem.in_channels,
             "blocks": cut.blocks,
             "bands": cut.bands,
@@ -457,6 +462,6 @@ class Channelwise(CompiledSolution):
         )
         function = compute_function(self.target, ELEMENTS[problem.dtype], form, Finish.of(problem))
         tasks = -(-cut.units // cut.per_task)
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         scratch = (block + waiting) * workers
         return Binding(function, FIELDS.block(fields), tasks, workers, scratch, (places, *self.tables), [])

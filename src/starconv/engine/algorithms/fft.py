@@ -280,13 +280,8 @@ class Tiled:
         """The kernel for arrays with such strides and types: tables of where packed elements come from, all sizes."""
         problem, tiling = self.problem, self.tiling
         rows, columns = self.axes
-        tables, lowest = zip(
-            *(
-                _offsets(axis.sources(problem.border), step)
-                for axis, step in zip(self.axes, x.strides[2:], strict=True)
-            ),
-            strict=True,
-        )
+        pairs = zip(self.axes, x.strides[2:], strict=True)
+        tables, lowest = zip(*(axis.offsets_from_lowest(problem.border, step) for axis, step in pairs), strict=True)
         left, right = columns.inside()
         values: dict[str, int | float] = {
             **self._tile_values(),
@@ -361,10 +356,3 @@ def _function(target: Target, element: str, source: str, single: bool, finish: F
 @lru_cache(maxsize=16)
 def _weight_function(target: Target, element: str) -> Compiled:
     return compiled(weight_module(target, element), target, "task")
-
-
-def _offsets(sources: Array, step: int) -> tuple[Array, int]:
-    """Byte offsets of `sources` from the lowest of them, -1 for padding; and the lowest."""
-    offsets = (sources * step).astype(np.int64)
-    lowest = int(offsets[sources >= 0].min(initial=0))
-    return np.where(sources >= 0, offsets - lowest, -1), lowest

@@ -18,10 +18,10 @@ from ..emit.ir import Function, Int, Pointer
 from ..emit.source import Source
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
-from ..lattice import lattices
+from ..lattice import lattices, spatial_steps
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS, Block, Form
+from .blocks import Block, Form, threads_for
 from .finish import lies_like
 from .packing import BLOCK_FIELDS
 from .panels import Panels, readable
@@ -308,15 +308,9 @@ class PackedSolution(CompiledSolution):
         problem = self.problem
         shape = Block.of(problem, self.target, self.panels.blocks, limit, self.form)
         depth, rows, columns = lattices(problem)
-        x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
-        out_steps = (0,) * (3 - problem.spatial) + out.strides[2:]
-        tables, lowest = zip(
-            *(
-                _offsets(axis.sources(problem.border), step)
-                for axis, step in zip((depth, rows, columns), x_steps, strict=True)
-            ),
-            strict=True,
-        )
+        x_steps, out_steps = spatial_steps(x), spatial_steps(out)
+        pairs = zip((depth, rows, columns), x_steps, strict=True)
+        tables, lowest = zip(*(axis.offsets_from_lowest(problem.border, step) for axis, step in pairs), strict=True)
         left, right = columns.inside()
         own, kept = self._own(shape)
         waiting = waiting_bytes(problem, shape, self.panels.width, self._sums)
@@ -364,7 +358,7 @@ class PackedSolution(CompiledSolution):
             **own,
         }
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype], shape), self.target, "task")
         return Binding(
             function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
@@ -374,16 +368,6 @@ class PackedSolution(CompiledSolution):
 def waiting_bytes(problem: Problem, block: Block, width: int, sums: int) -> int:
     """Bytes in which the sums of `sums` pixels of every row of a band wait, for the `width` kernels of a panel."""
     return (sums * block.rows + MOST_PIXELS if sums else 0) * width * problem.itemsize
-
-
-def _offsets(sources: NDArray[np.intp], step: int) -> tuple[NDArray[np.int64], int]:
-    """Byte offsets of `sources` from the lowest of them, -1 for padding; and the lowest.
-
-    From the lowest, because a negative step makes offsets negative, -1 among them.
-    """
-    offsets = (sources * step).astype(np.int64)
-    lowest = int(offsets[sources >= 0].min(initial=0))
-    return np.where(sources >= 0, offsets - lowest, -1), lowest
 
 
 def _rows_follow(out: Array) -> bool:

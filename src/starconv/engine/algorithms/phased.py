@@ -27,9 +27,10 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
+from ..lattice import offset_table, spatial_steps
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
-from .blocks import SERIAL_PRODUCTS
+from .blocks import SERIAL_PRODUCTS, threads_for
 from .channelwise import Frame, frames, packable
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
@@ -284,8 +285,8 @@ class Phased(CompiledSolution):
         cut = Cut.of(problem, self.target, limit)
         last, result_last = x.strides[1] == itemsize, out.strides[1] == itemsize
         channels = problem.out_channels // problem.groups
-        steps = (x.strides[-2] if x.ndim == 4 else 0, x.strides[-1])
-        sources = [_sources(frame, step) for frame, step in zip((rows, columns), steps, strict=True)]
+        (_, *x_steps), (_, out_row, out_column) = spatial_steps(x), spatial_steps(out)
+        sources = [_sources(frame, step) for frame, step in zip((rows, columns), x_steps, strict=True)]
         left, middle, _, _ = columns.parts()
         pixel = (channels if last else 1) * itemsize
         pitch = cut.pitch * (channels if last else 1)
@@ -306,15 +307,15 @@ class Phased(CompiledSolution):
             "depth_dilation": 1,
             "channels": channels,
             "x_channel": x.strides[1],
-            "x_column": x.strides[-1],
+            "x_column": x_steps[1],
             "scratch_bytes": cut.block_bytes + cut.waiting_bytes,
             "waiting": cut.block_bytes,
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * channels,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            "out_row": out.strides[-2] if out.ndim == 4 else 0,
-            "out_column": out.strides[-1],
+            "out_row": out_row,
+            "out_column": out_column,
             "groups": problem.groups,
             "kernels": problem.in_channels // problem.groups,
             "blocks": cut.blocks,
@@ -335,7 +336,7 @@ class Phased(CompiledSolution):
         form = Form(PIXELS, vectors, taps, last, result_last)
         function = compute_function(self.target, ELEMENTS[problem.dtype], form, Finish.of(problem))
         tasks = problem.batch * problem.groups * cut.bands * cut.splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         scratch = (cut.block_bytes + cut.waiting_bytes) * workers
         return Binding(function, FIELDS.block(fields), tasks, workers, scratch, (depth, *sources, *tables, records), [])
 
@@ -366,7 +367,7 @@ def _convolution(problem: Problem, phase: Phase) -> Problem:
 def _sources(frame: Frame, step: int) -> Array:
     """Byte offsets of the elements of a frame, -1 for padding."""
     places = np.arange(frame.size) - frame.before
-    return np.where((places >= 0) & (places < frame.source), places * step, -1).astype(np.int64)
+    return offset_table(np.where(places < frame.source, places, -1), step)
 
 
 def _taken(taps: tuple[int, ...]) -> slice:

@@ -33,7 +33,7 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
-from ..lattice import lattices
+from ..lattice import lattices, spatial_steps
 from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
 from .refusals import refuses_unless
 from .rounding import sum_bound
@@ -273,8 +273,8 @@ class WeightGradient(GradientSolution):
         super().__init__(problem, target, FIELDS, parts)
         self._tables = self._offsets()
 
-    def _readable(self, first: Array) -> Array:
-        x = super()._readable(first)
+    def _readable_input(self, first: Array) -> Array:
+        x = self._readable(first)
         if self.sizes.cut.tile.form == "groups" and x.ndim == 4 and x.strides[2] != x.shape[3] * x.strides[3]:
             x = x.copy()
         return x
@@ -283,13 +283,9 @@ class WeightGradient(GradientSolution):
         """Tables of where elements of both come from, and all sizes and steps."""
         problem, sizes, cut = self.problem, self.sizes, self.sizes.cut
         depth, rows, columns = sizes.depth, sizes.rows, sizes.columns
-        x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
-        g_steps = (0,) * (3 - problem.spatial) + g.strides[2:]
+        x_steps, g_steps = spatial_steps(x), spatial_steps(g)
         tables = [
-            np.where(sources >= 0, sources * step, -1).astype(np.int64)
-            for sources, step in zip(
-                (axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True
-            )
+            axis.offsets(problem.border, step) for axis, step in zip((depth, rows, columns), x_steps, strict=True)
         ]
         left, right = columns.inside()
         channels = problem.in_channels // problem.groups

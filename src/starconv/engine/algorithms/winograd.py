@@ -49,7 +49,7 @@ from ..lattice import lattices
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
-from .blocks import SERIAL_PRODUCTS, most_scratch
+from .blocks import SERIAL_PRODUCTS, most_scratch, threads_for
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Panels
@@ -337,18 +337,12 @@ class WinogradSolution(CompiledSolution):
         shape = cut(problem, self.target, limit, self.tile)
         room = _room(panels, shape)
         _, rows, columns = lattices(problem)
-        tables, base = [], 0
-        for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
-            # What the last tile reads past the end is constant padding too: it must only be finite.
-            table = np.full(span(self.tile, tiles), -1, np.int64)
-            sources = axis.sources(problem.border)
-            inside = sources >= 0
-            offsets = sources[inside] * step
-            # Negative steps make offsets negative, which mean padding: count from the lowest address.
-            low = int(offsets.min(initial=0))
-            table[: len(sources)][inside] = offsets - low
-            tables.append(table)
-            base += low
+        # What the last tile reads past the end is constant padding too: it must only be finite.
+        axes = (rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)
+        tables, lowest = zip(
+            *(axis.offsets_from_lowest(problem.border, step, span(self.tile, tiles)) for axis, step, tiles in axes),
+            strict=True,
+        )
         left, right = columns.inside()
         per_split = -(-panels.blocks // shape.splits)
         picture_blocks, row_blocks, column_blocks, splits = (
@@ -361,7 +355,7 @@ class WinogradSolution(CompiledSolution):
             )
         )
         fields: dict[str, int | float] = {
-            "x_base": base,
+            "x_base": sum(lowest),
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * panels.channels,
             "x_channel": x.strides[1],
@@ -392,10 +386,8 @@ class WinogradSolution(CompiledSolution):
             **finish_values(problem),
         }
         tasks = problem.groups * picture_blocks * row_blocks * column_blocks * splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         of_x = SOURCES.get(x.dtype, "float")
         source = kernel_module(self.target, self.tile, panels.width, of_x, Finish.of(problem))
         function = compiled(source, self.target, "task")
-        return Binding(
-            function, self.fields.block(fields), tasks, workers, room.scratch_bytes * workers, tuple(tables), []
-        )
+        return Binding(function, self.fields.block(fields), tasks, workers, room.scratch_bytes * workers, tables, [])

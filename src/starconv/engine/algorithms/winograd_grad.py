@@ -38,7 +38,7 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
-from ..lattice import lattices
+from ..lattice import lattices, offset_table
 from .gradient_solution import GradientBinding, GradientSolution, Parts, Stage
 from .panels import Array
 from .refusals import refuses_winograd
@@ -280,11 +280,11 @@ class WinogradGradient(GradientSolution):
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         tile, tiles = _tile(problem), (cut.tile_rows, cut.tile_columns)
         x_tables = [
-            _table(axis.sources(problem.border), step, span(tile, count))
+            axis.offsets(problem.border, step, span(tile, count))
             for axis, step, count in zip((rows, columns), x.strides[2:], tiles, strict=True)
         ]
         g_tables = [
-            _table(np.arange(axis.outputs), step, count * tile.m)
+            offset_table(np.arange(axis.outputs), step, count * tile.m)
             for axis, step, count in zip((rows, columns), g.strides[2:], tiles, strict=True)
         ]
         left, right = columns.inside()
@@ -338,10 +338,3 @@ class WinogradGradient(GradientSolution):
         compute = apart_function if cut.apart else transform_function
         functions = compute(self.target, tile), reduce_function(self.target, tile)
         return GradientBinding(FIELDS.block(fields), kept, *functions)
-
-
-def _table(sources: Array, step: int, length: int) -> Array:
-    """Byte offsets of `length` elements of a padded axis; -1 for padding, and past the end."""
-    table = np.full(length, -1, np.int64)
-    table[: len(sources)] = np.where(sources >= 0, sources * step, -1)
-    return table
