@@ -94,14 +94,22 @@ def lattices(problem: Problem) -> tuple[Lattice, Lattice, Lattice]:
 
 
 def offset_table(sources: NDArray[np.intp], step: int, length: int | None = None, lowest: int = 0) -> NDArray[np.int64]:
-    """Bytes from `lowest` to each of the `sources`; -1 for those that are, and up to `length` for what follows them."""
+    """Bytes from `lowest` to each of the `sources`; -1 for those that are, and up to `length` for what follows them.
+
+    >>> offset_table(np.array([-1, 0, 1]), 4, 5).tolist()
+    [-1, 0, 4, -1, -1]
+    """
     table = np.full(len(sources) if length is None else length, -1, np.int64)
     table[: len(sources)] = np.where(sources >= 0, sources * step - lowest, -1)
     return table
 
 
 def grid_offsets(counts: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
-    """Bytes to the elements of a grid, row by row: along each axis so many, each a step behind its neighbour."""
+    """Bytes to the elements of a grid, row by row: along each axis so many, each a step behind its neighbour.
+
+    >>> grid_offsets((2, 3), (100, 4)).tolist()
+    [0, 4, 8, 100, 104, 108]
+    """
     offsets = np.zeros(1, np.int64)
     for count, step in zip(counts, steps, strict=True):
         offsets = (offsets[:, np.newaxis] + np.arange(count, dtype=np.int64) * step).ravel()

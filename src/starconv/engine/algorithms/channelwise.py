@@ -32,7 +32,6 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..lattice import spatial_steps
-from ..runtime.jobs import Job
 from .blocks import SERIAL_PRODUCTS, cut_of, threads_for
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
@@ -206,15 +205,14 @@ def frame_pitch(problem: Problem, width: int) -> int:
     return (columns.size + cut) * width * problem.itemsize
 
 
-def packable(x: Array, dtype: "np.dtype[Any]") -> tuple[Array, bool]:
-    """`x`, or a copy of it that can be packed; and whether its channels lie side by side."""
+def packable(x: Array, dtype: "np.dtype[Any]") -> Array:
+    """`x`, or a copy of it: with channels side by side, or pixels in rows that follow each other."""
     x = readable(x, dtype)
     if min(x.strides, default=0) >= 0:
-        if x.strides[1] == x.itemsize:
-            return x, True
-        if x.strides[-1] == x.itemsize and (x.ndim < 4 or x.strides[2] == x.shape[3] * x.itemsize):
-            return x, False
-    return x.copy(), False
+        rows_follow = x.ndim < 4 or x.strides[2] == x.shape[3] * x.itemsize
+        if x.strides[1] == x.itemsize or (x.strides[-1] == x.itemsize and rows_follow):
+            return x
+    return x.copy()
 
 
 def block_vectors(problem: Problem, target: Target) -> int:
@@ -350,7 +348,19 @@ def build(problem: Problem, target: Target | None) -> "Channelwise":
     return Channelwise(problem, target)
 
 
-class Channelwise(CompiledSolution):
+class FrameSolution(CompiledSolution):
+    """Runs a problem on the frames of `frames`, of operands and results that are `packable`."""
+
+    def _readable(self, first: Array) -> Array:
+        return packable(first, self._dtype)
+
+    def _takes(self, out: Array, residual: Array | None) -> bool:
+        if out.dtype != self._dtype or packable(out, self._dtype) is not out:
+            return False
+        return residual is None or lies_like(residual, out)
+
+
+class Channelwise(FrameSolution):
     """Runs one depthwise layer or its input gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
@@ -386,31 +396,6 @@ class Channelwise(CompiledSolution):
         super()._fill(block, first, prepared, out, residual)
         weights, _, fill = prepared
         block[FIELDS.index["leaves_out"]] = int(self.leaves_out and not fill and weights[-1] == 0)
-
-    def run(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> None:
-        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        x, _ = packable(first, self._dtype)
-        if self._takes(out, residual):
-            super().run(x, prepared, out, residual)
-            return
-        result = np.empty(out.shape, self._dtype)
-        super().run(x, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
-        out[...] = result
-
-    def jobs(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if packable(first, self._dtype)[0] is not first:
-            return None
-        return super().jobs(first, prepared, out, residual)
-
-    def _takes(self, out: Array, residual: Array | None) -> bool:
-        if out.dtype != self._dtype or packable(out, self._dtype)[0] is not out:
-            return False
-        return residual is None or lies_like(residual, out)
 
     def _ahead(self, x: Array, cut: Cut) -> int:
         """Bytes to the source of the next unit. For planes of less than 56 x 56 asking early took longer."""

@@ -127,7 +127,7 @@ class ChannelwiseGradient(GradientSolution):
         super().__init__(problem, target, FIELDS, Parts(cut.partials * cut.blocks, cut.blocks, own, sums))
 
     def _readable(self, operand: Array) -> Array:
-        return packable(operand, self._dtype)[0]
+        return packable(operand, self._dtype)
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """Tables of where packed elements go, and all sizes and steps."""

@@ -230,7 +230,7 @@ class CompiledSolution:
 
     def _empty(self) -> Array:
         """An array for the result that the kernel can write to."""
-        return np.empty(self.problem.output_shape, self._dtype)
+        return np.empty(self.problem.result_shape, self._dtype)
 
     def _readable(self, first: Array) -> Array:
         """`first`, or a copy where the kernel cannot read it as it is."""

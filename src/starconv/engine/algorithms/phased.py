@@ -31,9 +31,9 @@ from ..lattice import offset_table, spatial_steps
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, threads_for
-from .channelwise import Frame, frames, packable
-from .finish import Finish, finish_values, lies_like
-from .packed import Binding, CompiledSolution
+from .channelwise import Frame, FrameSolution, frames
+from .finish import Finish, finish_values
+from .packed import Binding
 from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function
 from .refusals import refuses_many_phases, refuses_shown_padding, refuses_unless
@@ -206,7 +206,7 @@ def build(problem: Problem, target: Target | None) -> "Phased":
     return Phased(problem, target)
 
 
-class Phased(CompiledSolution):
+class Phased(FrameSolution):
     """Runs one input gradient with a stride; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
@@ -253,27 +253,6 @@ class Phased(CompiledSolution):
     @staticmethod
     def _table(packed: list[Array]) -> Array:
         return np.array([address_of(panels) for panels in packed], np.int64)
-
-    def run(self, first: Array, prepared: Any, out: Array, residual: Array | None = None) -> None:
-        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        x, _ = packable(first, self._dtype)
-        if self._takes(out, residual):
-            super().run(x, prepared, out, residual)
-            return
-        result = np.empty(out.shape, self._dtype)
-        super().run(x, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
-        out[...] = result
-
-    def jobs(self, first: Array, prepared: Any, out: Array, residual: Array | None = None) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if packable(first, self._dtype)[0] is not first:
-            return None
-        return super().jobs(first, prepared, out, residual)
-
-    def _takes(self, out: Array, residual: Array | None) -> bool:
-        if out.dtype != self._dtype or packable(out, self._dtype)[0] is not out:
-            return False
-        return residual is None or lies_like(residual, out)
 
     def _fill(self, block: Any, first: Array, prepared: Any, out: Array, residual: Array | None) -> None:
         super()._fill(block, first, prepared[:3], out, residual)
