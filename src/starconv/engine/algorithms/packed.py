@@ -23,7 +23,7 @@ from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .blocks import Block, Form, threads_for
 from .finish import lies_like
-from .packing import BLOCK_FIELDS
+from .packing import BLOCK_FIELDS, block_values
 from .panels import Panels, readable
 
 __all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
@@ -308,36 +308,20 @@ class PackedSolution(CompiledSolution):
         problem = self.problem
         shape = Block.of(problem, self.target, self.panels.blocks, limit, self.form)
         depth, rows, columns = lattices(problem)
-        x_steps, out_steps = spatial_steps(x), spatial_steps(out)
-        pairs = zip((depth, rows, columns), x_steps, strict=True)
-        tables, lowest = zip(*(axis.offsets_from_lowest(problem.border, step) for axis, step in pairs), strict=True)
-        left, right = columns.inside()
+        packed, tables, lowest = block_values(problem, x, shape.channels, shape.packed_rows, shape.pitch, shape.phases)
         own, kept = self._own(shape)
         waiting = waiting_bytes(problem, shape, self.panels.width, self._sums)
         scratch_bytes = shape.bytes + -(-(waiting + self._extra_bytes) // 64) * 64
         values: dict[str, int | float] = {
-            "depth_table": address_of(tables[0]),
-            "row_table": address_of(tables[1]),
-            "column_table": address_of(tables[2]),
-            "left": left,
-            "right": right,
-            "columns": columns.size,
-            "pitch": shape.pitch,
-            "phase_pitch": shape.pitch // shape.phases,
-            "taps_depth": depth.taps,
-            "depth_dilation": depth.dilation,
-            "block_rows": shape.packed_rows,
-            "channels": shape.channels,
-            "x_channel": x.strides[1],
-            "x_column": x_steps[2] * columns.step,
-            "x_base": sum(lowest),
+            **packed,
+            "x_base": lowest,
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * shape.channels,
             "block_elements": shape.bytes // problem.itemsize,
             "scratch_bytes": scratch_bytes,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            **dict(zip(("out_depth", "out_row", "out_column"), out_steps, strict=True)),
+            **dict(zip(("out_depth", "out_row", "out_column"), spatial_steps(out), strict=True)),
             "groups": problem.groups,
             "shares": shape.shares,
             "groups_per_task": -(-problem.groups // shape.shares),
@@ -353,7 +337,7 @@ class PackedSolution(CompiledSolution):
             "row_stride": rows.stride,
             "row_rest": rows.span(1) - rows.stride,
             **dict(zip(("top", "bottom"), rows.inside(), strict=True)),
-            "x_pitch": x_steps[1] * rows.step // x.itemsize,
+            "x_pitch": spatial_steps(x)[1] * rows.step // x.itemsize,
             "x_plane": x.strides[1] // x.itemsize,
             **own,
         }
