@@ -31,7 +31,7 @@ from strategies import GROUP_CHANNELS, Array, only_reorders, targets
 from starconv import Problem, plan, set_num_threads
 from starconv.engine import algorithms
 from starconv.engine.algorithms import SPECIALS, TABLE, packed, panels
-from starconv.engine.planner import Plan
+from starconv.engine.plan import Plan
 from starconv.engine.runtime import jit, memory
 from starconv.geometry import BORDERS, Axis
 

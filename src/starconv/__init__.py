@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import grad
-from .engine.planner import Plan
+from .engine.plan import Plan
 from .engine.planner import make_plan as plan
 from .errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .filters import convolve, correlate

@@ -20,7 +20,8 @@ from .arguments import (
     sum_dtype,
 )
 from .engine.pieces import PIECE, Place, by_pieces, sum_of_pieces
-from .engine.planner import Plan, empty_channels_last, make_plan, wisdom_state
+from .engine.plan import Plan, empty_channels_last
+from .engine.planner import make_plan, wisdom_state
 from .engine.runtime.recycling import recycled_empty
 from .errors import ArgumentValueError
 from .geometry import transposed_axes

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array, exact_float, peak
 from .engine.pieces import PIECE, Place, by_pieces
-from .engine.planner import Plan, make_plan, wisdom_state
+from .engine.plan import Plan
+from .engine.planner import make_plan, wisdom_state
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import Axis, border_sources
 from .problem import Problem

@@ -13,6 +13,7 @@ import starconv as sc
 from starconv import nets
 from starconv.engine import measure, planner
 from starconv.engine.algorithms import TABLE
+from starconv.engine.plan import Candidate
 from starconv.engine.runtime import machine, threads
 from starconv.engine.wisdom import LIMIT_BYTES, MOST_ENTRIES, MOST_FILES, Entry, Wisdom, signature_of
 
@@ -391,7 +392,7 @@ def test_the_size_is_bounded(directory, monkeypatch):
 
 def test_contenders_are_those_that_may_win():
     def candidate(name, seconds, refusal=None):
-        return planner.Candidate(name, refusal, seconds)
+        return Candidate(name, refusal, seconds)
 
     rows = [candidate("a", 0.3), candidate("b", 0.1), candidate("c", 0.6), candidate("d", 0.01, "tired")]
     assert measure.contenders([rows[0], rows[1], rows[2]]) == ["b", "a"]

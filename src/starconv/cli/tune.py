@@ -222,7 +222,7 @@ def _told(network: _Network, done: Sequence[_Tuned]) -> str:
 
 def _found(line: _Tuned) -> tuple[str, str, str]:
     """The last columns: the fastest, its time, and how many times as long the prediction's choice takes."""
-    from ..engine.planner import time_text
+    from ..engine.plan import time_text
 
     if line.entry is None:
         return "nothing to compare", "", ""

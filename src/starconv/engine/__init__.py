@@ -1,1 +1,1 @@
-"""The engine: a planner that chooses, algorithms that compute, and the runtime they run on."""
+"""The engine: a planner that chooses, plans that are called, algorithms that compute, and the runtime they run on."""

@@ -23,7 +23,8 @@ from .algorithms import depthwise, product
 from .emit.target import Target
 from .lowering import Lowered
 from .operations import Chain, Convolution, Operation
-from .planner import PreparedPlan, make_plan
+from .plan import PreparedPlan
+from .planner import make_plan
 from .runtime.jobs import Job
 
 __all__ = ["Bands", "band_layers", "most_between"]

@@ -364,28 +364,27 @@ def _is_of_hard_swish(node: Node) -> bool:
 
 def _mul(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
     """A product of a convolution's result with constants, or of a value with its sigmoid."""
-    for place in (0, 1):
-        operation, constant = lowering.open(inputs[place]), lowering.constant(inputs, 1 - place)
-        if operation is None or constant is None:
-            continue
-        factor = _per_channel(operation, constant, lowering.info(inputs[place]).shape)
-        if factor is not None and factor.dtype == operation.weights.dtype:
-            _scale(operation, factor)
-            return lowering.extend(operation, node)
-    return _gated(lowering, node, inputs)
+    return _taken_up(lowering, node, inputs, _scale) or _gated(lowering, node, inputs)
 
 
 def _add(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:
     """A sum of a convolution's result with constants or with another value of the same shape."""
+    return _taken_up(lowering, node, inputs, _shift) or _add_residual(lowering, node, inputs)
+
+
+def _taken_up(
+    lowering: _Lowering, node: Node, inputs: Sequence[str], change: Callable[[Convolution, Array], None]
+) -> bool:
+    """Whether there is a convolution whose result meets a constant: it is changed by that, channel by channel."""
     for place in (0, 1):
         operation, constant = lowering.open(inputs[place]), lowering.constant(inputs, 1 - place)
         if operation is None or constant is None:
             continue
-        term = _per_channel(operation, constant, lowering.info(inputs[place]).shape)
-        if term is not None and term.dtype == operation.weights.dtype:
-            _shift(operation, term)
+        values = _per_channel(operation, constant, lowering.info(inputs[place]).shape)
+        if values is not None and values.dtype == operation.weights.dtype:
+            change(operation, values)
             return lowering.extend(operation, node)
-    return _add_residual(lowering, node, inputs)
+    return False
 
 
 def _add_residual(lowering: _Lowering, node: Node, inputs: Sequence[str]) -> bool:

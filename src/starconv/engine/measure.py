@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ..problem import Problem
-from .planner import Array, Candidate, Plan, empty_channels_last
+from .plan import Array, Candidate, Plan, empty_channels_last
 from .runtime import jit, threads
 
 __all__ = ["contenders", "most_prepared", "times"]

@@ -17,7 +17,8 @@ from ..geometry import Axis
 from ..nets.graph import Node
 from ..problem import Problem
 from .natives import Wanted, native_jobs
-from .planner import Plan, PreparedPlan, make_plan
+from .plan import Plan, PreparedPlan
+from .planner import make_plan
 from .runtime.jobs import Job
 
 __all__ = ["ELEMENT_BY_ELEMENT", "Chain", "Convolution", "Info", "Interpreted", "Operation", "Product"]

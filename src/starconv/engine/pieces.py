@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ..geometry import Axis, border_sources
 from ..problem import Problem
-from .planner import WIDENED, PreparedPlan, empty_channels_last, make_plan
+from .plan import WIDENED, PreparedPlan, empty_channels_last
+from .planner import make_plan
 
 __all__ = ["PIECE", "Place", "by_pieces", "sum_of_pieces"]
 

@@ -23,6 +23,7 @@ from .algorithms.finish import lies_like
 from .descriptor import address_of
 from .emit.target import Target, host_target
 from .kernels import ELEMENTS, Compiled, compiled
+from .lattice import grid_offsets
 from .pooling_kernels import FIELDS, Kernel, gradient_module, module
 from .runtime import threads
 from .runtime.jobs import Job
@@ -278,8 +279,8 @@ def _geometry(
             f"{name}_tap": step * axis.dilation,
             f"{name}_divisors": address_of(shares),
         }
-    places = [np.arange(axis.kernel) * axis.dilation * step for axis, step in zip(whole, steps, strict=True)]
-    offsets = (places[0][:, None, None] + places[1][:, None] + places[2]).ravel().astype(np.int64)
+    taps = [axis.dilation * step for axis, step in zip(whole, steps, strict=True)]
+    offsets = grid_offsets([axis.kernel for axis in whole], taps)
     tables.append(offsets)
     return values | {"tap_offsets": address_of(offsets)}, tuple(tables)
 

@@ -31,7 +31,8 @@ from ..geometry import Axis
 from ..problem import Problem
 from . import elementwise, pooling, sums
 from .placing import ALIGNMENT, Lifetime, placed
-from .planner import Plan, make_plan
+from .plan import Plan
+from .planner import make_plan
 from .runtime import memory
 from .runtime.jobs import Job, JobList
 

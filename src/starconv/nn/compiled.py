@@ -12,7 +12,7 @@ from ..geometry import Axis
 from ..problem import Problem
 
 if TYPE_CHECKING:
-    from ..engine.planner import Plan
+    from ..engine.plan import Plan
 
 __all__ = [
     "Counts",

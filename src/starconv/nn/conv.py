@@ -9,7 +9,8 @@ import numpy as np
 from .. import functional
 from ..arguments import Array, border_of, channels_last_in_memory, sum_dtype
 from ..calls import transposed_problem
-from ..engine.planner import Plan, make_plan, wisdom_state
+from ..engine.plan import Plan
+from ..engine.planner import make_plan, wisdom_state
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, convolution_axes, per_axis
 from ..problem import Problem

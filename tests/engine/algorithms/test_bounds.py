@@ -8,7 +8,7 @@ from strategies import VIEWS, Operands, declared_bound, error_scale, every_algor
 
 from starconv import Problem, get_num_threads, plan, set_num_threads
 from starconv.engine import planner
-from starconv.engine.algorithms import blocks, packed
+from starconv.engine.algorithms import blocks
 from starconv.engine.emit.target import host_target
 
 pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
@@ -70,7 +70,6 @@ def many_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Several threads for small problems too, and their number as it was afterwards."""
     before = get_num_threads()
     monkeypatch.setattr(blocks, "SERIAL_PRODUCTS", 4)
-    monkeypatch.setattr(packed, "SERIAL_PRODUCTS", 4)
     planner._plan.cache_clear()  # plans remember how they were cut
     yield
     set_num_threads(before)

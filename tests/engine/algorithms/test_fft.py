@@ -15,6 +15,7 @@ from starconv.engine import planner
 from starconv.engine.algorithms import fft, fft_scipy, fft_tiling, fft_transforms
 from starconv.engine.emit.target import Target, host_target, named_target
 from starconv.engine.lattice import lattices
+from starconv.engine.plan import Plan
 from starconv.geometry import BORDERS
 
 pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
@@ -84,7 +85,7 @@ def test_within_the_stated_bound(text: str, fill: float) -> None:
         assert declared_bound(chosen) < 1e-3
 
 
-def plan_on(problem: Problem, target: Target | None) -> planner.Plan:
+def plan_on(problem: Problem, target: Target | None) -> Plan:
     return planner.make_plan(problem, algorithm="fft", target=target)
 
 

@@ -33,10 +33,9 @@ from ..emit.target import Target
 from ..runtime import memory
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
-from .blocks import many_phases
 from .finish import finish_with_numpy
 from .panels import copied
-from .refusals import refuses_unless
+from .refusals import refuses_many_phases, refuses_shown_padding, refuses_unless
 from .weave import weave
 
 NAME = "adjoint"
@@ -49,12 +48,9 @@ MOST_BYTES = 16 << 20
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only input gradients in floating point, where padding is constant."""
-    refusal = refuses_unless("input_grad", problem, target)
-    if refusal is not None:
-        return refusal
-    if problem.border != "constant":
-        return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
-    return many_phases(problem)
+    return (
+        refuses_unless("input_grad", problem, target) or refuses_shown_padding(problem) or refuses_many_phases(problem)
+    )
 
 
 def parts(problem: Problem, target: Target | None) -> tuple[Problem, ...]:

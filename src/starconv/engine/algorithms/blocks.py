@@ -10,22 +10,17 @@ from ...problem import Problem
 from ..emit.target import Target
 from ..lattice import lattices
 
-__all__ = ["SERIAL_PRODUCTS", "Block", "Cut", "Form", "cut_of", "many_phases", "most_scratch"]
+__all__ = ["SERIAL_PRODUCTS", "Block", "Cut", "Form", "cut_of", "most_scratch", "threads_for"]
 
 SERIAL_PRODUCTS = 1 << 18
 """Multiply-adds below which one thread is at least as fast as two: 2.6 µs of arithmetic at 100 per ns."""
 TASK_CYCLES = 1000
 """What it costs to start a task."""
-MOST_PHASES = 1 << 14
-"""Of an input gradient, which are gone through one by one when it is planned: 128 x 128, or half a second."""
 
 
-def many_phases(problem: Problem) -> str | None:
-    """Why an input gradient with that stride is refused by what takes its phases one by one, or None."""
-    count = math.prod(min(axis.stride, axis.input) for axis in problem.axes)
-    if problem.operation == "input_grad" and count > MOST_PHASES:
-        return f"a stride with {count} phases, more than the {MOST_PHASES} that are gone through"
-    return None
+def threads_for(problem: Problem, tasks: int, limit: int) -> int:
+    """How many threads of at most `limit` share so many tasks, which are all of the problem."""
+    return min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
 
 
 class Form(NamedTuple):

@@ -17,9 +17,7 @@ TASK_PRODUCTS = 1 << 16
 
 def refuses_gradient(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise weight gradients in floating point."""
-    if problem.operation != "weight_grad":
-        return "it computes weight gradients"
-    refusal = refuses_depthwise(problem, target)
+    refusal = refuses_depthwise("weight_grad", problem, target)
     if refusal is not None:
         return refusal
     if problem.axes[-1].kernel > MOST_SUMS:

@@ -31,12 +31,13 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
-from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS, cut_of, many_phases
+from ..lattice import spatial_steps
+from .blocks import SERIAL_PRODUCTS, cut_of, threads_for
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
 from .panels import MANY_TAPS, ChannelRows, readable
+from .refusals import refuses_many_kernels, refuses_many_phases, refuses_unless
 from .rounding import sum_bound
 
 NAME = "channelwise"
@@ -51,10 +52,9 @@ MANY_BYTES = 12 << 10
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise convolutions and their input gradients in floating point."""
-    refusal = refuses_depthwise(problem, target)
-    if refusal is not None:
+    refusal = refuses_depthwise(problem.operation, problem, target)
+    if refusal is not None or target is None:
         return refusal
-    assert target is not None
     if problem.operation == "weight_grad":
         return "it computes convolutions and their input gradients"
     if problem.residual and problem.in_channels % _width(problem, target):
@@ -62,24 +62,19 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-def refuses_depthwise(problem: Problem, target: Target | None) -> str | None:
-    """What this and the depthwise weight gradient refuse alike."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
-        return "it takes one kernel per channel, groups = C = K"
+def refuses_depthwise(operation: str, problem: Problem, target: Target | None) -> str | None:
+    """What this and the depthwise weight gradients refuse alike."""
+    refusal = refuses_unless(operation, problem, target) or refuses_many_kernels(problem)
+    if refusal is not None or target is None:
+        return refusal
     if problem.in_channels < target.lanes(problem.itemsize):
         return f"it runs along channels, of which {problem.in_channels} do not fill a vector"
     if problem.spatial == 3:
         return "it takes one or two spatial axes"
     if problem.border != "constant":
         return f"it packs no border of {problem.border}"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    if many := many_phases(problem):
-        return many
+    if refusal := refuses_many_phases(problem):
+        return refusal
     if cut_of(problem, target) is not None:
         return "its row fills the second-level cache, so it is cut into stretches first"
     return None
@@ -182,9 +177,7 @@ def frame_fields(problem: Problem, x: Array, width: int, pitch: int) -> tuple[di
     down = (np.arange(rows.source) + rows.before) * pitch
     places = (down[:, np.newaxis] + place * (width * problem.itemsize)).astype(np.int64)
     values = {
-        "source_row": x.strides[-2] if x.ndim == 4 else 0,
-        "source_column": x.strides[-1],
-        "source_channel": x.strides[1],
+        **source_steps(x),
         "source_rows": rows.source,
         "source_columns": columns.source,
         "row_before": rows.before,
@@ -199,6 +192,12 @@ def frame_fields(problem: Problem, x: Array, width: int, pitch: int) -> tuple[di
     return values, places
 
 
+def source_steps(x: Array) -> dict[str, int]:
+    """The fields of a frame that say how its source lies in memory."""
+    _, row, column = spatial_steps(x)
+    return {"source_row": row, "source_column": column, "source_channel": x.strides[1]}
+
+
 def frame_pitch(problem: Problem, width: int) -> int:
     """Bytes of a row of the packed frame: one pixel more where the frame leaves columns of the source out."""
     columns = frames(problem)[1]
@@ -206,15 +205,14 @@ def frame_pitch(problem: Problem, width: int) -> int:
     return (columns.size + cut) * width * problem.itemsize
 
 
-def packable(x: Array, dtype: "np.dtype[Any]") -> tuple[Array, bool]:
-    """`x`, or a copy of it that can be packed; and whether its channels lie side by side."""
+def packable(x: Array, dtype: "np.dtype[Any]") -> Array:
+    """`x`, or a copy of it: with channels side by side, or pixels in rows that follow each other."""
     x = readable(x, dtype)
     if min(x.strides, default=0) >= 0:
-        if x.strides[1] == x.itemsize:
-            return x, True
-        if x.strides[-1] == x.itemsize and (x.ndim < 4 or x.strides[2] == x.shape[3] * x.itemsize):
-            return x, False
-    return x.copy(), False
+        rows_follow = x.ndim < 4 or x.strides[2] == x.shape[3] * x.itemsize
+        if x.strides[1] == x.itemsize or (x.strides[-1] == x.itemsize and rows_follow):
+            return x
+    return x.copy()
 
 
 def block_vectors(problem: Problem, target: Target) -> int:
@@ -350,7 +348,19 @@ def build(problem: Problem, target: Target | None) -> "Channelwise":
     return Channelwise(problem, target)
 
 
-class Channelwise(CompiledSolution):
+class FrameSolution(CompiledSolution):
+    """Runs a problem on the frames of `frames`, of operands and results that are `packable`."""
+
+    def _readable(self, first: Array) -> Array:
+        return packable(first, self._dtype)
+
+    def _takes(self, out: Array, residual: Array | None) -> bool:
+        if out.dtype != self._dtype or packable(out, self._dtype) is not out:
+            return False
+        return residual is None or lies_like(residual, out)
+
+
+class Channelwise(FrameSolution):
     """Runs one depthwise layer or its input gradient; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
@@ -387,31 +397,6 @@ class Channelwise(CompiledSolution):
         weights, _, fill = prepared
         block[FIELDS.index["leaves_out"]] = int(self.leaves_out and not fill and weights[-1] == 0)
 
-    def run(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> None:
-        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        x, _ = packable(first, self._dtype)
-        if self._takes(out, residual):
-            super().run(x, prepared, out, residual)
-            return
-        result = np.empty(out.shape, self._dtype)
-        super().run(x, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
-        out[...] = result
-
-    def jobs(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if packable(first, self._dtype)[0] is not first:
-            return None
-        return super().jobs(first, prepared, out, residual)
-
-    def _takes(self, out: Array, residual: Array | None) -> bool:
-        if out.dtype != self._dtype or packable(out, self._dtype)[0] is not out:
-            return False
-        return residual is None or lies_like(residual, out)
-
     def _ahead(self, x: Array, cut: Cut) -> int:
         """Bytes to the source of the next unit. For planes of less than 56 x 56 asking early took longer."""
         rows, columns = frames(self.problem)
@@ -424,7 +409,7 @@ class Channelwise(CompiledSolution):
         problem, itemsize = self.problem, self.problem.itemsize
         rows, columns = frames(problem)
         cut = Cut.of(problem, self.target, limit)
-        last = out.strides[1] == itemsize
+        last, (_, out_row, out_column) = out.strides[1] == itemsize, spatial_steps(out)
         values, places = frame_fields(problem, x, self.width, frame_pitch(problem, self.width))
         block = cut.block_bytes
         waiting = 0 if last else -(-cut.per_strip * _waiting_bytes(problem, self.width) // LINE) * LINE
@@ -436,8 +421,8 @@ class Channelwise(CompiledSolution):
             "x_batch": x.strides[0],
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            "out_row": out.strides[-2] if out.ndim == 4 else 0,
-            "out_column": out.strides[-1],
+            "out_row": out_row,
+            "out_column": out_column,
             "channels": problem.in_channels,
             "blocks": cut.blocks,
             "bands": cut.bands,
@@ -462,6 +447,6 @@ class Channelwise(CompiledSolution):
         )
         function = compute_function(self.target, ELEMENTS[problem.dtype], form, Finish.of(problem))
         tasks = -(-cut.units // cut.per_task)
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         scratch = (block + waiting) * workers
         return Binding(function, FIELDS.block(fields), tasks, workers, scratch, (places, *self.tables), [])

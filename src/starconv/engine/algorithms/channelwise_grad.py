@@ -25,7 +25,7 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from .channel_sums import partial_sums, refuses_gradient, rows_at_once
-from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable
+from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable, source_steps
 from .channelwise_grad_kernels import FIELDS, GRADIENT, Form, compute_function, reduce_function
 from .gradient_solution import GradientBinding, GradientSolution, Parts
 from .rounding import sum_bound
@@ -126,11 +126,8 @@ class ChannelwiseGradient(GradientSolution):
         own, sums = cut.block_bytes + cut.gradient_bytes, _sums_bytes(problem, target, cut)
         super().__init__(problem, target, FIELDS, Parts(cut.partials * cut.blocks, cut.blocks, own, sums))
 
-    def _readable(self, first: Array) -> Array:
-        return packable(first, self._dtype)[0]
-
-    def _readable_gradient(self, second: Array) -> Array:
-        return packable(second, self._dtype)[0]
+    def _readable(self, operand: Array) -> Array:
+        return packable(operand, self._dtype)
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """Tables of where packed elements go, and all sizes and steps."""
@@ -139,14 +136,8 @@ class ChannelwiseGradient(GradientSolution):
         vectors = block_vectors(problem, target)
         width = vectors * target.lanes(problem.itemsize)
         frame, places = frame_fields(problem, x, width, frame_pitch(problem, width))
-        gradient = _gradient_frame(problem, width)
         pixels = np.arange(rows.results * columns.results, dtype=np.int64) * (width * problem.itemsize)
-        gradient |= {
-            "source_row": g.strides[-2] if g.ndim == 4 else 0,
-            "source_column": g.strides[-1],
-            "source_channel": g.strides[1],
-            "places": address_of(pixels),
-        }
+        gradient = {**_gradient_frame(problem, width), **source_steps(g), "places": address_of(pixels)}
         taps = _taps(problem)
         fields = {
             **frame,

@@ -24,11 +24,12 @@ from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, modu
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
-from ..lattice import lattices
-from .blocks import SERIAL_PRODUCTS
+from ..lattice import lattices, spatial_steps
+from .blocks import SERIAL_PRODUCTS, threads_for
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import ChannelRows, readable_last
+from .refusals import refuses_channels_first, refuses_many_kernels
 from .rounding import sum_bound
 from .tiles import readers, refuses_forward
 
@@ -80,13 +81,9 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise forward convolutions in floating point, channels last."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_many_kernels(problem) or refuses_channels_first(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
-        return "it takes one kernel per channel, groups = C = K"
-    if not problem.channels_last:
-        return "it runs along channels that lie side by side (channels_last)"
     lanes = target.lanes(problem.itemsize)
     if problem.in_channels < lanes:
         return f"{problem.in_channels} channels do not fill a vector"
@@ -195,15 +192,13 @@ class Depthwise(CompiledSolution):
         problem, target = self.problem, self.target
         cut, tile = Cut.of(problem, target, limit), Tile.of(problem, target)
         axes = lattices(problem)
-        missing = (0,) * (3 - problem.spatial)
-        x_steps, out_steps = missing + x.strides[2:], missing + out.strides[2:]
+        x_steps, out_steps = spatial_steps(x), spatial_steps(out)
         depth_table, row_table = (
-            axis.offsets(problem.border, step)[axis.windows()] for axis, step in zip(axes[:2], x_steps[:2], strict=True)
+            axis.offsets_of_taps(problem.border, step) for axis, step in zip(axes[:2], x_steps[:2], strict=True)
         )
-        past = tile.pixels * tile.stride  # a tile reaches past the row's end
-        columns = np.pad(axes[2].offsets(problem.border, x_steps[2]), (0, past), constant_values=-1)
-        tables = tuple(np.ascontiguousarray(table) for table in (depth_table, row_table, columns))
-        tables += (np.full_like(tables[2], -1),)
+        reach = axes[2].size + tile.pixels * tile.stride  # a tile reaches past the row's end
+        columns = axes[2].offsets(problem.border, x_steps[2], reach)
+        tables = (depth_table, row_table, columns, np.full_like(columns, -1))
         names = ("depth_table", "row_table", "column_table", "padding_table")
         fields: dict[str, int | float] = {
             **finish_values(problem),
@@ -225,7 +220,7 @@ class Depthwise(CompiledSolution):
         }
         function = compiled(_module(target, ELEMENTS[problem.dtype], tile, Finish.of(problem)), target, "task")
         tasks = -(-cut.units // cut.per_task)
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         return Binding(function, FIELDS.block(fields), tasks, workers, 0, tables, [])
 
 

@@ -29,11 +29,12 @@ from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, module_sourc
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
-from ..lattice import Lattice, lattices
+from ..lattice import Lattice, lattices, spatial_steps
 from .channel_sums import emit_reduce, partial_sums, refuses_gradient, rows_at_once
 from .depthwise import RUN_BYTES
 from .gradient_solution import GradientBinding, GradientSolution, Parts
 from .panels import Array, readable_last
+from .refusals import refuses_channels_first
 from .rounding import sum_bound
 from .tiles import readers
 
@@ -72,10 +73,7 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise weight gradients in floating point, channels last."""
-    refusal = refuses_gradient(problem, target)
-    if refusal is None and not problem.channels_last:
-        return "it runs along channels that lie side by side (channels_last)"
-    return refusal
+    return refuses_gradient(problem, target) or refuses_channels_first(problem)
 
 
 class Form(NamedTuple):
@@ -194,26 +192,22 @@ class DepthwiseGradient(GradientSolution):
         parts = Parts(cut.partials * cut.runs, cut.blocks, 0, _sums_bytes(problem, target, cut))
         super().__init__(problem, target, FIELDS, parts)
 
-    def _readable(self, first: Array) -> Array:
-        return readable_last(first, self._dtype)
-
-    def _readable_gradient(self, second: Array) -> Array:
-        return self._readable(second)
+    def _readable(self, operand: Array) -> Array:
+        return readable_last(operand, self._dtype)
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """The tables of where everything lies, and all sizes and steps."""
         problem, cut, target = self.problem, self.cut, self.target
         form, (_, rows, columns) = Form.of(problem, target), lattices(problem)
-        row_table = rows.offsets(problem.border, x.strides[-2] if x.ndim == 4 else 0)[rows.windows()]
-        column_table = columns.offsets(problem.border, x.strides[-1])
-        tables = tuple(np.ascontiguousarray(table) for table in (row_table, column_table))
-        tables += (np.full_like(tables[1], -1),)
+        (_, x_row, x_column), (_, g_row, g_column) = spatial_steps(x), spatial_steps(g)
+        column_table = columns.offsets(problem.border, x_column)
+        tables = (rows.offsets_of_taps(problem.border, x_row), column_table, np.full_like(column_table, -1))
         fields = {
             **dict(zip(("row_table", "column_table", "padding_table"), map(address_of, tables), strict=True)),
             "x_batch": x.strides[0],
             "g_batch": g.strides[0],
-            "g_row": g.strides[-2] if g.ndim == 4 else 0,
-            "g_column": g.strides[-1],
+            "g_row": g_row,
+            "g_column": g_column,
             "channels": problem.in_channels,
             "blocks": cut.blocks,
             "runs": cut.runs,
@@ -224,7 +218,7 @@ class DepthwiseGradient(GradientSolution):
             "per_band": cut.per_band,
             "out_rows": rows.outputs,
             "out_columns": columns.outputs,
-            "x_column": columns.step * x.strides[-1],
+            "x_column": columns.step * x_column,
             **dict(zip(("inner", "outer"), _inner_tiles(form, columns), strict=True)),
         }
         element = ELEMENTS[problem.dtype]

@@ -44,6 +44,7 @@ from .fft_transforms import passes_of
 from .finish import Finish, finish_values
 from .packed import SOURCES
 from .panels import readable
+from .refusals import refuses_fourier, refuses_unless
 from .rounding import sum_bound
 
 NAME = "fft"
@@ -51,8 +52,6 @@ WIDENS = True
 
 Array = NDArray[Any]
 
-FEWEST_TAPS = 25
-"""Kernels of fewer are quicker without any transform, whatever their shape."""
 ROUNDINGS = 6
 """Error of both transforms, in units of rounding per halving of their length; tested with a wide margin."""
 SERIAL_CYCLES = 100_000
@@ -61,25 +60,15 @@ SERIAL_CYCLES = 100_000
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: forward convolutions of pictures in floating point, with kernels so large that it could pay."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype not in ELEMENTS:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if problem.precision == "strict":
-        return "its errors are relative to the largest results of a tile, which precision strict forbids"
+    refusal = refuses_unless("conv", problem, target)
+    if refusal is not None or target is None:
+        return refusal
     if problem.spatial > 2:
         return "its tiles have two axes"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    taps = math.prod(problem.weight_shape[2:])
-    if taps < FEWEST_TAPS:
-        return f"{taps} taps are fewer than {FEWEST_TAPS}, which are always quicker directly"
+    if refusal := refuses_fourier(problem):
+        return refusal
     if problem.residual:
         return "it computes some tiles twice, which a residual in the result's place forbids"
-    if any(axis.stride > axis.extent for axis in problem.axes):
-        return "most of what it computes would be skipped by the stride"
     tilings = [Tiling.of(_in_two_axes(problem), target, zeros) for zeros in (False, True)]
     if any(tiling is None for tiling in tilings):
         return "its largest tiles are not larger than the kernel"
@@ -291,13 +280,8 @@ class Tiled:
         """The kernel for arrays with such strides and types: tables of where packed elements come from, all sizes."""
         problem, tiling = self.problem, self.tiling
         rows, columns = self.axes
-        tables, lowest = zip(
-            *(
-                _offsets(axis.sources(problem.border), step)
-                for axis, step in zip(self.axes, x.strides[2:], strict=True)
-            ),
-            strict=True,
-        )
+        pairs = zip(self.axes, x.strides[2:], strict=True)
+        tables, lowest = zip(*(axis.offsets_from_lowest(problem.border, step) for axis, step in pairs), strict=True)
         left, right = columns.inside()
         values: dict[str, int | float] = {
             **self._tile_values(),
@@ -372,10 +356,3 @@ def _function(target: Target, element: str, source: str, single: bool, finish: F
 @lru_cache(maxsize=16)
 def _weight_function(target: Target, element: str) -> Compiled:
     return compiled(weight_module(target, element), target, "task")
-
-
-def _offsets(sources: Array, step: int) -> tuple[Array, int]:
-    """Byte offsets of `sources` from the lowest of them, -1 for padding; and the lowest."""
-    offsets = (sources * step).astype(np.int64)
-    lowest = int(offsets[sources >= 0].min(initial=0))
-    return np.where(sources >= 0, offsets - lowest, -1), lowest

@@ -35,6 +35,7 @@ from ..emit.target import Target
 from ..lattice import Lattice, lattices
 from ..runtime import pool
 from .finish import finish_with_numpy, lies_like
+from .refusals import refuses_fourier, refuses_other_than
 from .rounding import sum_bound
 
 NAME = "fft_scipy"
@@ -42,8 +43,6 @@ WIDENS = True
 
 Array = NDArray[Any]
 
-FEWEST_TAPS = 25
-"""Kernels of fewer are quicker without any transform, whatever their shape."""
 MOST_BYTES = 64 << 20
 """Of the kernels' spectra, and of what one task holds, at most."""
 TASK_BYTES = 1 << 20
@@ -65,19 +64,9 @@ def _scipy_fft() -> Any:
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: forward convolutions in floating point, with kernels so large that it could pay."""
-    if problem.operation != "conv":
-        return "it computes convolutions, not their gradients"
-    if problem.dtype not in SECONDS_PER_POINT:
-        return f"it sums in float32 or float64, not {problem.dtype}"
-    if problem.precision == "strict":
-        return "its errors are relative to the largest results of a tile, which precision strict forbids"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    taps = math.prod(problem.weight_shape[2:])
-    if taps < FEWEST_TAPS:
-        return f"{taps} taps are fewer than {FEWEST_TAPS}, which are always quicker directly"
-    if any(axis.stride > axis.extent for axis in problem.axes):
-        return "most of what it computes would be skipped by the stride"
+    refusal = refuses_other_than("conv", problem) or refuses_fourier(problem)
+    if refusal is not None:
+        return refusal
     tiling = Tiling.of(problem)
     if max(tiling.spectra_bytes, tiling.group_bytes) > MOST_BYTES:
         return f"spectra of so many channels would take more than {MOST_BYTES >> 20} MiB"

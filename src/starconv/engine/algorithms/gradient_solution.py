@@ -10,7 +10,7 @@ from ..emit.target import Target
 from ..kernels import Compiled
 from ..runtime.jobs import Job, run_jobs
 from ..runtime.threads import get_num_threads
-from .blocks import SERIAL_PRODUCTS
+from .blocks import threads_for
 from .panels import Array, readable
 
 __all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "tasks_wanted", "without_negative_steps"]
@@ -68,7 +68,7 @@ class GradientSolution:
 
     def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> Array:
         """The output's gradient, as it is where kernels can read it."""
-        return self._readable_gradient(second)
+        return self._readable(second)
 
     def run(self, first: Array, prepared: Array, out: Array, residual: None = None) -> None:
         """Compute into `out`; through a temporary array where it is not dense."""
@@ -77,21 +77,21 @@ class GradientSolution:
             self.run(first, prepared, result)
             out[...] = result
             return
-        run_jobs(self._jobs(self._readable(first), prepared, out))
+        run_jobs(self._jobs(self._readable_input(first), prepared, out))
 
     def jobs(self, first: Array, prepared: Array, out: Array, residual: None = None) -> list[Job] | None:
         """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(out) or self._readable(first) is not first:
+        if not self._takes(out) or self._readable_input(first) is not first:
             return None
         return self._jobs(first, prepared, out)
 
-    def _readable(self, first: Array) -> Array:
-        """`first`, or a copy where the kernel cannot read it as it is."""
-        return without_negative_steps(first, self._dtype)
+    def _readable(self, operand: Array) -> Array:
+        """`operand`, or a copy where the kernel cannot read it as it is."""
+        return without_negative_steps(operand, self._dtype)
 
-    def _readable_gradient(self, second: Array) -> Array:
-        """The same for the output's gradient."""
-        return without_negative_steps(second, self._dtype)
+    def _readable_input(self, first: Array) -> Array:
+        """The same where more is asked of the input than of the output's gradient."""
+        return self._readable(first)
 
     def _takes(self, out: Array) -> bool:
         return out.dtype == self._dtype and out.flags.aligned and out.flags.c_contiguous
@@ -104,8 +104,7 @@ class GradientSolution:
             if len(self._bindings) >= 32:
                 self._bindings.clear()
             binding = self._bindings[key] = self.bind(x, g)
-        busy = self.problem.multiply_adds >= SERIAL_PRODUCTS
-        workers = min(get_num_threads(), parts.tasks) if busy else 1
+        workers = threads_for(self.problem, parts.tasks, get_num_threads())
         block, index = self.fields.copy(binding.fields), self.fields.index
         block[index["x"]], block[index["g"]], block[index["out"]] = (address_of(array) for array in (x, g, out))
         arrays = (index["x"], index["g"], index["out"])

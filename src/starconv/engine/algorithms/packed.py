@@ -18,12 +18,12 @@ from ..emit.ir import Function, Int, Pointer
 from ..emit.source import Source
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
-from ..lattice import lattices
+from ..lattice import lattices, spatial_steps
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
-from .blocks import SERIAL_PRODUCTS, Block, Form
+from .blocks import Block, Form, threads_for
 from .finish import lies_like
-from .packing import BLOCK_FIELDS
+from .packing import BLOCK_FIELDS, block_values
 from .panels import Panels, readable
 
 __all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
@@ -230,7 +230,7 @@ class CompiledSolution:
 
     def _empty(self) -> Array:
         """An array for the result that the kernel can write to."""
-        return np.empty(self.problem.output_shape, self._dtype)
+        return np.empty(self.problem.result_shape, self._dtype)
 
     def _readable(self, first: Array) -> Array:
         """`first`, or a copy where the kernel cannot read it as it is."""
@@ -308,42 +308,20 @@ class PackedSolution(CompiledSolution):
         problem = self.problem
         shape = Block.of(problem, self.target, self.panels.blocks, limit, self.form)
         depth, rows, columns = lattices(problem)
-        x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
-        out_steps = (0,) * (3 - problem.spatial) + out.strides[2:]
-        tables, lowest = zip(
-            *(
-                _offsets(axis.sources(problem.border), step)
-                for axis, step in zip((depth, rows, columns), x_steps, strict=True)
-            ),
-            strict=True,
-        )
-        left, right = columns.inside()
+        packed, tables, lowest = block_values(problem, x, shape.channels, shape.packed_rows, shape.pitch, shape.phases)
         own, kept = self._own(shape)
         waiting = waiting_bytes(problem, shape, self.panels.width, self._sums)
         scratch_bytes = shape.bytes + -(-(waiting + self._extra_bytes) // 64) * 64
         values: dict[str, int | float] = {
-            "depth_table": address_of(tables[0]),
-            "row_table": address_of(tables[1]),
-            "column_table": address_of(tables[2]),
-            "left": left,
-            "right": right,
-            "columns": columns.size,
-            "pitch": shape.pitch,
-            "phase_pitch": shape.pitch // shape.phases,
-            "taps_depth": depth.taps,
-            "depth_dilation": depth.dilation,
-            "block_rows": shape.packed_rows,
-            "channels": shape.channels,
-            "x_channel": x.strides[1],
-            "x_column": x_steps[2] * columns.step,
-            "x_base": sum(lowest),
+            **packed,
+            "x_base": lowest,
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * shape.channels,
             "block_elements": shape.bytes // problem.itemsize,
             "scratch_bytes": scratch_bytes,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            **dict(zip(("out_depth", "out_row", "out_column"), out_steps, strict=True)),
+            **dict(zip(("out_depth", "out_row", "out_column"), spatial_steps(out), strict=True)),
             "groups": problem.groups,
             "shares": shape.shares,
             "groups_per_task": -(-problem.groups // shape.shares),
@@ -359,12 +337,12 @@ class PackedSolution(CompiledSolution):
             "row_stride": rows.stride,
             "row_rest": rows.span(1) - rows.stride,
             **dict(zip(("top", "bottom"), rows.inside(), strict=True)),
-            "x_pitch": x_steps[1] * rows.step // x.itemsize,
+            "x_pitch": spatial_steps(x)[1] * rows.step // x.itemsize,
             "x_plane": x.strides[1] // x.itemsize,
             **own,
         }
         tasks = problem.batch * shape.shares * depth.outputs * shape.bands * shape.splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         function = compiled(self._source(SOURCES.get(x.dtype) or ELEMENTS[problem.dtype], shape), self.target, "task")
         return Binding(
             function, self.fields.block(values), tasks, workers, scratch_bytes * workers, (*tables, *kept), []
@@ -374,16 +352,6 @@ class PackedSolution(CompiledSolution):
 def waiting_bytes(problem: Problem, block: Block, width: int, sums: int) -> int:
     """Bytes in which the sums of `sums` pixels of every row of a band wait, for the `width` kernels of a panel."""
     return (sums * block.rows + MOST_PIXELS if sums else 0) * width * problem.itemsize
-
-
-def _offsets(sources: NDArray[np.intp], step: int) -> tuple[NDArray[np.int64], int]:
-    """Byte offsets of `sources` from the lowest of them, -1 for padding; and the lowest.
-
-    From the lowest, because a negative step makes offsets negative, -1 among them.
-    """
-    offsets = (sources * step).astype(np.int64)
-    lowest = int(offsets[sources >= 0].min(initial=0))
-    return np.where(sources >= 0, offsets - lowest, -1), lowest
 
 
 def _rows_follow(out: Array) -> bool:

@@ -8,17 +8,21 @@ of borders, strides and dtypes. Where a layer does too little with an element, i
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ..descriptor import Fields
+from ...problem import Problem
+from ..descriptor import Fields, address_of
 from ..emit.ir import ITEMSIZES, Function, Int, IntLike, Pointer, Vector, transposed
 from ..emit.target import Target
+from ..lattice import lattices, spatial_steps
 
 __all__ = [
     "BLOCK_FIELDS",
     "PANEL_FIELDS",
     "ROW_FIELDS",
     "WEIGHT_LAYOUT",
+    "block_values",
     "fill_block",
     "pack_block",
     "pack_panels",
@@ -45,6 +49,35 @@ BLOCK_FIELDS = (
     "fill",  # what constant padding holds
     "block_elements",  # of a whole block
 )
+
+
+def block_values(
+    problem: Problem, x: NDArray[Any], channels: int, rows: int, pitch: int, phases: int
+) -> tuple[dict[str, int], tuple[NDArray[np.int64], ...], int]:
+    """What BLOCK_FIELDS but the last two hold for inputs that lie like `x`, and blocks of such sizes.
+
+    Also the tables that they point to, and the bytes from x to the lowest address, from which the tables count.
+    """
+    axes = depth, _, across = lattices(problem)
+    steps = spatial_steps(x)
+    pairs = zip(axes, steps, strict=True)
+    tables, lowest = zip(*(axis.offsets_from_lowest(problem.border, step) for axis, step in pairs), strict=True)
+    left, right = across.inside()
+    values = {
+        **dict(zip(("depth_table", "row_table", "column_table"), map(address_of, tables), strict=True)),
+        "left": left,
+        "right": right,
+        "columns": across.size,
+        "pitch": pitch,
+        "phase_pitch": pitch // phases,
+        "taps_depth": depth.taps,
+        "block_rows": rows,
+        "depth_dilation": depth.dilation,
+        "channels": channels,
+        "x_channel": x.strides[1],
+        "x_column": steps[2] * across.step,
+    }
+    return values, tables, sum(lowest)
 
 
 def pack_block(

@@ -27,15 +27,16 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
+from ..lattice import offset_table, spatial_steps
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
-from .blocks import SERIAL_PRODUCTS, many_phases
-from .channelwise import Frame, frames, packable
-from .finish import Finish, finish_values, lies_like
-from .packed import Binding, CompiledSolution
+from .blocks import SERIAL_PRODUCTS, threads_for
+from .channelwise import Frame, FrameSolution, frames
+from .finish import Finish, finish_values
+from .packed import Binding
 from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function
-from .refusals import refuses_unless
+from .refusals import refuses_many_phases, refuses_shown_padding, refuses_unless
 from .rounding import sum_bound
 from .tiles import most_vectors
 
@@ -50,17 +51,15 @@ PIXELS = 6
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only input gradients with a stride, in floating point."""
-    refusal = refuses_unless("input_grad", problem, target)
+    refusal = refuses_unless("input_grad", problem, target) or refuses_shown_padding(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.border != "constant":
-        return f"with a border of {problem.border}, padding passes its gradient on to the pixels it shows"
     if problem.spatial == 3:
         return "it takes one or two spatial axes"
     if all(axis.stride == 1 for axis in problem.axes):
         return "it has several phases at a time; without a stride there is one"
-    if many := many_phases(problem):
-        return many
+    if refusal := refuses_many_phases(problem):
+        return refusal
     most = max(len(phase.rows) * len(phase.columns) for phase in phases_of(problem))
     if most > MOST_TAPS:
         return f"a phase has {most} taps, more than the {MOST_TAPS} that are written out"
@@ -207,7 +206,7 @@ def build(problem: Problem, target: Target | None) -> "Phased":
     return Phased(problem, target)
 
 
-class Phased(CompiledSolution):
+class Phased(FrameSolution):
     """Runs one input gradient with a stride; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
@@ -255,27 +254,6 @@ class Phased(CompiledSolution):
     def _table(packed: list[Array]) -> Array:
         return np.array([address_of(panels) for panels in packed], np.int64)
 
-    def run(self, first: Array, prepared: Any, out: Array, residual: Array | None = None) -> None:
-        """Compute into `out`; through a temporary array where the kernel cannot write to it in place."""
-        x, _ = packable(first, self._dtype)
-        if self._takes(out, residual):
-            super().run(x, prepared, out, residual)
-            return
-        result = np.empty(out.shape, self._dtype)
-        super().run(x, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
-        out[...] = result
-
-    def jobs(self, first: Array, prepared: Any, out: Array, residual: Array | None = None) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if packable(first, self._dtype)[0] is not first:
-            return None
-        return super().jobs(first, prepared, out, residual)
-
-    def _takes(self, out: Array, residual: Array | None) -> bool:
-        if out.dtype != self._dtype or packable(out, self._dtype)[0] is not out:
-            return False
-        return residual is None or lies_like(residual, out)
-
     def _fill(self, block: Any, first: Array, prepared: Any, out: Array, residual: Array | None) -> None:
         super()._fill(block, first, prepared[:3], out, residual)
 
@@ -286,8 +264,8 @@ class Phased(CompiledSolution):
         cut = Cut.of(problem, self.target, limit)
         last, result_last = x.strides[1] == itemsize, out.strides[1] == itemsize
         channels = problem.out_channels // problem.groups
-        steps = (x.strides[-2] if x.ndim == 4 else 0, x.strides[-1])
-        sources = [_sources(frame, step) for frame, step in zip((rows, columns), steps, strict=True)]
+        (_, *x_steps), (_, out_row, out_column) = spatial_steps(x), spatial_steps(out)
+        sources = [_sources(frame, step) for frame, step in zip((rows, columns), x_steps, strict=True)]
         left, middle, _, _ = columns.parts()
         pixel = (channels if last else 1) * itemsize
         pitch = cut.pitch * (channels if last else 1)
@@ -308,15 +286,15 @@ class Phased(CompiledSolution):
             "depth_dilation": 1,
             "channels": channels,
             "x_channel": x.strides[1],
-            "x_column": x.strides[-1],
+            "x_column": x_steps[1],
             "scratch_bytes": cut.block_bytes + cut.waiting_bytes,
             "waiting": cut.block_bytes,
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * channels,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            "out_row": out.strides[-2] if out.ndim == 4 else 0,
-            "out_column": out.strides[-1],
+            "out_row": out_row,
+            "out_column": out_column,
             "groups": problem.groups,
             "kernels": problem.in_channels // problem.groups,
             "blocks": cut.blocks,
@@ -337,7 +315,7 @@ class Phased(CompiledSolution):
         form = Form(PIXELS, vectors, taps, last, result_last)
         function = compute_function(self.target, ELEMENTS[problem.dtype], form, Finish.of(problem))
         tasks = problem.batch * problem.groups * cut.bands * cut.splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         scratch = (cut.block_bytes + cut.waiting_bytes) * workers
         return Binding(function, FIELDS.block(fields), tasks, workers, scratch, (depth, *sources, *tables, records), [])
 
@@ -368,7 +346,7 @@ def _convolution(problem: Problem, phase: Phase) -> Problem:
 def _sources(frame: Frame, step: int) -> Array:
     """Byte offsets of the elements of a frame, -1 for padding."""
     places = np.arange(frame.size) - frame.before
-    return np.where((places >= 0) & (places < frame.source), places * step, -1).astype(np.int64)
+    return offset_table(np.where(places < frame.source, places, -1), step)
 
 
 def _taken(taps: tuple[int, ...]) -> slice:

@@ -29,10 +29,12 @@ from ..emit.ir import ITEMSIZES, Function, Int, Mask, Pointer, Registers, Vector
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
-from .blocks import SERIAL_PRODUCTS
+from ..lattice import spatial_steps
+from .blocks import threads_for
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
+from .refusals import refuses_many_kernels
 from .rounding import sum_bound
 from .tiles import refuses_forward, row_readers
 
@@ -77,11 +79,9 @@ FIELDS = Fields(
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only depthwise forward convolutions in floating point, channels first, with AVX-512."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_many_kernels(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.groups != problem.in_channels or problem.groups != problem.out_channels:
-        return "it takes one kernel per channel, groups = C = K"
     if problem.channels_last and problem.in_channels > 1:
         return "it runs along pixels that lie side by side, not channels_last"
     if target.name != "avx512":
@@ -199,10 +199,10 @@ class Planes(CompiledSolution):
             **finish_values(problem),
             "x_batch": x.strides[0],
             "x_channel": x.strides[1],
-            "x_row": x.strides[2] if problem.spatial == 2 else 0,
+            "x_row": spatial_steps(x)[1],
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
-            "out_row": out.strides[2] if problem.spatial == 2 else 0,
+            "out_row": spatial_steps(out)[1],
             "channels": problem.in_channels,
             "pieces": pieces,
             "per_task": per_task,
@@ -217,7 +217,7 @@ class Planes(CompiledSolution):
         }
         source = _module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem))
         tasks = -(-pieces // per_task)
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         return Binding(compiled(source, self.target, "task"), FIELDS.block(fields), tasks, workers, 0, (), [])
 
 

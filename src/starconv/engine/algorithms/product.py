@@ -24,9 +24,9 @@ from ..emit.ir import ITEMSIZES, Function, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
-from ..lattice import lattices
+from ..lattice import grid_offsets, lattices, spatial_steps
 from . import direct
-from .blocks import SERIAL_PRODUCTS
+from .blocks import SERIAL_PRODUCTS, threads_for
 from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
 from .panels import Panels, readable
@@ -46,10 +46,7 @@ PANEL_RATE = 96.0
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only kernels of one tap without padding."""
-    refusal = refuses_forward(problem, target)
-    if refusal is not None:
-        return refusal
-    refusal = refuses_taps_or_padding(problem)
+    refusal = refuses_forward(problem, target) or refuses_taps_or_padding(problem)
     if refusal is not None:
         return refusal
     if lattices(problem)[0].outputs > 1:
@@ -196,12 +193,11 @@ class ProductSolution(CompiledSolution):
         problem, panels = self.problem, self.panels
         cut = cut_of(problem, self.target, limit)
         _, rows, columns = lattices(problem)
-        missing = (0,) * (3 - problem.spatial)
-        _, x_row, x_column = missing + x.strides[2:]
-        _, out_row, out_column = missing + out.strides[2:]
+        _, x_row, x_column = spatial_steps(x)
+        _, out_row, out_column = spatial_steps(out)
         x_row, x_column = x_row * rows.step, x_column * columns.step
-        pixels = (np.arange(cut.rows)[:, np.newaxis] * x_row + np.arange(columns.outputs) * x_column).ravel()
-        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], MOST_PIXELS)]).astype(np.int64)
+        pixels = grid_offsets((cut.rows, columns.outputs), (x_row, x_column))
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], MOST_PIXELS)])
         taps = np.zeros(1, np.int64)
         channels = problem.in_channels // problem.groups
         chunk = direct.chunk_of(problem, self.target, panels)
@@ -237,7 +233,7 @@ class ProductSolution(CompiledSolution):
             "chunk": chunk,
         }
         tasks = problem.batch * problem.groups * cut.bands * cut.splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         finish = Finish.of(problem, floor=True)
         tile = tile_pixels(cut.rows * columns.outputs, panels.width // self.target.lanes(problem.itemsize), self.target)
         beside = x.strides[-1] < x.strides[1]  # pixels of a channel lie side by side

@@ -17,11 +17,9 @@ least.
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..descriptor import Fields, address_of
@@ -29,10 +27,10 @@ from ..emit.ir import ITEMSIZES, Function, Registers, module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
-from ..lattice import lattices
+from ..lattice import grid_offsets, lattices, spatial_steps
 from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
 from .panels import Array, readable_last
-from .refusals import refuses_taps_or_padding, refuses_unless
+from .refusals import refuses_channels_first, refuses_taps_or_padding, refuses_unless
 from .rounding import sum_bound
 
 NAME = "product_grad"
@@ -85,8 +83,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return refusal
     if problem.groups > 1:
         return f"it takes one group, not {problem.groups}"
-    if not problem.channels_last:
-        return "it runs along channels that lie side by side (channels_last)"
+    if refusal := refuses_channels_first(problem):
+        return refusal
     if problem.in_channels < target.lanes(problem.itemsize):
         return f"{problem.in_channels} channels do not fill a vector"
     if Cut.of(problem, target).sums_bytes > MOST_SUMS_BYTES:
@@ -184,20 +182,17 @@ class ProductGradient(GradientSolution):
             problem, target, FIELDS, Parts(cut.partials * cut.shares, problem.out_channels, 0, cut.sums_bytes)
         )
 
-    def _readable(self, first: Array) -> Array:
-        return readable_last(first, self._dtype)
-
-    def _readable_gradient(self, second: Array) -> Array:
-        return self._readable(second)
+    def _readable(self, operand: Array) -> Array:
+        return readable_last(operand, self._dtype)
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """The table of where pixels lie, and all sizes and steps."""
         problem, cut = self.problem, self.cut
         axes = lattices(problem)
-        missing = (0,) * (3 - problem.spatial)
-        x_steps = [step * axis.step for step, axis in zip(missing + x.strides[2:], axes, strict=True)]
-        g_steps = missing + g.strides[2:]
-        places = np.stack([_places(cut, steps) for steps in (x_steps, g_steps)], axis=-1)
+        x_steps = [step * axis.step for step, axis in zip(spatial_steps(x), axes, strict=True)]
+        g_steps = spatial_steps(g)
+        unit = cut.band_rows, cut.part_columns
+        places = np.stack([grid_offsets(unit, x_steps[1:]), grid_offsets(unit, g_steps[1:])], axis=-1)
         fields = {
             "x_batch": x.strides[0],
             "x_depth": x_steps[0],
@@ -229,12 +224,6 @@ class ProductGradient(GradientSolution):
             for write, name in ((_module, "task"), (_reduce, "reduce"))
         ]
         return GradientBinding(FIELDS.block(fields), (places,), *functions)
-
-
-def _places(cut: Cut, steps: Sequence[int]) -> NDArray[np.int64]:
-    """Bytes from a unit's first pixel to each of them."""
-    down, across = np.arange(cut.band_rows) * steps[1], np.arange(cut.part_columns) * steps[2]
-    return (down[:, np.newaxis] + across).astype(np.int64).ravel()
 
 
 @emitted("task")

@@ -22,6 +22,7 @@ from ..emit.target import Target
 from ..runtime.jobs import Job
 from .blocks import Cut, cut_of
 from .finish import lies_like
+from .refusals import refuses_target
 
 NAME = "stretches"
 WIDENS = True
@@ -32,7 +33,7 @@ Array = NDArray[Any]
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only convolutions with one long row of output."""
     if target is None:
-        return "no compiled code on this machine"
+        return refuses_target(target)
     if cut_of(problem, target) is None:
         return "it takes one long row of output, which is more than fits into the second-level cache"
     return None

@@ -33,8 +33,9 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
-from ..lattice import lattices
+from ..lattice import lattices, spatial_steps
 from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
+from .packing import block_values
 from .refusals import refuses_unless
 from .rounding import sum_bound
 from .weight_grad_kernels import FIELDS, Tile, compute_function, reduce_function
@@ -273,8 +274,8 @@ class WeightGradient(GradientSolution):
         super().__init__(problem, target, FIELDS, parts)
         self._tables = self._offsets()
 
-    def _readable(self, first: Array) -> Array:
-        x = super()._readable(first)
+    def _readable_input(self, first: Array) -> Array:
+        x = self._readable(first)
         if self.sizes.cut.tile.form == "groups" and x.ndim == 4 and x.strides[2] != x.shape[3] * x.strides[3]:
             x = x.copy()
         return x
@@ -283,32 +284,13 @@ class WeightGradient(GradientSolution):
         """Tables of where elements of both come from, and all sizes and steps."""
         problem, sizes, cut = self.problem, self.sizes, self.sizes.cut
         depth, rows, columns = sizes.depth, sizes.rows, sizes.columns
-        x_steps = (0,) * (3 - problem.spatial) + x.strides[2:]
-        g_steps = (0,) * (3 - problem.spatial) + g.strides[2:]
-        tables = [
-            np.where(sources >= 0, sources * step, -1).astype(np.int64)
-            for sources, step in zip(
-                (axis.sources(problem.border) for axis in (depth, rows, columns)), x_steps, strict=True
-            )
-        ]
-        left, right = columns.inside()
+        g_steps = spatial_steps(g)
+        # Without negative steps x has the lowest address itself.
+        packed, tables, _ = block_values(problem, x, cut.share_channels, sizes.block_rows, sizes.pitch, sizes.phases)
         channels = problem.in_channels // problem.groups
         follow = cut.rows == 1 or g_steps[1] == columns.outputs * g_steps[2]
         values: dict[str, int | float] = {
-            "depth_table": address_of(tables[0]),
-            "row_table": address_of(tables[1]),
-            "column_table": address_of(tables[2]),
-            "left": left,
-            "right": right,
-            "columns": columns.size,
-            "pitch": sizes.pitch,
-            "phase_pitch": sizes.pitch // sizes.phases,
-            "taps_depth": depth.taps,
-            "block_rows": sizes.block_rows,
-            "depth_dilation": depth.dilation,
-            "channels": cut.share_channels,
-            "x_channel": x.strides[1],
-            "x_column": x_steps[2] * columns.step,
+            **packed,
             "block_elements": sizes.picture_block,
             "x_picture": x.strides[0],
             "x_group": x.strides[1] * (cut.tile.kernels if cut.tile.form == "groups" else channels),
@@ -354,7 +336,7 @@ class WeightGradient(GradientSolution):
             tail = columns.outputs % self.target.lanes(problem.itemsize)
         function = compute_function(self.target, element, cut.tile, sizes.phases, tail)
         reduce = reduce_function(self.target, element, cut.tile)
-        return GradientBinding(FIELDS.block(values), tuple(tables), function, reduce)
+        return GradientBinding(FIELDS.block(values), tables, function, reduce)
 
     def _offsets(self) -> dict[str, Array]:
         """Where entries and pixels lie in the block, as byte offsets."""

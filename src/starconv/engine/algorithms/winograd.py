@@ -49,18 +49,17 @@ from ..lattice import lattices
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
-from .blocks import SERIAL_PRODUCTS, most_scratch
+from .blocks import SERIAL_PRODUCTS, most_scratch, threads_for
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Panels
+from .refusals import refuses_winograd
 from .rounding import sum_bound
 from .tiles import most_vectors
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
 from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile, span
 
-LEAST = 8
-"""Channels and kernels per group: with 8 of each the transforms cost twice what the products do."""
 FEW_PIXELS = 36
 """Outputs per kernel below which large weights are better read as they are."""
 MOST_TILES = 128
@@ -88,23 +87,10 @@ class Row:
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
-        if target is None:
-            return "no compiled code on this machine"
-        if problem.operation != "conv":
-            return "it computes convolutions, not their gradients"
-        if problem.dtype != "float32":
-            return f"its error is known for float32, not {problem.dtype}"
-        if problem.precision == "strict":
-            return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-        taps, stride = self.tile.taps, self.tile.stride
-        if [axis.kernel for axis in problem.axes] != [taps, taps]:
-            return f"its transforms are for {taps}x{taps} kernels"
-        if any(axis.stride != stride or axis.dilation != 1 for axis in problem.axes):
-            return f"neighbouring outputs share products only with stride {stride} and dilation 1"
-        if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-            return "there is nothing to compute"
-        if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
-            return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
+        taps = self.tile.taps
+        refusal = refuses_winograd("conv", problem, target, (taps,), self.tile.stride)
+        if refusal is not None or target is None:
+            return refusal
         weights, pixels = math.prod(problem.weight_shape), problem.batch * math.prod(problem.output_shape[2:])
         if weights * problem.itemsize > target.l2_bytes and pixels < FEW_PIXELS:
             size = weights * problem.itemsize * self.tile.numbers**2 // taps**2
@@ -351,18 +337,12 @@ class WinogradSolution(CompiledSolution):
         shape = cut(problem, self.target, limit, self.tile)
         room = _room(panels, shape)
         _, rows, columns = lattices(problem)
-        tables, base = [], 0
-        for axis, step, tiles in ((rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)):
-            # What the last tile reads past the end is constant padding too: it must only be finite.
-            table = np.full(span(self.tile, tiles), -1, np.int64)
-            sources = axis.sources(problem.border)
-            inside = sources >= 0
-            offsets = sources[inside] * step
-            # Negative steps make offsets negative, which mean padding: count from the lowest address.
-            low = int(offsets.min(initial=0))
-            table[: len(sources)][inside] = offsets - low
-            tables.append(table)
-            base += low
+        # What the last tile reads past the end is constant padding too: it must only be finite.
+        axes = (rows, x.strides[2], shape.tile_rows), (columns, x.strides[3], shape.tile_columns)
+        tables, lowest = zip(
+            *(axis.offsets_from_lowest(problem.border, step, span(self.tile, tiles)) for axis, step, tiles in axes),
+            strict=True,
+        )
         left, right = columns.inside()
         per_split = -(-panels.blocks // shape.splits)
         picture_blocks, row_blocks, column_blocks, splits = (
@@ -375,7 +355,7 @@ class WinogradSolution(CompiledSolution):
             )
         )
         fields: dict[str, int | float] = {
-            "x_base": base,
+            "x_base": sum(lowest),
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * panels.channels,
             "x_channel": x.strides[1],
@@ -406,10 +386,8 @@ class WinogradSolution(CompiledSolution):
             **finish_values(problem),
         }
         tasks = problem.groups * picture_blocks * row_blocks * column_blocks * splits
-        workers = min(limit, tasks) if problem.multiply_adds >= SERIAL_PRODUCTS else 1
+        workers = threads_for(problem, tasks, limit)
         of_x = SOURCES.get(x.dtype, "float")
         source = kernel_module(self.target, self.tile, panels.width, of_x, Finish.of(problem))
         function = compiled(source, self.target, "task")
-        return Binding(
-            function, self.fields.block(fields), tasks, workers, room.scratch_bytes * workers, tuple(tables), []
-        )
+        return Binding(function, self.fields.block(fields), tasks, workers, room.scratch_bytes * workers, tables, [])

@@ -31,7 +31,6 @@ the plain sum's, as for `winograd`.
 """
 
 import ctypes
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,9 +38,10 @@ import numpy as np
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
-from ..lattice import lattices
+from ..lattice import lattices, offset_table
 from .gradient_solution import GradientBinding, GradientSolution, Parts, Stage
 from .panels import Array
+from .refusals import refuses_winograd
 from .rounding import sum_bound
 from .weight_grad_pieces import InPieces, Piece, pieces
 from .winograd_grad_kernels import (
@@ -62,8 +62,6 @@ TILES = {3: F4_3, 5: F2_5}
 """By the size of the kernel."""
 POSITIONS = F4_3.n**2
 """Of both."""
-LEAST = 8
-"""Channels and kernels per group, as for `winograd`."""
 SUMS_BYTES = 20 << 20
 """At most: 32 MiB of workspace are promised."""
 PARTIALS = 16
@@ -75,23 +73,7 @@ UNIT_TILES = 24
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only what the transforms are made for, where its sums are small enough."""
-    if target is None:
-        return "no compiled code on this machine"
-    if problem.operation != "weight_grad":
-        return "it computes weight gradients"
-    if problem.dtype != "float32":
-        return f"its error is known for float32, not {problem.dtype}"
-    if problem.precision == "strict":
-        return "its rounding errors are larger than the plain sum's, which precision=strict asks for"
-    if [axis.kernel for axis in problem.axes] not in ([3, 3], [5, 5]):
-        return "its transforms are for 3x3 and 5x5 kernels"
-    if any(axis.stride != 1 or axis.dilation != 1 for axis in problem.axes):
-        return "neighbouring outputs share products only with stride 1 and dilation 1"
-    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
-        return "there is nothing to compute"
-    if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST:
-        return f"with fewer than {LEAST} channels or kernels per group its transforms cost more than they save"
-    return None
+    return refuses_winograd("weight_grad", problem, target, tuple(TILES))
 
 
 def _tile(problem: Problem) -> Transform:
@@ -298,11 +280,11 @@ class WinogradGradient(GradientSolution):
         channels, kernels = (count // problem.groups for count in (problem.in_channels, problem.out_channels))
         tile, tiles = _tile(problem), (cut.tile_rows, cut.tile_columns)
         x_tables = [
-            _table(axis.sources(problem.border), step, span(tile, count))
+            axis.offsets(problem.border, step, span(tile, count))
             for axis, step, count in zip((rows, columns), x.strides[2:], tiles, strict=True)
         ]
         g_tables = [
-            _table(np.arange(axis.outputs), step, count * tile.m)
+            offset_table(np.arange(axis.outputs), step, count * tile.m)
             for axis, step, count in zip((rows, columns), g.strides[2:], tiles, strict=True)
         ]
         left, right = columns.inside()
@@ -356,10 +338,3 @@ class WinogradGradient(GradientSolution):
         compute = apart_function if cut.apart else transform_function
         functions = compute(self.target, tile), reduce_function(self.target, tile)
         return GradientBinding(FIELDS.block(fields), kept, *functions)
-
-
-def _table(sources: Array, step: int, length: int) -> Array:
-    """Byte offsets of `length` elements of a padded axis; -1 for padding, and past the end."""
-    table = np.full(length, -1, np.int64)
-    table[: len(sources)] = np.where(sources >= 0, sources * step, -1)
-    return table

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from ...engine.planner import Plan, make_plan, wisdom_state
+from ...engine.plan import Plan
+from ...engine.planner import make_plan, wisdom_state
 from ...problem import Problem
 from .teams import torchs_threads
 
