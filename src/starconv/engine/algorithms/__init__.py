@@ -14,6 +14,9 @@ weights are prepared once, for many calls, leave it out.
 A row with ``WIDENS = True`` reads small integers as they are and widens them on the way (a compound one, where its
 parts do). Others copy the whole of such an input first, so the planner prefers those that do not.
 
+Where ``in_lanes(problem)`` says how many kernels or columns lie in the lanes of its vectors, the planner also asks the
+row about vectors of half the width, on processors whose units take whole ones in two passes (``Target.passes``).
+
 ``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
 
 A row whose problems are made of other problems is a :class:`Compound`. It says which, by ``parts(problem, target)``;

@@ -91,6 +91,11 @@ def width(problem: Problem, target: Target) -> int:
     return lanes * panel_vectors(problem.out_channels // problem.groups, lanes, target)
 
 
+def in_lanes(problem: Problem) -> int:
+    """What the lanes of vectors hold: kernels of a group."""
+    return problem.out_channels // problem.groups
+
+
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: arithmetic with its wasted lanes, plus packing and storing at a fraction of an element per cycle."""
     assert target is not None

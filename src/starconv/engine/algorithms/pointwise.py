@@ -67,6 +67,11 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
+def in_lanes(problem: Problem) -> int:
+    """What the lanes of vectors hold: kernels of a group."""
+    return problem.out_channels // problem.groups
+
+
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: 6 cycles per channel and tile, 30 to store a tile, and packing."""
     assert target is not None

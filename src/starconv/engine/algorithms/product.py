@@ -54,6 +54,11 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
+def in_lanes(problem: Problem) -> int:
+    """What the lanes of vectors hold: kernels of a group."""
+    return problem.out_channels // problem.groups
+
+
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: the cycles of the best cut, but not less than the memory takes to bring input, weights and output."""
     assert target is not None

@@ -139,6 +139,11 @@ def _cycles(tile: Tile, problem: Problem, target: Target) -> float:
     return across * -(-rows.outputs // tile.rows) * -(-kernels // tile.kernels)
 
 
+def in_lanes(problem: Problem) -> int:
+    """What the lanes of vectors hold: columns of output."""
+    return lattices(problem)[2].outputs
+
+
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: the tiles' cycles, or the time in which the memory moves input and output."""
     assert target is not None

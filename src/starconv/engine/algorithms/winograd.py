@@ -97,6 +97,10 @@ class Row:
             return f"reading transformed weights of {size >> 20} MiB for {pixels} pixels costs more than it saves"
         return None
 
+    def in_lanes(self, problem: Problem) -> int:
+        """What the lanes of vectors hold: kernels of a group."""
+        return problem.out_channels // problem.groups
+
     def cost(self, problem: Problem, target: Target | None) -> float:
         """Seconds: those of the best cut, and of transforming the weights, which a functional call does each time.
 
