@@ -1,5 +1,6 @@
 """Weight gradients of depthwise layers: what the definition says, in any layout, next to guard pages."""
 
+import numpy as np
 import pytest
 from row_checks import (
     any_layout_of_the_result,
@@ -8,7 +9,7 @@ from row_checks import (
     unread_columns_play_no_part,
 )
 
-from starconv import Problem
+from starconv import Problem, plan
 from starconv.engine.algorithms import channelwise_grad
 from starconv.engine.emit.target import Target, host_target
 
@@ -45,6 +46,16 @@ def test_the_same_bits_for_any_number_of_threads(text: str) -> None:
 def test_columns_that_no_window_reaches_play_no_part() -> None:
     text = "weight_grad2d x=1x16x10x10 w=16x1x3x3 stride=2 groups=16"
     unread_columns_play_no_part(channelwise_grad, text, 16)
+
+
+def test_what_is_kept_for_all_calls_does_not_know_one_call_from_another() -> None:
+    text = "weight_grad2d x=1x16x10x10 w=16x1x3x3 groups=16"
+    problem, target = Problem.parse(text), host_target()
+    assert target is not None
+    width = channelwise_grad.block_vectors(problem, target) * target.lanes(problem.itemsize)
+    before = dict(channelwise_grad._gradient_frame(problem, width))
+    plan(text, algorithm="channelwise_grad")(*(np.ones(shape, "float32") for shape in problem.operand_shapes))
+    assert channelwise_grad._gradient_frame(problem, width) == before
 
 
 def test_refusals() -> None:
