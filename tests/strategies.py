@@ -267,13 +267,18 @@ def _spoiled(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return np.full(shape, np.nan if dtype.kind in "fc" else np.iinfo(dtype).min if dtype.kind in "iu" else 1, dtype)
 
 
-TARGETS = [named_target(name) for name in LEVELS if jit.available() is None and runs_here(name)]
-"""Every kind of processor whose code runs on this one."""
+def _runnable() -> list[Target]:
+    """Every kind of processor whose code runs here, the best first; AVX-512 also with vectors of half the width."""
+    found = [named_target(name) for name in LEVELS if jit.available() is None and runs_here(name)]
+    return [kind for one in found for kind in ([one, one.halved()] if one.name == "avx512" else [one])]
+
+
+TARGETS = _runnable()
 
 
 def targets() -> list[Target | None]:
     """The kinds of processor whose code this machine can run; None alone where it can have no compiled code."""
-    return [named_target(name) for name in LEVELS if runs_here(name)] if host_target() else [None]
+    return [*TARGETS] if host_target() else [None]
 
 
 def every_algorithm(problem: Problem, *, on: Sequence[Target | None] = ()) -> Iterator[Plan]:

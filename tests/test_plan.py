@@ -1,9 +1,13 @@
 """What a plan refuses, and what it leaves alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import starconv as sc
+from starconv.engine.emit.target import named_target
+from starconv.engine.planner import HALVED, make_plan
 
 PROBLEM = "conv2d x=1x4x6x6 w=8x4x3x3"
 
@@ -105,3 +109,25 @@ def test_explain_names_the_choice_and_every_refusal():
         assert row.name in text
         assert row.refusal is None or row.refusal in text
     assert "error at most" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "passes", "vector_bytes"),
+    [
+        ("conv2d x=1x144x56x56 w=24x144x1x1 channels_last", 2, 32),  # 3 vectors of 8, or 2 of 16 with 8 lanes empty
+        ("conv2d x=1x144x56x56 w=24x144x1x1 channels_last", 1, 64),
+        ("conv2d x=1x144x56x56 w=32x144x1x1 channels_last", 2, 64),
+        ("conv2d x=64x1x28x28 w=8x1x5x5", 2, 32),  # 24 columns
+        ("conv2d x=64x1x29x32 w=8x1x5x5 padding=2", 2, 64),
+        ("conv2d x=4x32x56x56 w=8x32x3x3 padding=1", 2, 32),
+    ],
+)
+def test_vectors_are_halved_where_that_leaves_fewer_lanes_empty(text, passes, vector_bytes):
+    target = replace(named_target("avx512"), passes=passes, cores=2)
+    candidates = {row.name: row for row in make_plan(text, target=target, algorithm="numpy").candidates}
+    first = min((row for row in candidates.values() if row.refusal is None), key=lambda row: row.seconds)
+    assert first.name in ("product", "stencil", "winograd")
+    assert first.target.vector_bytes == vector_bytes
+    if vector_bytes == 32:
+        assert first.seconds == HALVED * first.row.cost(first.problem, target.halved())
+        assert first.seconds < first.row.cost(first.problem, target)
