@@ -283,6 +283,7 @@ class TransformedPanels(Panels):
             block = self._fields(packed, start)
             function = _weight_function(self.target, self.tile, self.width)
             threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
+            del packed  # the next slice is packed where it lay
         return transformed
 
     @property
