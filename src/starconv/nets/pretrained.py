@@ -6,8 +6,8 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
+from ..arguments import Seed
 from ..errors import ArgumentTypeError, ArgumentValueError
-from ..nn.initial import Seed
 from .blueprint import Weights
 from .hub import fetch, on_disk
 from .weights import load_weights

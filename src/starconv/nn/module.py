@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array, as_array
@@ -242,24 +241,3 @@ class Module:
             return f"{name}({self.extra_repr()})"
         lines = [f"({key}): {child!r}".replace("\n", "\n  ") for key, child in self.own_children.items()]
         return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def checked_count(argument: str, value: object, minimum: int = 1) -> int:
-    """`value` as an int of at least `minimum`."""
-    expected = f"an integer >= {minimum}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ArgumentTypeError(argument, value, expected)
-    if value < minimum:
-        raise ArgumentValueError(argument, value, expected)
-    return int(value)
-
-
-def checked_number(argument: str, value: object, low: float = 0.0, high: float = float("inf")) -> float:
-    """`value` as a float from `low` to `high`; infinity and NaN are none."""
-    expected = f"a number >= {low:g}" if high == float("inf") else f"a number from {low:g} to {high:g}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ArgumentTypeError(argument, value, expected)
-    number = float(value)
-    if not low <= number <= high or number == float("inf"):
-        raise ArgumentValueError(argument, value, expected)
-    return number
