@@ -38,6 +38,7 @@ class Module:
         keeps_order: whether it is one function of every number that never falls, as ReLU is.
         takes_maxima: whether it gives maxima of some of its input's numbers.
 
+    >>> import numpy as np
     >>> class Double(Module):
     ...     def forward(self, x):
     ...         return 2 * x
