@@ -1,4 +1,4 @@
-"""Whole networks beside onnxruntime and OpenVINO, from one ONNX file: time per call, and from the file to an answer."""
+"""Whole networks beside onnxruntime and OpenVINO, from one ONNX file: time per call, and time and memory of a first."""
 
 import importlib.util
 import statistics
@@ -47,6 +47,35 @@ print(time.perf_counter() - start)
 """Print the seconds from a file to an answer, in a process that has imported what it needs."""
 
 
+PEAK = {
+    "starconv": """
+import sys
+import numpy as np
+import starconv
+from starconv import nets
+x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype("float32")
+starconv.set_num_threads(int(sys.argv[2]))
+nets.load(sys.argv[1])(x)
+""",
+    "onnxruntime": """
+import sys
+import numpy as np
+import onnxruntime
+x = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype("float32")
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+session.run(None, {session.get_inputs()[0].name: x})
+""",
+}
+"""One answer, in a process that is as a user has it."""
+PRINT_PEAK = """
+from bench.children import peak_bytes
+print(peak_bytes())
+"""
+"""Prints the bytes of the process at its largest; imported last, not to count what a user has not."""
+
+
 def measure(check: bool = False) -> list[Figure]:
     """All figures; with `check`, the smallest network once."""
     if importlib.util.find_spec("onnx") is None:
@@ -58,6 +87,7 @@ def measure(check: bool = False) -> list[Figure]:
             for batch in BATCHES[:1] if check else BATCHES:
                 figures += _calls(name, path, batch, timing.QUICK if check else EFFORT)
             figures += _first_answers(name, path, 1 if check else 3)
+            figures += _peaks(name, path, 1 if check else 3)
     return figures
 
 
@@ -106,6 +136,26 @@ def _first_answers(name: str, path: str, rounds: int) -> list[Figure]:
             Figure("networks", f"{name}: from the file to an answer, onnxruntime ÷ starconv", ratio, "x", 1.0)
         )
     return figures
+
+
+def _peaks(name: str, path: str, rounds: int) -> list[Figure]:
+    """The least of some processes in turns, kernels on disk: where libraries' threads meet, some take 10 MiB more."""
+    if not Path("/proc/self/status").exists():
+        return []
+    least: dict[str, float] = {}
+    for number in range(rounds + 1):
+        for who, code in PEAK.items():
+            if importlib.util.find_spec(who) is not None:
+                (peak,) = numbers(code + PRINT_PEAK, path, "2")
+                if number:  # the first may have compiled kernels
+                    least[who] = min(peak, least.get(who, peak))
+    others = least.get("onnxruntime")
+    target = None if others is None else round(others / 2**20)
+    what = f"{name}: peak memory from the file to an answer, 2 threads"
+    return [
+        Figure("networks", f"{what}, {who}", peak / 2**20, "MiB", target if who == "starconv" else None)
+        for who, peak in least.items()
+    ]
 
 
 def _starconv(path: str, x: np.ndarray) -> Callable[[], Any]:

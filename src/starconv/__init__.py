@@ -8,8 +8,7 @@
 array([0., 0., 3., 3., 0., 0.], dtype=float32)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import grad
 from .engine.plan import Plan
@@ -18,6 +17,7 @@ from .errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .filters import convolve, correlate
 from .functional import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .geometry import Axis, ReceptiveField, output_size, receptive_field
+from .later import found_later
 from .matrix import conv_matrix
 from .problem import Problem
 
@@ -60,23 +60,17 @@ __all__ = [
 ]
 
 
-_LATER = {
-    "bias": ".bias",
-    "data": ".data",
-    "get_num_threads": ".engine.runtime.threads",
-    "interop": ".interop",
-    "nets": ".nets",
-    "nn": ".nn",
-    "set_num_threads": ".engine.runtime.threads",
-    "view": ".view",
-}
-"""Names that are imported when they are first asked for, and from where: figures, layers, networks, the runtime."""
-
-
-def __getattr__(name: str) -> Any:
-    """Find a name of `_LATER`: importing starconv costs little, and most programs never ask."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(_LATER[name], __name__)
-    globals()[name] = found = getattr(module, name, module)
-    return found
+__getattr__ = found_later(
+    __name__,
+    {
+        "bias": ".bias",
+        "data": ".data",
+        "get_num_threads": ".engine.runtime.threads",
+        "interop": ".interop",
+        "nets": ".nets",
+        "nn": ".nn",
+        "set_num_threads": ".engine.runtime.threads",
+        "view": ".view",
+    },
+)
+"""Imported when they are first asked for: figures, layers, networks, the runtime."""

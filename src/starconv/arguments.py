@@ -1,6 +1,6 @@
 """What callers may hand in, made uniform: array-likes, dtypes, layouts, padding modes, `out`. Wrong ones raise here."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -104,3 +104,40 @@ def checked_out(out: object, shape: tuple[int, ...], dtype: np.dtype[np.generic]
     if out.shape != shape or out.dtype != dtype or not out.flags.writeable:
         raise ArgumentValueError("out", out, expected if out.flags.writeable else expected + "; this one is read-only")
     return out
+
+
+def checked_count(argument: str, value: object, minimum: int = 1) -> int:
+    """`value` as an int of at least `minimum`."""
+    expected = f"an integer >= {minimum}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise ArgumentTypeError(argument, value, expected)
+    if value < minimum:
+        raise ArgumentValueError(argument, value, expected)
+    return int(value)
+
+
+def checked_number(argument: str, value: object, low: float = 0.0, high: float = float("inf")) -> float:
+    """`value` as a float from `low` to `high`; infinity and NaN are none."""
+    expected = f"a number >= {low:g}" if high == float("inf") else f"a number from {low:g} to {high:g}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ArgumentTypeError(argument, value, expected)
+    number = float(value)
+    if not low <= number <= high or number == float("inf"):
+        raise ArgumentValueError(argument, value, expected)
+    return number
+
+
+Seed: TypeAlias = "int | np.random.Generator | None"
+"""An integer (the same weights every time), a generator (shared by several layers), or None (others every time).
+
+In quotes, because NumPy imports its generators, 2 MB, when they are first asked for.
+"""
+
+
+def generator_of(seed: Seed) -> "np.random.Generator":
+    """The generator that `seed` stands for."""
+    if seed is not None and (
+        isinstance(seed, bool) or not isinstance(seed, (int, np.integer, np.random.Generator, np.random.SeedSequence))
+    ):
+        raise ArgumentTypeError("seed", seed, "an integer >= 0, a numpy.random.Generator or None")
+    return np.random.default_rng(seed)

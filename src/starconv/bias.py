@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import nn
-from .arguments import Array, as_array
+from .arguments import Array, Seed, as_array, checked_count, checked_number
 from .data.digits import Split, digits
 from .errors import ArgumentTypeError, ArgumentValueError, choices
 from .geometry import PerAxis, per_axis
 from .matrix import conv_matrix
-from .nn.initial import Seed
-from .nn.module import checked_count, checked_number
 
 if TYPE_CHECKING:
     from .view.save import Still

@@ -1,33 +1,26 @@
 """Mutated model files: every one is refused with a reason, or runs to the same result compiled and interpreted."""
 
-import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from fuzzing import started
 
-WORKER = Path(__file__).parent.parent / "model_fuzz.py"
-
-
-def check(seed, count, folder):
-    kept = folder / "case"
-    command = [sys.executable, "-W", "error", str(WORKER), str(seed), str(count), str(kept)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"died with {done.returncode} of the file {kept}: {done.stderr[-2000:]}"
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["bad"] == []
-    assert sum(result["seen"].values()) == count
-    assert set(result["seen"]) == {"refused", "failed", "ran"}  # the mutations reach everything
-    return result
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and read as Linux has it")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited by what Linux says of it")
-def test_mutated_files(tmp_path):
-    check(0, 200, tmp_path)
+def check(seed, count, folder, limits):
+    seen = started("model_fuzz.py", seed, count, folder, limits)
+    assert set(seen) == {"refused", "failed", "ran"}  # the mutations reach everything
+
+
+@pytest.mark.parametrize("limits", ["tight", "default"])
+def test_mutated_files(limits, tmp_path):
+    check(0, 120, tmp_path, limits)
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_many_mutated_files(seed, tmp_path):
-    check(seed, 500, tmp_path)
+@pytest.mark.parametrize(
+    ("seed", "limits"), [*((seed, "tight") for seed in range(1, 6)), (6, "default"), (7, "default")]
+)
+def test_many_mutated_files(seed, limits, tmp_path):
+    check(seed, 500, tmp_path, limits)

@@ -113,6 +113,7 @@ class Places(NamedTuple):
         offsets: where in the block the roots lie that are in it; `bytes` is its size.
         inputs, results: roots that come with a call, and roots that are new with each call.
         outputs: the names of the values to be handed out.
+        call_bytes: of all that a call takes: the block, inputs, results, and constants that were made for it.
     """
 
     operations: list[Operation]
@@ -123,6 +124,7 @@ class Places(NamedTuple):
     inputs: list[str]
     results: list[str]
     outputs: list[str]
+    call_bytes: int
 
     @property
     def outside(self) -> list[str]:
@@ -197,7 +199,24 @@ class _Placing:
             list(inputs),
             results,
             lowered.outputs,
+            size + self._bytes_outside(results),
         )
+
+    def _bytes_outside(self, results: list[str]) -> int:
+        """What lies beside the block: inputs, the roots of `results`, copies for other results, and new constants."""
+        lowered, made = self.lowered, [*self.lowered.inputs, *results]
+        total = sum(self.roots[name].info.size for name in made)
+        total += sum(
+            array.nbytes for name, array in lowered.constants.items() if lowered.graph.constants.get(name) is not array
+        )
+        fresh: set[str] = set()
+        for name in lowered.outputs:
+            root = self.origins.get(name, "")
+            if root in results and root not in fresh:
+                fresh.add(root)
+            else:
+                total += self.ghosts[name].nbytes if name in self.ghosts else lowered.constants[name].nbytes
+        return total
 
     def _keep_through_chains(self, first: dict[str, int], end: dict[str, int]) -> None:
         """What comes from outside of a chain, or goes there, is needed until its last picture has gone through."""

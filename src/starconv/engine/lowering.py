@@ -49,22 +49,32 @@ LARGEST = 2**31
 """Bytes that one value may take unless the caller says otherwise."""
 
 
-def lower(graph: Graph, shapes: Sequence[tuple[int, ...]], largest: int = LARGEST) -> Lowered:
+def lower(
+    graph: Graph, shapes: Sequence[tuple[int, ...]], largest: int = LARGEST, memory: int | None = None
+) -> Lowered:
     """The operations of `graph` for inputs of `shapes`, with values of at most `largest` bytes.
+
+    What is computed on the way may take `memory` bytes, if that is given, and no more than weights may become: eight
+    times their bytes (uint8 to float64), and 256 MiB for what begins small. Whoever is refused is interpreted.
 
     Raises:
         ArgumentValueError: shapes that do not fit the graph's inputs or, on the way, an operator.
+        NodeError: a node that cannot work with what comes in, or would give too much.
     """
     infos = {}
     for value, shape in zip(graph.inputs, shapes, strict=True):
         infos[value.name] = Info(tuple(shape), value.dtype)
-    return _Lowering(Lowered(graph, infos), largest).lowered()
+    return _Lowering(Lowered(graph, infos), largest, memory).lowered()
 
 
 class _Lowering:
-    def __init__(self, result: Lowered, largest: int) -> None:
-        self.result, self.graph, self.largest = result, result.graph, largest
+    def __init__(self, result: Lowered, largest: int, memory: int | None) -> None:
+        self.result, self.graph, self.largest, self.memory = result, result.graph, largest, memory
         self.infos, self.constants = result.infos, result.constants
+        self.made = 0  # bytes of constants that were computed
+        self.most_made = 8 * sum(array.nbytes for array in result.constants.values()) + 2**28
+        if memory is not None:
+            self.most_made = min(self.most_made, memory)
         self.names: dict[str, str] = {}  # values that are other values
         self.makers: dict[str, Operation] = {}
         self.nodes = self.graph.upto([value.name for value in self.graph.outputs])
@@ -91,7 +101,7 @@ class _Lowering:
             self._fold(node, inputs)
         elif node.op == "Shape":
             array = np.broadcast_to(np.zeros((), self.infos[inputs[0]].dtype), self.infos[inputs[0]].shape)
-            self._keep(node, self._run(node, [array]))
+            self._keep(node, self._run(node, [array], self.most_made - self.made))
         elif not self._taken_up(node, inputs):
             known = [name for name in inputs if name in self.constants]
             operation = Interpreted.of(node, self.graph.opset, inputs, node.outputs, known)
@@ -109,17 +119,18 @@ class _Lowering:
 
     def _fold(self, node: Node, inputs: Sequence[str]) -> None:
         given = [self.constants[name] if name else None for name in inputs]
-        self._keep(node, self._run(node, given))
+        self._keep(node, self._run(node, given, self.most_made - self.made))
 
-    def _run(self, node: Node, given: Sequence[Array | None]) -> list[Array]:
+    def _run(self, node: Node, given: Sequence[Array | None], left: int | None) -> list[Array]:
         from ..nets.operators import run_node
 
-        return run_node(node, list(given), self.graph.opset, largest=self.largest)
+        return run_node(node, list(given), self.graph.opset, largest=self.largest, left=left)
 
     def _keep(self, node: Node, results: Sequence[Array]) -> None:
         for name, array in zip(node.outputs, results, strict=False):
             if name:
                 self.constants[name] = np.asarray(array)
+                self.made += self.constants[name].nbytes
 
     def _same(self, name: str, as_name: str) -> None:
         """Let `name` be another name of `as_name`."""
@@ -134,12 +145,17 @@ class _Lowering:
             if info is not None and info.size <= self.largest:
                 return [info]
         arrays = {name: self.constants.get(name) for name in operation.reads}
+        ones = sum(self.infos[name].size for name, array in arrays.items() if array is None)
+        if self.memory is not None and ones > self.memory:
+            expected = f"at least {ones:,} bytes, which the inputs of {node.op} {node.name!r} take"
+            raise ArgumentValueError("memory", self.memory, expected)
         given = {
             name: np.ones(self.infos[name].shape, self.infos[name].dtype) if array is None else array
             for name, array in arrays.items()
         }
         with np.errstate(all="ignore"):
-            results = self._run(node, [given[name] if name else None for name in node.inputs])
+            left = None if self.memory is None else self.memory - ones
+            results = self._run(node, [given[name] if name else None for name in node.inputs], left)
             return [Info(np.shape(array), np.asarray(array).dtype) for array in results]
 
     # -- for the rules below ---------------------------------------------------------------------------------

@@ -197,21 +197,29 @@ class Convolution(Operation):
         algorithm = _that_writes(plan, plan.predicted.name, turned=last != out_last)
         return next(row.seconds for row in plan.candidates if row.name == algorithm)
 
-    def prepare(self, plan: Plan, before: "Convolution | None" = None) -> None:
-        """Put the weights in place, once; where `before`, the layer for other sizes, has them in this form, its own."""
+    def prepare(self, plan: Plan, before: "Convolution | None" = None, room: Array | None = None) -> None:
+        """Put the weights in place, once; where `before`, the layer for other sizes, has them in this form, its own.
+
+        Weights that are to be multiplied first are written to `room`, bytes that are free again afterwards, if given.
+        """
         if before is not None and before.prepared is not None and self._has_weights_of(before):
             self.prepared = before.prepared.shared_with(plan)
             if self.prepared is not None:
                 return
-        weights, problem = self.weights, self.problem
-        if self.factor is not None:
-            factor = self.factor.astype(weights.dtype)
-            if problem.operation == "conv":
-                weights = weights * factor.reshape(-1, *[1] * (weights.ndim - 1))
-            else:  # (C, K / groups, ...): the kernels of a group lie along the second axis
-                shaped = factor.reshape(problem.groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
-                weights = (weights.reshape(problem.groups, -1, *weights.shape[1:]) * shaped).reshape(weights.shape)
+        weights = self.weights if self.factor is None else self._multiplied(self.factor, room)
         self.prepared = plan.prepare(weights, None if self.bias is None else self.bias.astype(weights.dtype))
+
+    def _multiplied(self, factor: Array, room: Array | None) -> Array:
+        """The weights times a factor for each kernel, in `room` or an array of their own."""
+        weights, problem = self.weights, self.problem
+        factor = factor.astype(weights.dtype)
+        if problem.operation == "conv":
+            groups, shaped = weights, factor.reshape(-1, *[1] * (weights.ndim - 1))
+        else:  # (C, K / groups, ...): the kernels of a group lie along the second axis
+            groups = weights.reshape(problem.groups, -1, *weights.shape[1:])
+            shaped = factor.reshape(problem.groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
+        out = None if room is None else room[: weights.nbytes].view(weights.dtype).reshape(groups.shape)
+        return np.multiply(groups, shaped, out=out).reshape(weights.shape)
 
     def _has_weights_of(self, other: "Convolution") -> bool:
         """Whether the weights are the very same, and what is multiplied and added too."""

@@ -5,9 +5,11 @@
 >>> network(pictures)  # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING
+
+from ..later import found_later
 from .classics import mobilenet_v2, squeezenet1_1, vgg16
 from .description import Layer, NetworkSummary
-from .from_layers import export, from_nn
 from .graph import Builder, Graph, Node, Value
 from .hed import hed, hed_input
 from .hub import DownloadError
@@ -20,6 +22,9 @@ from .preprocess import imagenet_classes, preprocess
 from .pretrained import at_hand
 from .resnet import resnet18, resnet34, resnet50
 from .weights import load_weights
+
+if TYPE_CHECKING:
+    from .from_layers import export, from_nn
 
 __all__ = [
     "MODELS",
@@ -50,3 +55,6 @@ __all__ = [
     "squeezenet1_1",
     "vgg16",
 ]
+
+__getattr__ = found_later(__name__, {"export": ".from_layers", "from_nn": ".from_layers"})
+"""Imported when they are first asked for: they need all of ``starconv.nn``, which files and networks by name do not."""

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arguments import Array
+from ..arguments import Array, Seed, generator_of
 from ..data.files import FileContentError
 from ..errors import ArgumentTypeError, ArgumentValueError
-from ..nn.initial import Seed, generator_of
 from .graph import Builder, Graph, Value
 
 __all__ = ["Blueprint", "Weights"]

@@ -7,8 +7,7 @@ mobilenetv2.py.
 
 import numpy as np
 
-from ..nn.initial import Seed
-from ..nn.module import checked_count
+from ..arguments import Seed, checked_count
 from .blueprint import Blueprint, Weights
 from .graph import Graph
 from .network import Network

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arguments import Array
+from ..arguments import Array, Seed
 from ..data.depth import white
-from ..nn.initial import Seed
 from .blueprint import Blueprint, Weights
 from .graph import Graph
 from .network import Network

@@ -9,7 +9,7 @@ import numpy as np
 from ..arguments import Array
 from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .graph import Graph, Node, Value
-from .operators import LARGEST, SUPPORTED, run_node
+from .operators import LARGEST, SUPPORTED, most_memory, run_node
 
 __all__ = [
     "UnsupportedOperatorError",
@@ -104,6 +104,7 @@ def interpret(
     wanted: Sequence[str],
     *,
     largest: int = LARGEST,
+    memory: int | None = None,
     observe: Callable[[Node, list[Array], float], None] | None = None,
 ) -> list[Array]:
     """The values `wanted`, computed node by node; a value is let go after its last use.
@@ -113,17 +114,23 @@ def interpret(
         inputs: all of its inputs by name, checked.
         wanted: names of values.
         largest: bytes that one value may take.
+        memory: bytes that all values may take at the same time, `inputs` and results included and each counted whole,
+            as if none were a view of another; :func:`~starconv.nets.operators.most_memory` without it.
         observe: told of every node, its outputs and the seconds that it took.
 
     Raises:
-        NodeError: a node that cannot work with what came in.
+        NodeError: a node that cannot work with what came in, or whose result would be too much.
+        ArgumentValueError: results that are too much.
     """
+    memory = most_memory() if memory is None else memory
     nodes = graph.upto(wanted)
     uses: dict[str, int] = dict.fromkeys(wanted, 1)
     for node in nodes:
         for name in node.inputs:
             uses[name] = uses.get(name, 0) + 1
     values: dict[str, Array] = dict(inputs)
+    taken = sum(array.nbytes for array in inputs.values())  # by inputs all the while: the caller has them
+    sizes: dict[str, int] = {}  # of the values that nodes gave and that are still needed
 
     def use(name: str) -> Array | None:
         if not name:
@@ -139,15 +146,29 @@ def interpret(
     for node in nodes:
         given = [use(name) for name in node.inputs]
         start = time.perf_counter()
-        outputs = run_node(node, given, graph.opset, largest=largest)
+        outputs = run_node(node, given, graph.opset, largest=largest, left=memory - taken)
         seconds = time.perf_counter() - start
         if observe is not None:
             observe(node, outputs, seconds)
-        values.update((name, output) for name, output in zip(node.outputs, outputs, strict=True) if uses.get(name))
-    return [
-        _own(graph.constants.get(name, values.get(name)), [*inputs.values(), *graph.constants.values()])
-        for name in wanted
-    ]
+        del given
+        for name, output in zip(node.outputs, outputs, strict=True):
+            if uses.get(name):
+                values[name], sizes[name] = output, output.nbytes
+                taken += output.nbytes
+        taken -= sum(sizes.pop(name) for name in {*node.inputs} if name in sizes and name not in values)
+    others = [*inputs.values(), *graph.constants.values()]
+    results = []
+    for name in wanted:
+        result = graph.constants.get(name, values.get(name))
+        assert result is not None
+        if _is_shared(result, others):
+            taken += result.nbytes
+            if taken > memory:
+                expected = f"results that take at most {memory:,} bytes with all that is there (argument memory)"
+                raise ArgumentValueError("outputs", len(wanted), expected)
+            result = result.copy()
+        results.append(result)
+    return results
 
 
 _SIZES = {
@@ -184,9 +205,6 @@ def sizes_depend_on_data(graph: Graph) -> bool:
     return False
 
 
-def _own(result: Array | None, others: Sequence[Array]) -> Array:
-    """`result`, or a copy where it shares memory with the caller's arrays or the network's weights."""
-    assert result is not None
-    if any(np.may_share_memory(result, array) for array in others) or not result.flags.writeable:
-        return result.copy()
-    return result
+def _is_shared(result: Array, others: Sequence[Array]) -> bool:
+    """Whether `result` shares memory with `others`, the caller's arrays and the network's weights, or with itself."""
+    return not result.flags.writeable or any(np.may_share_memory(result, array) for array in others)

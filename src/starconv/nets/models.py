@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from ..arguments import Seed
 from ..errors import ArgumentValueError, choices
-from ..nn.initial import Seed
 from . import classics, resnet
 from .hed import hed
 from .network import Network

@@ -18,7 +18,7 @@ from .description import Layer, NetworkSummary, Row, layers_of, multiply_adds, t
 from .fields import Span, input_spans
 from .graph import Graph, Node, Value
 from .interpret import checked_inputs, interpret, refuse_unsupported, sizes_depend_on_data
-from .operators import LARGEST
+from .operators import LARGEST, most_memory
 
 if TYPE_CHECKING:
     from ..engine.program import Program
@@ -37,6 +37,9 @@ class Network:
     Args:
         graph: what it computes.
         largest: bytes that one value inside may take; more is refused, because a small file can ask for any size.
+        memory: bytes that all values may take at the same time, with inputs, results and scratch memory, without the
+            weights; by default four times `largest` and at least 8 GiB, but no more than half of what the machine has
+            or the process's control group allows.
 
     Attributes:
         graph: what it computes.
@@ -58,14 +61,16 @@ class Network:
     (2, 2, 2)
     """
 
-    def __init__(self, graph: Graph, *, largest: int = LARGEST) -> None:
+    def __init__(self, graph: Graph, *, largest: int = LARGEST, memory: int | None = None) -> None:
         if not isinstance(graph, Graph):
             raise ArgumentTypeError("graph", graph, "a starconv.nets.Graph")
-        if isinstance(largest, bool) or not isinstance(largest, int) or largest < 1:
-            raise ArgumentTypeError("largest", largest, "an integer >= 1, in bytes")
+        for argument, limit in (("largest", largest), ("memory", 1 if memory is None else memory)):
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+                raise ArgumentTypeError(argument, limit, "an integer >= 1, in bytes")
         refuse_unsupported(graph.name, (node.op for node in graph.nodes))
         self.graph = graph
         self.largest = largest
+        self.memory = most_memory(largest) if memory is None else memory
         self.layers: Mapping[str, Layer] = MappingProxyType(layers_of(graph))
         self._fixed = not sizes_depend_on_data(graph)
         self._programs: OrderedDict[tuple[tuple[int, ...], ...], Program | None] = OrderedDict()
@@ -95,7 +100,7 @@ class Network:
         Raises:
             ArgumentTypeError: too few or too many inputs, wrong names, an array of another dtype.
             ArgumentValueError: an array of another shape.
-            NodeError: a layer that cannot work with what came in, which is named.
+            NodeError: a layer that cannot work with what came in, or whose result is too large, which is named.
 
         The first call for inputs of other shapes compiles the network for them, which takes as long as some calls.
         """
@@ -127,7 +132,7 @@ class Network:
         if not self._fixed:
             raise ArgumentValueError("network", self.graph.name, "sizes that the shapes of the inputs decide alone")
         with np.errstate(all="ignore"):  # what a network makes of infinities is its own business
-            return compile_graph(self.graph, [tuple(shape) for shape in input_shapes])
+            return compile_graph(self.graph, [tuple(shape) for shape in input_shapes], memory=self.memory)
 
     def run(self, /, *arrays: ArrayLike, upto: str | None = None, **named: ArrayLike) -> Any:
         """What layer `upto` gives (the whole network's outputs without it); later layers do not run.
@@ -249,8 +254,8 @@ class Network:
         save(self.graph, path)
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Programs stay behind: they are addresses of this process.
-        return _restored, (self.graph, self.largest)
+        # Programs stay behind: they are addresses of this process. So does a limit that is this machine's.
+        return _restored, (self.graph, self.largest, None if self.memory == most_memory(self.largest) else self.memory)
 
     def __repr__(self) -> str:
         ends = [", ".join(map(str, values)) for values in (self.graph.inputs, self.graph.outputs)]
@@ -273,13 +278,16 @@ class Network:
                     programs[shapes] = self.program(*shapes) if self._fixed else None
                 except UNSUITABLE:
                     programs[shapes] = None
-                while len(programs) > _MOST_PROGRAMS:
+                # Each keeps its memory, and all of them together no more than one may take.
+                while len(programs) > _MOST_PROGRAMS or (
+                    len(programs) > 1 and sum(kept.bytes for kept in programs.values() if kept) > self.memory
+                ):
                     programs.popitem(last=False)
             programs.move_to_end(shapes)
             return programs[shapes]
 
     def _values(self, inputs: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
-        return interpret(self.graph, inputs, wanted, largest=self.largest)
+        return interpret(self.graph, inputs, wanted, largest=self.largest, memory=self.memory)
 
     def _wanted(self, name: str, argument: str = "layer") -> list[str]:
         """The values that a name stands for: a layer's outputs, or one value."""
@@ -297,7 +305,8 @@ class Network:
         given = [shape for shape in input_shapes if shape is not None]
         if len(given) > len(self.graph.inputs):
             raise ArgumentValueError("input_shapes", given, f"at most {len(self.graph.inputs)}, one per input")
-        arrays = []
+        arrays: list[Array] = []
+        left = self.memory
         for number, value in enumerate(self.graph.inputs):
             if number < len(given):
                 if not isinstance(given[number], Sequence):
@@ -311,9 +320,13 @@ class Network:
                 shape = tuple(size if isinstance(size, int) else 1 for size in value.shape)
             if not all(isinstance(size, (int, np.integer)) and size >= 0 for size in shape):
                 raise ArgumentValueError("input_shape", shape, "integers >= 0")
-            if math.prod(map(int, shape)) * value.dtype.itemsize > self.largest:
-                expected = f"an input of at most {self.largest:,} bytes, which is what a value may take"
-                raise ArgumentValueError("input_shape", shape, expected)
+            size = math.prod(map(int, shape)) * value.dtype.itemsize
+            if size > self.largest or size > left:
+                told = f"{self.largest:,} bytes, which is what a value may take"
+                if size <= self.largest:
+                    told = f"{left:,} bytes, which is what other inputs leave of {self.memory:,} (argument memory)"
+                raise ArgumentValueError("input_shape", shape, f"an input of at most {told}")
+            left -= size
             arrays.append(np.zeros(shape, value.dtype))
         return checked_inputs(self.graph, arrays, {})
 
@@ -324,7 +337,7 @@ class Network:
         def observe(node: Node, outputs: list[Array], seconds: float) -> None:
             shapes.update((name, output.shape) for name, output in zip(node.outputs, outputs, strict=True))
 
-        interpret(self.graph, inputs, wanted, largest=self.largest, observe=observe)
+        interpret(self.graph, inputs, wanted, largest=self.largest, memory=self.memory, observe=observe)
         return shapes
 
     def _summary(self, inputs: Mapping[str, Array], *, timed: bool) -> NetworkSummary:
@@ -348,13 +361,14 @@ class Network:
                 )
             )
 
-        interpret(self.graph, inputs, _names(self.graph.outputs), largest=self.largest, observe=observe)
+        wanted = _names(self.graph.outputs)
+        interpret(self.graph, inputs, wanted, largest=self.largest, memory=self.memory, observe=observe)
         given = tuple((name, array.shape) for name, array in inputs.items())
         return NetworkSummary(self.graph.name, given, tuple(rows), sum(row.parameters for row in rows))
 
 
-def _restored(graph: Graph, largest: int) -> Network:
-    return Network(graph, largest=largest)
+def _restored(graph: Graph, largest: int, memory: int | None) -> Network:
+    return Network(graph, largest=largest, memory=memory)
 
 
 def _names(values: Sequence[Value]) -> list[str]:

@@ -45,19 +45,21 @@ _PLAIN = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float
 """The attributes in which a Constant node may have its value instead of a tensor."""
 
 
-def load(path: str | os.PathLike[str], *, largest: int = LARGEST) -> Network:
+def load(path: str | os.PathLike[str], *, largest: int = LARGEST, memory: int | None = None) -> Network:
     """The network in an ONNX file, opset 7 and newer.
 
     Args:
         path: the file. Weights in further files must lie in its folder.
         largest: bytes that one value may take when the network runs.
+        memory: bytes that all values may take at the same time then; by default 8 GiB, or half of the machine's memory
+            if that is less (see :class:`Network`).
 
     Raises:
         UnsupportedOperatorError: operators that starconv has not; all of them are named.
         FileContentError: the file is damaged, or holds something else or more than it may.
         MissingPackageError: the package onnx is not there. OSError: the file cannot be read.
     """
-    return Network(read_graph(path), largest=largest)
+    return Network(read_graph(path), largest=largest, memory=memory)
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:

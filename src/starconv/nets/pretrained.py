@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
+from ..arguments import Seed
 from ..errors import ArgumentTypeError, ArgumentValueError
-from ..nn.initial import Seed
 from .blueprint import Weights
 from .hub import DownloadError, fetch, on_disk
 from .weights import load_weights

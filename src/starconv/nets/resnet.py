@@ -6,8 +6,7 @@ models/resnet.py, whose ResNet-50 has its strides in the 3 x 3 convolutions ("ve
 
 import numpy as np
 
-from ..nn.initial import Seed
-from ..nn.module import checked_count
+from ..arguments import Seed, checked_count
 from .blueprint import Blueprint, Weights
 from .graph import Graph
 from .network import Network

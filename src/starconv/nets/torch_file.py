@@ -50,7 +50,8 @@ def read_archive(path: str | os.PathLike[str], archive: zipfile.ZipFile) -> dict
         except KeyError:
             raise Refused(f"no {name!r} in it") from None
         # torch never compresses, so all that is unpacked together is no larger than the file.
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > min(left, largest):
+        stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
+        if not stored or entry.file_size > min(left, largest):
             raise Refused(f"{name!r}, compressed or larger than the file")
         left -= entry.file_size
         return archive.read(entry)

@@ -41,6 +41,10 @@ _NPY_HEADER = re.compile(
 )
 _UNPACKED = 2**28
 """Bytes that any file may unpack to; larger files may to four times their size."""
+_KEEP_SIZE = frozenset({2, 3})
+"""HDF5's filters that change the order of bytes, or add a sum of them (H5Z_FILTER_SHUFFLE, H5Z_FILTER_FLETCHER32)."""
+_DEEPEST = 64
+"""Groups within each other in an .h5 file; Keras nests some ten."""
 _KINDS = "weights: .safetensors, .npz, .h5, or .pth and .pt of torch.save"
 
 
@@ -85,6 +89,8 @@ def _read_safetensors(path: str | os.PathLike[str], file: BinaryIO) -> dict[str,
     package = optional_import("safetensors", "safetensors", "A .safetensors file", "nets")
     try:
         entries = package.deserialize(file.read())
+    except MemoryError:
+        raise
     except Exception as error:  # the package raises a class of its own
         raise FileContentError(path, f"a whole .safetensors file ({error})") from None
     arrays = {}
@@ -122,6 +128,10 @@ def _npz_arrays(path: str | os.PathLike[str], archive: zipfile.ZipFile, largest:
     other = next((entry.filename for entry in entries if not entry.filename.endswith(".npy")), None)
     if other is not None:
         raise FileContentError(path, f"{_KINDS}; this archive holds {other!r}")
+    # zipfile makes room for as much as an entry says before it reads.
+    packed, size = max((entry.compress_size for entry in entries), default=0), os.stat(path).st_size
+    if packed > size:
+        raise FileContentError(path, f"entries smaller than the file; one of {packed} bytes is in {size}")
     total = sum(entry.file_size for entry in entries)
     if total > largest:
         raise FileContentError(path, f"at most {largest} bytes of numbers; it would unpack to {total}")
@@ -157,23 +167,51 @@ def _npy(path: str | os.PathLike[str], name: str, member: Any, size: int) -> Arr
 def _read_hdf5(path: str | os.PathLike[str], largest: int) -> dict[str, Array]:
     h5py = optional_import("h5py", "h5py", "An .h5 file", "nets")
     arrays: dict[str, Array] = {}
-    left = largest
+    size = os.stat(path).st_size
+    left = min(largest, size)
+    visited: set[int] = set()
 
     def take(name: str, item: Any) -> None:
         nonlocal left
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub" or not item.shape:
+        if item.dtype.kind not in "fiub" or not item.shape:
             return
         left -= item.nbytes
         # Numbers that are elsewhere or nowhere (a fill value) take no room in the file, those here take all they need.
-        if left < 0 or item.id.get_storage_size() < item.nbytes or item.external:
+        if left < 0 or item.id.get_storage_size() < item.nbytes or item.external or _unpacks(item, size):
             raise FileContentError(path, f"numbers in the file itself, uncompressed; {name!r} has {item.nbytes} bytes")
         arrays[name] = item[...]
 
+    def visit(group: Any, prefix: str, depth: int) -> None:
+        # Not the library's own visit: with groups in groups, ten thousand deep, it takes minutes.
+        if depth > _DEEPEST:
+            raise FileContentError(path, f"at most {_DEEPEST} groups within each other; {prefix[:40]!r}... has more")
+        for key in group:
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                continue  # others lead to other files, or to what has a name already
+            item = group[key]
+            place = h5py.h5o.get_info(item.id).addr
+            if place in visited:
+                continue
+            visited.add(place)
+            if isinstance(item, h5py.Group):
+                visit(item, f"{prefix}{key}/", depth + 1)
+            elif isinstance(item, h5py.Dataset):
+                take(prefix + key, item)
+
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(take)
-    except FileContentError:
+            visited.add(h5py.h5o.get_info(file.id).addr)
+            visit(file, "", 0)
+    except (FileContentError, MemoryError):
         raise
     except Exception as error:  # the library's errors are OSError, RuntimeError, KeyError, ValueError and TypeError
         raise FileContentError(path, f"a whole .h5 file of weights ({error})") from None
     return arrays
+
+
+def _unpacks(item: Any, size: int) -> bool:
+    """Whether reading a dataset makes more bytes than the file's `size`: compressed, or in pieces larger than that."""
+    properties = item.id.get_create_plist()
+    filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
+    pieces = math.prod(item.chunks or ()) * item.dtype.itemsize
+    return not filters <= _KEEP_SIZE or pieces > size

@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..arguments import Array
+from ..arguments import Array, Seed, checked_number, generator_of
 from .compiled import elementwise, laid_out_like
-from .initial import Seed, generator_of
-from .module import Back, Module, Shape, checked_number
+from .module import Back, Module, Shape
 
 if TYPE_CHECKING:
     from ..engine.tape import Value

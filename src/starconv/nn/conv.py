@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .. import functional
-from ..arguments import Array, border_of, channels_last_in_memory, sum_dtype
+from ..arguments import Array, Seed, border_of, channels_last_in_memory, checked_count, generator_of, sum_dtype
 from ..calls import transposed_problem
 from ..engine.plan import Plan
 from ..engine.planner import make_plan, wisdom_state
@@ -15,8 +15,8 @@ from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, convolution_axes, per_axis
 from ..problem import Problem
 from .compiled import sums
-from .initial import Seed, generator_of, kaiming_uniform, uniform_bias
-from .module import Back, Module, Shape, checked_count
+from .initial import kaiming_uniform, uniform_bias
+from .module import Back, Module, Shape
 from .parameter import Parameter, Weight, layer_dtype
 
 if TYPE_CHECKING:

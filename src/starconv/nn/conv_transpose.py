@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import functional
+from ..arguments import Seed
 from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, per_axis, transposed_axes
 from .conv import ConvBase
-from .initial import Seed
 from .module import Shape
 
 __all__ = ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]

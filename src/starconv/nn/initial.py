@@ -7,21 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arguments import Array
-from ..errors import ArgumentTypeError
 
-__all__ = ["Seed", "fan_in_of", "generator_of", "kaiming_uniform", "uniform_bias"]
-
-Seed = int | np.random.Generator | None
-"""An integer (the same weights every time), a generator (shared by several layers), or None (others every time)."""
-
-
-def generator_of(seed: Seed) -> np.random.Generator:
-    """The generator that `seed` stands for."""
-    if seed is not None and (
-        isinstance(seed, bool) or not isinstance(seed, (int, np.integer, np.random.Generator, np.random.SeedSequence))
-    ):
-        raise ArgumentTypeError("seed", seed, "an integer >= 0, a numpy.random.Generator or None")
-    return np.random.default_rng(seed)
+__all__ = ["fan_in_of", "kaiming_uniform", "uniform_bias"]
 
 
 def fan_in_of(shape: Sequence[int]) -> int:

@@ -3,12 +3,12 @@
 import math
 from typing import TYPE_CHECKING
 
-from ..arguments import Array
+from ..arguments import Array, Seed, checked_count, generator_of
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..geometry import Axis
 from .compiled import dense, dense_gradients, dense_problem, pixels, sums
-from .initial import Seed, generator_of, kaiming_uniform, uniform_bias
-from .module import Back, Module, Shape, checked_count
+from .initial import kaiming_uniform, uniform_bias
+from .module import Back, Module, Shape
 from .parameter import Parameter, Weight, layer_dtype
 
 if TYPE_CHECKING:

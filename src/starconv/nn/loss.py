@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arguments import Array, as_array
+from ..arguments import Array, as_array, checked_number
 from ..errors import ArgumentTypeError, ArgumentValueError, choices
-from .module import BackwardError, checked_number
+from .module import BackwardError
 
 __all__ = ["CrossEntropyLoss", "Loss", "MSELoss"]
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arguments import Array, as_array
@@ -39,6 +38,7 @@ class Module:
         keeps_order: whether it is one function of every number that never falls, as ReLU is.
         takes_maxima: whether it gives maxima of some of its input's numbers.
 
+    >>> import numpy as np
     >>> class Double(Module):
     ...     def forward(self, x):
     ...         return 2 * x
@@ -242,24 +242,3 @@ class Module:
             return f"{name}({self.extra_repr()})"
         lines = [f"({key}): {child!r}".replace("\n", "\n  ") for key, child in self.own_children.items()]
         return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
-
-
-def checked_count(argument: str, value: object, minimum: int = 1) -> int:
-    """`value` as an int of at least `minimum`."""
-    expected = f"an integer >= {minimum}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ArgumentTypeError(argument, value, expected)
-    if value < minimum:
-        raise ArgumentValueError(argument, value, expected)
-    return int(value)
-
-
-def checked_number(argument: str, value: object, low: float = 0.0, high: float = float("inf")) -> float:
-    """`value` as a float from `low` to `high`; infinity and NaN are none."""
-    expected = f"a number >= {low:g}" if high == float("inf") else f"a number from {low:g} to {high:g}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ArgumentTypeError(argument, value, expected)
-    number = float(value)
-    if not low <= number <= high or number == float("inf"):
-        raise ArgumentValueError(argument, value, expected)
-    return number

@@ -6,12 +6,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from ..arguments import Seed, checked_count, generator_of
 from .activation import ReLU
 from .container import Residual, Sequential
 from .conv import Conv2d
-from .initial import Seed, generator_of
 from .linear import Flatten, Linear
-from .module import checked_count
 from .norm import BatchNorm2d
 from .optim import SGD
 from .pool import AdaptiveAvgPool2d, MaxPool2d

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arguments import Array
+from ..arguments import Array, checked_count, checked_number
 from ..errors import ArgumentValueError
 from .compiled import elementwise, laid_out_like, sums
-from .module import Back, Module, Shape, checked_count, checked_number
+from .module import Back, Module, Shape
 from .parameter import Parameter, Weight, frozen_copy, layer_dtype
 
 if TYPE_CHECKING:

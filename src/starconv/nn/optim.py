@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arguments import Array, as_array
+from ..arguments import Array, as_array, checked_count, checked_number
 from ..errors import ArgumentTypeError, ArgumentValueError
 from .compiled import descended
-from .module import checked_count, checked_number
 from .parameter import Parameter
 
 __all__ = ["SGD", "CosineAnnealingLR", "Schedule", "StepLR"]

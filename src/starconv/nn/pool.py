@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arguments import Array
+from ..arguments import Array, checked_count
 from ..errors import ArgumentTypeError, ArgumentValueError
 from ..geometry import Axis, PerAxis, convolution_axes, per_axis, window_counts
 from .compiled import Counts, pooled, pooling_gradient
-from .module import Back, Module, Shape, checked_count
+from .module import Back, Module, Shape
 
 if TYPE_CHECKING:
     from ..engine.tape import Value

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arguments import Array, as_array
+from ..arguments import Array, as_array, checked_count, checked_number
 from ..errors import ArgumentTypeError, ArgumentValueError, StarconvError
 from .activation import Dropout
 from .checkpoint import Position, load_checkpoint, save_checkpoint
 from .history import Epoch, History
 from .loss import CrossEntropyLoss, Loss
-from .module import Module, checked_count, checked_number
+from .module import Module
 from .optim import SGD, Schedule
 from .progress import TrainingProgress
 from .step import TrainingStep

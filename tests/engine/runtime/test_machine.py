@@ -1,4 +1,4 @@
-"""Cores and caches as read from files that look like Linux's."""
+"""Cores, memory and caches as read from files that look like Linux's."""
 
 import os
 
@@ -41,6 +41,29 @@ def test_cgroup_limit(tmp_path, membership, files, limit):
 
 def test_no_cgroups_at_all(tmp_path):
     assert machine.cgroup_limit(tmp_path / "missing", tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "limit"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "1048576\n", "memory.max": "2097152\n"}, 2**20),
+        ("0::/not/visible\n", {"memory.max": "4096\n"}, 4096),
+        ("7:memory:/d\n", {"memory/d/memory.limit_in_bytes": "8192\n"}, 8192),
+        ("7:memory:/d\n", {"memory/d/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("0::/\n", {"memory.max": "broken\n"}, None),
+        ("0::/\n", {}, None),
+    ],
+)
+def test_memory_follows_the_machine_and_cgroups(tmp_path, monkeypatch, membership, files, limit):
+    write(tmp_path / "membership", membership)
+    for name, text in files.items():
+        write(tmp_path / "cgroup" / name, text)
+    places = tmp_path / "membership", tmp_path / "cgroup"
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 2**20, "SC_PAGE_SIZE": 4096}.get, raising=False)
+    assert machine.usable_memory(*places) == (limit or 2**32)
+    monkeypatch.delattr(os, "sysconf")
+    known = None if limit is None and "limit" not in str(files) else limit or 9223372036854771712
+    assert machine.usable_memory(*places) == known
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity")

@@ -47,7 +47,7 @@ class Panels:
         weights = readable(weights, self._dtype)
         busy = self.bytes > _SERIAL_BYTES
         # Vectors at multiples of their size do not straddle cache lines; for a few it is not worth the search.
-        panels = memory.lent_empty(self._size, self._dtype) if busy else np.empty(self._size, self._dtype)
+        panels = memory.weights_empty(self._size, self._dtype, once=once) if busy else np.empty(self._size, self._dtype)
         function, block, count, workers = self._call(weights, panels)
         threads.run(function.address, ctypes.addressof(block), count, workers)
         return panels

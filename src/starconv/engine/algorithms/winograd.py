@@ -267,12 +267,13 @@ class TransformedPanels(Panels):
 
     def pack(self, weights: Array, once: bool = False) -> Array:
         """U of `weights` (K, C / groups, 3, 3), of any strides."""
-        transformed = memory.lent_empty(self.transformed_size, np.float32)
+        transformed = memory.weights_empty(self.transformed_size, np.float32, once=once)
         for part, panels, start, count in self._slices(weights, transformed):
             packed = panels.pack(part, once)  # held until it has been transformed
             block = self._fields(packed, start)
             function = _weight_function(self.target, self.tile, self.width)
             threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
+            del packed  # the next slice is packed where it lay
         return transformed
 
     @property

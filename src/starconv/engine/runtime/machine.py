@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores (affinity, container limits), cache sizes; and which machine it is.
+"""What this process may use of the machine: cores, memory (container limits), cache sizes; and which machine it is.
 
 Everything here is read from the operating system and may be wrong or missing on some host, so each
 reader has a default that is merely slower, never wrong.
@@ -7,9 +7,13 @@ reader has a default that is merely slower, never wrong.
 import math
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["cache_sizes", "cgroup_limit", "processor", "processor_model", "usable_cores"]
+__all__ = ["cache_sizes", "cgroup_limit", "processor", "processor_model", "usable_cores", "usable_memory"]
+
+Limit = TypeVar("Limit", bound=float)
 
 # What a desktop core of the last ten years has at least; used where the system does not say.
 DEFAULT_CACHES = (32 * 1024, 256 * 1024, 4 * 1024 * 1024)
@@ -76,8 +80,33 @@ def _siblings(devices: Path, processor: int) -> str:
         return str(processor)
 
 
-def cgroup_limit(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """The number of processors (1.5 is possible) that the control groups of this process allow, or None.
+_MEMBERSHIP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def cgroup_limit(membership: Path = _MEMBERSHIP, root: Path = _GROUPS) -> float | None:
+    """The number of processors (1.5 is possible) that the control groups of this process allow, or None."""
+    return _smallest("cpu", _quota_v2, _quota_v1, membership, root)
+
+
+def usable_memory(membership: Path = _MEMBERSHIP, root: Path = _GROUPS) -> int | None:
+    """Bytes of memory that this process may use: the machine's, or what its control groups allow; None if not known."""
+    allowed = _smallest("memory", _memory_v2, _memory_v1, membership, root)
+    try:
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf, others not these names
+        return allowed
+    # Without a limit of its own, v1 says the largest number of pages that there can be.
+    return whole if allowed is None else min(whole, allowed)
+
+
+def _smallest(
+    controller: str,
+    read_v2: Callable[[Path], Limit | None],
+    read_v1: Callable[[Path], Limit | None],
+    membership: Path,
+    root: Path,
+) -> Limit | None:
+    """The smallest limit of a controller that the control groups of this process have, or None.
 
     A limit set on any ancestor holds too, so the smallest one counts. Inside a container the path that
     `membership` names is often not visible, but then its root is the container's own group.
@@ -86,13 +115,13 @@ def cgroup_limit(membership: Path = Path("/proc/self/cgroup"), root: Path = Path
         lines = membership.read_text().splitlines()
     except OSError:
         return None
-    limits = []
+    limits: list[Limit] = []
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
-            mounts, read = [root, root / "unified"], _quota_v2
-        elif "cpu" in controllers.split(","):
-            mounts, read = [root / controllers, root / "cpu"], _quota_v1
+            mounts, read = [root, root / "unified"], read_v2
+        elif controller in controllers.split(","):
+            mounts, read = [root / controllers, root / controller], read_v1
         else:
             continue
         parts = [part for part in path.split("/") if part not in ("", "..")]
@@ -116,6 +145,22 @@ def _quota_v1(group: Path) -> float | None:
     try:
         quota = int((group / "cpu.cfs_quota_us").read_text())
         return _ratio(quota, int((group / "cpu.cfs_period_us").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _memory_v2(group: Path) -> int | None:
+    """``memory.max`` holds bytes, or "max"."""
+    return _positive(group / "memory.max")
+
+
+def _memory_v1(group: Path) -> int | None:
+    return _positive(group / "memory.limit_in_bytes")
+
+
+def _positive(path: Path) -> int | None:
+    try:
+        return max(int(path.read_text()), 0) or None
     except (OSError, ValueError):
         return None
 

@@ -52,10 +52,13 @@ class Refusal(Exception):
 
 
 class Call:
-    """One run of a node: its attributes with their types checked, and a guard for large results."""
+    """One run of a node: its attributes with their types checked, and a guard for large results.
 
-    def __init__(self, node: Node, opset: int, largest: int) -> None:
-        self.node, self.opset, self.largest = node, opset, largest
+    `left` is what other values leave of the memory for all of them, or None where nobody counts.
+    """
+
+    def __init__(self, node: Node, opset: int, largest: int, left: int | None = None) -> None:
+        self.node, self.opset, self.largest, self.left = node, opset, largest, left
 
     def has(self, name: str) -> bool:
         """Whether the attribute is set."""
@@ -115,7 +118,16 @@ class Call:
                 f"a result of shape {sizes} takes {needed:,} bytes, more than the {self.largest:,} that are allowed "
                 "(argument largest)"
             )
+        self.fits(needed, f"a result of shape {sizes}")
         return sizes
+
+    def fits(self, needed: int, what: str) -> None:
+        """Refuse what takes `needed` bytes, if that is more than other values leave."""
+        if self.left is not None and needed > self.left:
+            raise Refusal(
+                f"{what} takes {needed:,} bytes, more than the {max(self.left, 0):,} that are left beside other values "
+                "(argument memory)"
+            )
 
     def _get(self, name: str, default: object) -> object:
         value = self.node.attributes.get(name, default)
