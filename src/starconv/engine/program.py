@@ -32,7 +32,7 @@ from .emit.target import host_target
 from .layouts import Place, Places, choose_layout, place_values
 from .lowering import LARGEST, Lowered, lower
 from .operations import Chain, Convolution, Operation
-from .planner import Plan
+from .plan import Plan
 from .runtime import memory, threads
 from .runtime.jobs import Job, JobList
 
