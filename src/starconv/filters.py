@@ -136,6 +136,8 @@ def _filter(
     results = result if several else result[np.newaxis]
     geometry = (sorted(filtered), befores, MODES[mode])
     if not is_complex:
+        if np.may_share_memory(result, kernels):
+            kernels = kernels.copy()  # pieces read them again after results have been written
         beyond = cval.real if MODES[mode] == "constant" else 0.0
         sums = _sum_dtype(picture, kernels, beyond, result.dtype)
         apart = not np.may_share_memory(result, picture)

@@ -136,3 +136,26 @@ def test_integers_are_exact_beyond_floats(cut):
         assert np.array_equal(sc.grad.conv2d_weight(x, w.shape, gradient), weights)
     least = np.full((1, 1, 120, 120), np.iinfo(np.int64).min)
     assert np.array_equal(sc.conv2d(least, np.ones((1, 1, 1, 2), int)), np.zeros((1, 1, 120, 119)))
+
+
+def test_pictures_without_rows(cut):
+    """Windows that meet nothing but padding: sums of zeros, and the bias."""
+    x, w = np.ones((3, 4, 0, 20), "float16"), np.ones((5, 4, 2, 3), "float16")
+    gradient = np.ones((3, 5, 6, 20), "float16")
+    for size in (1, 1000):
+        cut(size)
+        found = sc.conv2d(x, w, np.arange(5, dtype="float16"), padding=((3, 4), (1, 1)))
+        assert np.array_equal(found, np.broadcast_to(np.arange(5)[:, None, None], (3, 5, 6, 20)))
+        assert not sc.grad.conv2d_weight(x, w.shape, gradient, padding=((3, 4), (1, 1))).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_kernel_that_lies_in_the_result(cut, dtype):
+    picture = np.random.default_rng(4).integers(0, 9, (61, 60)).astype("float16")
+    cut(4000)
+    for first in (0, 19, 38, 57):
+        output = np.zeros(picture.shape, dtype)
+        taps = output[first : first + 3, -3:]
+        taps[...] = np.arange(9).reshape(3, 3)
+        expected = scipy.ndimage.correlate(picture.astype(dtype), taps.copy())
+        assert np.array_equal(sc.correlate(picture, taps, output), expected)

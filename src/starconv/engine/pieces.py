@@ -113,7 +113,7 @@ def _spans(problem: Problem, rows: int) -> Iterator[_Rows]:
     """What is cut, `rows` rows at a time."""
     axis, length = problem.axes[0], _length(problem)
     mirrors = problem.operation == "input_grad" and problem.border != "constant"  # whose border is added to other rows
-    if rows >= length or mirrors:
+    if rows >= length or mirrors or not axis.input:  # nothing but padding has no rows to be read
         yield _Rows(0, length, axis, np.arange(problem.operand_shapes[0][2]))
         return
     padded = border_sources(axis.input, axis.before, axis.after, problem.border)
