@@ -17,8 +17,10 @@ from starconv.engine.operations import Convolution, Info
 from starconv.engine.placing import Lifetime, placed
 from starconv.engine.program import compile_graph
 from starconv.errors import ArgumentTypeError, ArgumentValueError
+from starconv.nets.graph import Builder
 from starconv.nets.operators import NodeError
 
+RNG = np.random.default_rng(0)
 LAYOUTS = [None, "first", "last"]
 
 
@@ -457,3 +459,16 @@ def test_a_constant_with_several_pictures_is_not_concatenated_picture_by_picture
     x = w.add("Concat", w.conv(w.input(3, 4, 6, 6), 4), w.constant(3, 2, 6, 6), axis=1)
     graph = w.graph(w.conv(x, 4))
     check(graph, w.arrays, compiled(graph, w.arrays, together=ONE_BY_ONE)(*w.arrays))
+
+
+def test_layers_whose_sums_have_other_types_prepare_their_weights_in_one_room():
+    builder = Builder("mixed")
+    x = builder.input("x", np.float32, (1, 10, 4, 4))
+    for number, (kernels, channels, dtype) in enumerate([(10, 10, "f4"), (9, 10, "f8"), (3, 9, "f4")]):
+        weights = RNG.standard_normal((kernels, channels, 1, 1)).astype(dtype)
+        factors = RNG.standard_normal((1, kernels, 1, 1)).astype(dtype)
+        x = builder.add("Cast", x, to={"f4": 1, "f8": 11}[dtype])
+        x = builder.add("Conv", x, builder.constant(f"weights{number}", weights))
+        x = builder.add("Mul", x, builder.constant(f"factors{number}", factors))
+    graph, arrays = builder.graph(x), [RNG.standard_normal((1, 10, 4, 4)).astype("f4")]
+    check(graph, arrays, compiled(graph, arrays)(*arrays))

@@ -108,8 +108,9 @@ def _prepare(layers: Sequence[tuple[Convolution, Plan]], before: dict[str, Convo
     """
     room = None
     for layer, plan in layers:
-        if layer.factor is not None and (room is None or room.size >= 2 * layer.weights.nbytes):
-            room = np.empty(layer.weights.nbytes, np.uint8)
+        size = layer.weights.nbytes  # may rise, from float32 to float64
+        if layer.factor is not None and (room is None or not size <= room.size < 2 * size):
+            room = np.empty(size, np.uint8)
         layer.prepare(plan, before.setdefault(layer.name, layer), room)
 
 
