@@ -1,6 +1,7 @@
 """ONNX files: what is read from them, what is written, and how damaged and hostile ones are refused."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import starconv as sc
 from starconv import nets, nn
 from starconv.data.files import FileContentError
 from starconv.nets import Network, UnsupportedOperatorError
+from starconv.nets.layer_names import layer_names
 from starconv.nets.onnx import read_graph
 
 RNG = np.random.default_rng(0)
@@ -130,6 +132,20 @@ def test_layers_of_a_sequential_have_its_numbers(written, exporter):
     assert list(network.layers) == expected
     x = RNG.standard_normal((1, 3, 3, 3)).astype("f")
     np.testing.assert_allclose(network.run(x, upto="0"), sc.conv2d(x, W), rtol=1e-5, atol=1e-5)
+
+
+def test_a_long_name_takes_no_more_memory_than_it_has():
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"], f"/{'a.' * 50_000}b/Relu"),
+        placed("Relu", ["y"], ["z"], "a", "older"),
+    ]
+    tracemalloc.start()
+    try:
+        first, second = layer_names(nodes, {})
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+    finally:
+        tracemalloc.stop()
+    assert (len(first), second) == (100_001, "a.Relu")
 
 
 def test_a_layer_keeps_the_name_of_its_weights(written):

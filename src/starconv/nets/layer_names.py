@@ -6,6 +6,7 @@ torch's exporters say which module of the network a node comes from: the older o
 
 import re
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["layer_names"]
@@ -32,10 +33,11 @@ def layer_names(nodes: Sequence[Any], constants: Collection[str]) -> list[str]:
     """
     places = [_place(node) for node in nodes]
     operators: dict[str, set[str]] = {}
-    outer: set[str] = set()
     for node, (module, _) in zip(nodes, places, strict=True):
         operators.setdefault(module, set()).add(node.op_type)
-        outer.update(module[: dot.start()] for dot in re.finditer(r"\.", module))
+    # Sorted, what is inside a module follows it. (All beginnings of a name of 100 KB would take gigabytes.)
+    paths = sorted(f"{module}." for module in operators)
+    outer = {path[:-1] for path, following in pairwise(paths) if following.startswith(path)}
     wanted = [_of_weights(node, constants) for node in nodes]
     with_weights = [bool(name) for name in wanted]
     for number, (node, (module, own)) in enumerate(zip(nodes, places, strict=True)):
