@@ -1,6 +1,7 @@
 """Calls piece by piece: the same numbers as in one piece, for every type, border, stride and layout."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -159,3 +160,19 @@ def test_a_kernel_that_lies_in_the_result(cut, dtype):
         taps[...] = np.arange(9).reshape(3, 3)
         expected = scipy.ndimage.correlate(picture.astype(dtype), taps.copy())
         assert np.array_equal(sc.correlate(picture, taps, output), expected)
+
+
+@pytest.mark.parametrize("operation", ["conv", "weight_grad", "input_grad"])
+@pytest.mark.parametrize("stride", [1, 3])
+def test_tall_kernels_read_few_rows_twice(operation, stride):
+    """No more than there are once more, with pieces that would have fewer rows than the kernel."""
+    problem = Problem.of_shapes((1, 4, 400, 100), (4, 4, 31, 3), stride, (15, 1), 1, 1)
+    problem = replace(problem, operation=operation)
+    one_row = problem.itemsize * 4 * 100
+    pictures, rows = pieces._sizes(problem, 16 * one_row)
+    spans = list(pieces._spans(problem, rows))
+    read = sum(len(span.reads) for span in spans)
+    assert pictures == 1
+    assert len(spans) > 3
+    axis = problem.axes[0]
+    assert read <= 2 * (axis.output if operation == "input_grad" else axis.padded) + axis.extent

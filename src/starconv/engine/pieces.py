@@ -25,6 +25,9 @@ __all__ = ["PIECE", "Place", "by_pieces", "sum_of_pieces"]
 
 PIECE = 4 << 20
 """Bytes of a piece's first operand and result, in the type of the sums: they stay in the last cache."""
+LARGER = 4
+"""Times the size that pieces may have where kernels are taller than they would be: what windows of neighbours share, is
+read twice. With 2 rows of 15x15 windows at a time, 4096 pixels of 64 channels, a layer took 4.0 s instead of 1.4."""
 
 Array = NDArray[Any]
 Place = tuple[slice, slice, slice]
@@ -100,7 +103,9 @@ def _sizes(problem: Problem, most: int) -> tuple[int, int]:
     length = _length(problem)
     if picture <= most:
         return most // max(picture, 1), length
-    return 1, max(length * most // picture, 1)
+    axis = problem.axes[0]
+    tall = axis.extent if problem.operation == "input_grad" else -(-axis.extent // axis.stride)
+    return 1, max(length * most // picture, min(tall, LARGER * length * most // picture), 1)
 
 
 def _length(problem: Problem) -> int:
