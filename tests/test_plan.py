@@ -128,6 +128,8 @@ def test_vectors_are_halved_where_that_leaves_fewer_lanes_empty(text, passes, ve
     first = min((row for row in candidates.values() if row.refusal is None), key=lambda row: row.seconds)
     assert first.name in ("product", "stencil", "winograd")
     assert first.target.vector_bytes == vector_bytes
+    explained = make_plan(text, target=target, algorithm=first.name).explain()
+    assert ("half vectors" in explained.splitlines()[2]) == first.halved == (vector_bytes < target.vector_bytes)
     if vector_bytes == 32:
         assert first.seconds == HALVED * first.row.cost(first.problem, target.halved())
         assert first.seconds < first.row.cost(first.problem, target)

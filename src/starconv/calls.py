@@ -19,7 +19,7 @@ from .arguments import (
     peak,
     sum_dtype,
 )
-from .engine.pieces import PIECE, Place, by_pieces, sum_of_pieces
+from .engine.pieces import PIECE, Place, by_pieces, sum_of_pieces, wants_pieces
 from .engine.plan import Plan, empty_channels_last
 from .engine.planner import make_plan, wisdom_state
 from .engine.runtime.recycling import recycled_empty
@@ -59,12 +59,9 @@ def planned(
 ) -> Call:
     """The call that computes `problem` for operands like these, with a result of `dtype`."""
     plan = make_plan(problem, source=first.dtype.name)
-    copied = 0 if plan.reads(first.dtype) else first.size
-    if problem.operation == "weight_grad":
-        copied += second.size if second.dtype != plan.shapes.dtype else 0
-    elif dtype != plan.shapes.dtype:
-        copied += math.prod(problem.result_shape)
-    return Call(plan, dtype, single, last, copied * problem.itemsize > PIECE)
+    # What has pictures too and may be another type: the result, or the gradient of which a weight gradient is made.
+    other = second.dtype if problem.operation == "weight_grad" else dtype
+    return Call(plan, dtype, single, last, wants_pieces(plan, first.dtype, other, most=PIECE))
 
 
 _calls: dict[tuple[object, ...], Call] = {}
@@ -261,33 +258,33 @@ def _bias(b: ArrayLike | None, out_channels: int) -> Array | None:
 def run(call: Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array | None) -> Array:
     """The planned result, in the layout and with the axes that the caller's arrays had."""
     first, second, bias = np.asarray(x), np.asarray(w), None if b is None else np.asarray(b)
-    plan, dtype, single, last, in_pieces = call
+    plan, dtype, single, last, _ = call
     if single:
         first = first[np.newaxis]
     if last:
         first = np.moveaxis(first, -1, 1)
     if plan.problem.dtype == "int64" and plan.problem.multiply_adds > FEW:
         call = _in_floats(call, first, second, bias)
-        plan, in_pieces = call.plan, call.in_pieces
+
+    def compute(target: Array | None = None) -> Array:
+        """The result, in the call's dtype or, if it is not made in pieces, in that of the sums."""
+        if call.in_pieces:
+            return _in_pieces(call, first, second, bias, target)
+        return call.plan(first, second, bias, out=target, casting="unsafe")
+
     if out is None:
-        result = _in_pieces(call, first, second, bias) if in_pieces else plan(first, second, bias, casting="unsafe")
-        return _as_the_caller_has_it(result.astype(dtype, copy=False), single, last)
+        return _as_the_caller_has_it(compute().astype(dtype, copy=False), single, last)
     shape = plan.shapes.result
     if last:
         shape = (shape[0], *shape[2:], shape[1])
     given = checked_out(out, shape[1:] if single else shape, dtype)
     operands = (first, second) if bias is None else (first, second, bias)
     apart = not any(np.may_share_memory(given, operand) for operand in operands)
-    if apart and (in_pieces or dtype == plan.shapes.dtype):
+    if apart and (call.in_pieces or dtype == call.plan.shapes.dtype):
         target = given[np.newaxis] if single else given
-        target = np.moveaxis(target, -1, 1) if last else target
-        if in_pieces:
-            _in_pieces(call, first, second, bias, target)
-        else:
-            plan(first, second, bias, out=target, casting="unsafe")
+        compute(np.moveaxis(target, -1, 1) if last else target)
     else:  # an `out` over an operand must not be written before that is read
-        result = plan(first, second, bias, casting="unsafe")
-        given[...] = _as_the_caller_has_it(result, single, last)
+        given[...] = _as_the_caller_has_it(compute(), single, last)
     return given
 
 

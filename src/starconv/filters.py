@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array, exact_float, peak
-from .engine.pieces import PIECE, Place, by_pieces
+from .engine.pieces import PIECE, Place, by_pieces, wants_pieces
 from .engine.plan import Plan
 from .engine.planner import make_plan, wisdom_state
 from .errors import ArgumentTypeError, ArgumentValueError, choices
@@ -194,23 +194,22 @@ def _real(
     shapes = batch, len(kernels), sizes, kernels.shape[1:], tuple(befores)
     plan = _plan_of(wisdom_state(), *shapes, dtype, border, precision, picture.dtype.name)
     fill = cval if border == "constant" else 0.0
-    # Wide integers whose sums are small are read as floats that hold them all.
-    options: Any = {"fill": fill, "casting": "unsafe"}
     operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
-    direct = out is not None and out.dtype == dtype and out.dtype.isnative
-    copied = picture.size * (not plan.reads(picture.dtype)) + math.prod(shape) * (out is not None and not direct)
-    in_pieces = copied * plan.problem.itemsize > PIECE
-    if out is not None and (direct or in_pieces):
+    in_pieces = wants_pieces(plan, picture.dtype, dtype if out is None else out.dtype, most=PIECE)
+    target: Array | None = None
+    if out is not None and (in_pieces or out.dtype == dtype):
         back = np.moveaxis(out, [axis + 1 for axis in filtered], range(-count, 0))
         with suppress(ValueError):  # the batch axes of an array of any strides cannot always be seen as one
             target = back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1)
-            if in_pieces:
-                by_pieces(plan.problem, *operands, None, partial(_store, target), most=PIECE, fill=fill)
-            else:
-                plan(*operands, out=target, **options)
-            return out
+    if out is not None and target is not None:
+        if in_pieces:
+            by_pieces(plan.problem, *operands, None, partial(_store, target), most=PIECE, fill=fill)
+        else:
+            plan(*operands, out=target, fill=fill, casting="unsafe")
+        return out
     result = np.empty((len(kernels), batch, *sizes), dtype)
-    plan(*operands, out=result.swapaxes(0, 1), **options)
+    # "unsafe": wide integers whose sums are small are read as floats that hold them all.
+    plan(*operands, out=result.swapaxes(0, 1), fill=fill, casting="unsafe")
     return np.moveaxis(result.reshape(len(kernels), *moved.shape), range(-count, 0), [axis + 1 for axis in filtered])
 
 

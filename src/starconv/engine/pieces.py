@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from ..geometry import Axis, border_sources
 from ..problem import Problem
-from .plan import WIDENED, PreparedPlan, empty_channels_last
+from .plan import WIDENED, Plan, PreparedPlan, empty_channels_last
 from .planner import make_plan
 
-__all__ = ["PIECE", "Place", "by_pieces", "sum_of_pieces"]
+__all__ = ["PIECE", "Place", "by_pieces", "sum_of_pieces", "wants_pieces"]
 
 PIECE = 4 << 20
 """Bytes of a piece's first operand and result, in the type of the sums: they stay in the last cache."""
@@ -44,6 +44,22 @@ class _Rows(NamedTuple):
     last: int
     axis: Axis
     reads: NDArray[np.intp]
+
+
+def wants_pieces(plan: Plan, first: np.dtype[Any], other: np.dtype[Any] | str, *, most: int) -> bool:
+    """Whether the whole would copy more than `most` bytes in the type of the sums.
+
+    Args:
+        plan: of the whole.
+        first: type of the first operand.
+        other: type of what else has pictures: the result or, of a weight gradient, the second operand.
+        most: bytes, such as PIECE.
+    """
+    shapes, weight_grad = plan.shapes, plan.problem.operation == "weight_grad"
+    copied = 0 if plan.reads(first) else math.prod(shapes.first)
+    if other != shapes.dtype:
+        copied += math.prod(shapes.second if weight_grad else shapes.result)
+    return copied * plan.problem.itemsize > most
 
 
 def by_pieces(

@@ -47,6 +47,7 @@ class Candidate:
         refusal: the reason, or None.
         seconds: predicted.
         parts: plans for the problems of which a compound row makes this one.
+        halved: it would use vectors of half the processor's width, which leave fewer lanes empty.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Candidate:
     row: "Algorithm | Compound | None" = field(default=None, repr=False, compare=False)
     problem: Problem | None = field(default=None, repr=False, compare=False)
     target: "Target | None" = field(default=None, repr=False, compare=False)
+    halved: bool = False
 
     @cached_property
     def workspace(self) -> int:
@@ -217,22 +219,19 @@ class Plan:
             str(problem),
             f"  result {'x'.join(map(str, problem.result_shape))} {problem.dtype}, "
             f"{problem.multiply_adds:,} multiply-adds, at least {problem.bytes_moved:,} bytes moved",
-            f"  chosen: {chosen.name}, predicted {time_text(chosen.seconds)}, workspace {chosen.workspace:,} bytes",
+            f"  chosen: {chosen.name}, {_costs_text(chosen)}",
             *self._measured_lines(),
             f"  {_error_text(chosen.error_bound, problem)}",
             *(f"  part: {part.problem}, {part.algorithm}" for part in chosen.parts),
         ]
         if self.special is not None:
             row, condition, _ = self.special
-            lines.append(
-                f"  {condition}: {row.name}, predicted {time_text(row.seconds)}, workspace {row.workspace:,} bytes, "
-                + _error_text(row.error_bound, problem)
-            )
+            lines.append(f"  {condition}: {row.name}, {_costs_text(row)}, {_error_text(row.error_bound, problem)}")
         for row in self.candidates:
             if row.refusal is not None:
                 lines.append(f"  {row.name}: refuses, {row.refusal}")
             elif row.name != self.algorithm:
-                lines.append(f"  {row.name}: predicted {time_text(row.seconds)}, workspace {row.workspace:,} bytes")
+                lines.append(f"  {row.name}: {_costs_text(row)}")
         return "\n".join(lines)
 
     def _measured_lines(self) -> list[str]:
@@ -346,6 +345,12 @@ def _can_cast(given: np.dtype[Any], dtype: np.dtype[Any], casting: str) -> bool:
     except ValueError:
         expected = choices(("no", "equiv", "safe", "same_kind", "unsafe"))
         raise ArgumentValueError("casting", casting, expected) from None
+
+
+def _costs_text(row: Candidate) -> str:
+    """What a row would take; and if it has vectors of half the processor's width, that."""
+    halved = ", half vectors" if row.halved else ""
+    return f"predicted {time_text(row.seconds)}, workspace {row.workspace:,} bytes{halved}"
 
 
 def _error_text(bound: float, problem: Problem) -> str:

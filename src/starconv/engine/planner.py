@@ -297,15 +297,16 @@ def _asked(
     if refusal is not None:
         return Candidate(row.NAME, refusal, math.inf)
     parts: tuple[Plan, ...] = ()
+    chosen = target
     if is_compound(row):
         own = source if getattr(row, "WIDENS", False) else None
         parts = tuple(_plan(part, None, target, state, prepared, own) for part in row.parts(problem, target))
         seconds = row.cost(problem, target, [part.chosen.seconds for part in parts])
     else:
-        target, seconds = _cheaper_width(cast("Algorithm", row), problem, target)
+        chosen, seconds = _cheaper_width(cast("Algorithm", row), problem, target)
     if prepared:
-        seconds -= getattr(row, "preparation", _nothing)(problem, target)
-    return Candidate(row.NAME, None, seconds, parts, row, problem, target)
+        seconds -= getattr(row, "preparation", _nothing)(problem, chosen)
+    return Candidate(row.NAME, None, seconds, parts, row, problem, chosen, chosen is not target)
 
 
 def _cheaper_width(row: "Algorithm", problem: Problem, target: "Target | None") -> "tuple[Target | None, float]":

@@ -169,7 +169,7 @@ def _read_hdf5(path: str | os.PathLike[str], largest: int) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
     size = os.stat(path).st_size
     left = min(largest, size)
-    visited: set[int] = set()
+    visited: dict[int, str] = {}  # names of arrays by where they are, and of groups
 
     def take(name: str, item: Any) -> None:
         nonlocal left
@@ -190,17 +190,20 @@ def _read_hdf5(path: str | os.PathLike[str], largest: int) -> dict[str, Array]:
                 continue  # others lead to other files, or to what has a name already
             item = group[key]
             place = h5py.h5o.get_info(item.id).addr
-            if place in visited:
+            name = prefix + key
+            if place in visited:  # a second name, as tied weights have
+                if visited[place] in arrays:
+                    arrays[name] = arrays[visited[place]]
                 continue
-            visited.add(place)
+            visited[place] = name
             if isinstance(item, h5py.Group):
-                visit(item, f"{prefix}{key}/", depth + 1)
+                visit(item, f"{name}/", depth + 1)
             elif isinstance(item, h5py.Dataset):
-                take(prefix + key, item)
+                take(name, item)
 
     try:
         with h5py.File(path, "r") as file:
-            visited.add(h5py.h5o.get_info(file.id).addr)
+            visited[h5py.h5o.get_info(file.id).addr] = ""
             visit(file, "", 0)
     except (FileContentError, MemoryError):
         raise
