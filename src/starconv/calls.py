@@ -39,6 +39,7 @@ class Call(NamedTuple):
         single: the first operand came without its axis N.
         last: it came with its channels last.
         in_pieces: the whole would take large copies in the type of the sums, of an operand or of the result.
+        asks_floats: its sums are in int64, and so many that it is worth asking whether floats would be exact.
     """
 
     plan: Plan
@@ -46,6 +47,7 @@ class Call(NamedTuple):
     single: bool
     last: bool
     in_pieces: bool
+    asks_floats: bool
 
 
 def planned(
@@ -61,7 +63,8 @@ def planned(
     plan = make_plan(problem, source=first.dtype.name)
     # What has pictures too and may be another type: the result, or the gradient of which a weight gradient is made.
     other = second.dtype if problem.operation == "weight_grad" else dtype
-    return Call(plan, dtype, single, last, wants_pieces(plan, first.dtype, other, most=PIECE))
+    in_pieces = wants_pieces(plan, first.dtype, other, most=PIECE)
+    return Call(plan, dtype, single, last, in_pieces, problem.dtype == "int64" and problem.multiply_adds > FEW)
 
 
 _calls: dict[tuple[object, ...], Call] = {}
@@ -258,23 +261,19 @@ def _bias(b: ArrayLike | None, out_channels: int) -> Array | None:
 def run(call: Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array | None) -> Array:
     """The planned result, in the layout and with the axes that the caller's arrays had."""
     first, second, bias = np.asarray(x), np.asarray(w), None if b is None else np.asarray(b)
-    plan, dtype, single, last, _ = call
+    _, dtype, single, last, _, asks_floats = call
     if single:
         first = first[np.newaxis]
     if last:
         first = np.moveaxis(first, -1, 1)
-    if plan.problem.dtype == "int64" and plan.problem.multiply_adds > FEW:
+    if asks_floats:
         call = _in_floats(call, first, second, bias)
-
-    def compute(target: Array | None = None) -> Array:
-        """The result, in the call's dtype or, if it is not made in pieces, in that of the sums."""
-        if call.in_pieces:
-            return _in_pieces(call, first, second, bias, target)
-        return call.plan(first, second, bias, out=target, casting="unsafe")
-
     if out is None:
-        return _as_the_caller_has_it(compute().astype(dtype, copy=False), single, last)
-    shape = plan.shapes.result
+        result = _computed(call, first, second, bias)
+        if result.dtype is not dtype:  # float16 and integers may have their sums in another type
+            result = result.astype(dtype, copy=False)
+        return _as_the_caller_has_it(result, single, last)
+    shape = call.plan.shapes.result
     if last:
         shape = (shape[0], *shape[2:], shape[1])
     given = checked_out(out, shape[1:] if single else shape, dtype)
@@ -282,10 +281,17 @@ def run(call: Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array 
     apart = not any(np.may_share_memory(given, operand) for operand in operands)
     if apart and (call.in_pieces or dtype == call.plan.shapes.dtype):
         target = given[np.newaxis] if single else given
-        compute(np.moveaxis(target, -1, 1) if last else target)
+        _computed(call, first, second, bias, np.moveaxis(target, -1, 1) if last else target)
     else:  # an `out` over an operand must not be written before that is read
-        given[...] = _as_the_caller_has_it(compute(), single, last)
+        given[...] = _as_the_caller_has_it(_computed(call, first, second, bias), single, last)
     return given
+
+
+def _computed(call: Call, first: Array, second: Array, bias: Array | None, out: Array | None = None) -> Array:
+    """The result (N, K, ...), in the call's dtype or, if it is not made in pieces, in that of the sums."""
+    if call.in_pieces:
+        return _in_pieces(call, first, second, bias, out)
+    return call.plan(first, second, bias, out=out, casting="unsafe")
 
 
 def _in_floats(call: Call, first: Array, second: Array, bias: Array | None) -> Call:
