@@ -56,6 +56,11 @@ def peak(array: Array) -> int:
     return max(-int(array.min(initial=0)), int(array.max(initial=0)))
 
 
+def heaviest(kernels: Array) -> float:
+    """The largest sum of absolute values that one of `kernels` (K, ...) has."""
+    return float(np.abs(kernels.astype(np.float64)).reshape(len(kernels), -1).sum(axis=1).max())
+
+
 def exact_float(largest: float) -> str | None:
     """The float type that holds all integers up to `largest`, None where there is none.
 

@@ -15,6 +15,7 @@ from .arguments import (
     channels_last_in_memory,
     checked_out,
     exact_float,
+    heaviest,
     is_channels_last,
     peak,
     sum_dtype,
@@ -300,10 +301,11 @@ def _in_floats(call: Call, first: Array, second: Array, bias: Array | None) -> C
     if problem.operation == "weight_grad":
         largest = float(peak(first)) * float(peak(second)) * math.prod(problem.output_shape) / problem.out_channels
     else:
-        weights = np.abs(second.astype(np.float64)).reshape(problem.groups, -1, *problem.weight_shape[1:])
-        summed = (0, 1) if problem.operation == "conv" else (0, 2)  # what is not summed over: groups and kernels, ...
-        sums = weights.sum(axis=tuple(axis for axis in range(weights.ndim) if axis not in summed))
-        largest = float(peak(first)) * float(sums.max()) + (0 if bias is None else float(peak(bias)))
+        kernels = second
+        if problem.operation == "input_grad":  # which has a kernel for each channel of each group
+            kernels = second.reshape(problem.groups, -1, *problem.weight_shape[1:]).swapaxes(1, 2)
+            kernels = kernels.reshape(problem.in_channels, -1)
+        largest = float(peak(first)) * heaviest(kernels) + (0 if bias is None else float(peak(bias)))
     dtype = exact_float(largest)
     if dtype is None:
         return call

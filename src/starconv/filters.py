@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from .arguments import Array, exact_float, peak
+from .arguments import Array, exact_float, heaviest, peak
 from .engine.pieces import PIECE, Place, by_pieces, wants_pieces
 from .engine.plan import Plan
 from .engine.planner import make_plan, wisdom_state
@@ -348,8 +348,9 @@ def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.
     # Read as int64, sums of uint64 are right modulo 2^64, which is all that an integer keeps; a float needs the sign.
     wraps = result.kind in "iub" or all(array.dtype != np.uint64 for array in (picture, kernels))
     if whole and cval.is_integer() and abs(cval) < 2**53:
-        weight = float(np.abs(kernels.astype(np.float64)).reshape(len(kernels), -1).sum(axis=1).max())
-        return exact_float(max(float(peak(picture)), abs(cval)) * weight) or ("int64" if wraps else "float64")
+        return exact_float(max(float(peak(picture)), abs(cval)) * heaviest(kernels)) or (
+            "int64" if wraps else "float64"
+        )
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
 

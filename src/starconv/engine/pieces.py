@@ -31,7 +31,7 @@ read twice. With 2 rows of 15x15 windows at a time, 4096 pixels of 64 channels, 
 
 Array = NDArray[Any]
 Place = tuple[slice, slice, slice]
-"""Of a part in the result: pictures, channels (all of them), rows of the first spatial axis."""
+"""Of a part in what is cut: pictures, channels (all of them), rows of the first spatial axis."""
 
 
 class _Rows(NamedTuple):
@@ -82,35 +82,36 @@ def by_pieces(
         fill: what constant padding holds.
     """
     prepared: dict[tuple[Problem, np.dtype[Any]], tuple[PreparedPlan, Array]] = {}
+    for place, block, part in _pieces(problem, first, most, fill):
+        key = part, block.dtype
+        if key not in prepared:
+            plan = make_plan(part, source=block.dtype.name)
+            make = empty_channels_last if part.channels_last else np.empty
+            sums = make(part.result_shape, np.dtype(part.dtype))
+            prepared[key] = plan.prepare(second, bias, fill=fill, casting="unsafe"), sums
+        compute, sums = prepared[key]
+        compute(block, out=sums, casting="unsafe")
+        store(place, sums)
+
+
+def sum_of_pieces(problem: Problem, first: Array, second: Array, *, most: int) -> Array:
+    """A weight gradient, summed over pieces of the pictures and of their outputs' gradient in their order."""
+    total = np.zeros(problem.result_shape, problem.dtype)
+    for place, block, part in _pieces(problem, first, most, 0.0):
+        gradient = second[place].astype(total.dtype, copy=False)
+        total += make_plan(part, source=block.dtype.name)(block, gradient, casting="unsafe")
+    return total
+
+
+def _pieces(problem: Problem, first: Array, most: int, fill: float) -> Iterator[tuple[Place, Array, Problem]]:
+    """Piece by piece: its place in what is cut, what it reads of the first operand, and its problem."""
     pictures, rows = _sizes(problem, most)
     for picture in range(0, problem.batch, pictures):
         taken = slice(picture, min(picture + pictures, problem.batch))
         for span in _spans(problem, rows):
             block = _read(first[taken], span.reads, np.dtype(problem.dtype), fill)
             part = replace(problem, batch=len(block), axes=(span.axis, *problem.axes[1:]))
-            key = part, block.dtype
-            if key not in prepared:
-                plan = make_plan(part, source=block.dtype.name)
-                make = empty_channels_last if part.channels_last else np.empty
-                sums = make(part.result_shape, np.dtype(part.dtype))
-                prepared[key] = plan.prepare(second, bias, fill=fill, casting="unsafe"), sums
-            compute, sums = prepared[key]
-            compute(block, out=sums, casting="unsafe")
-            store((taken, slice(None), slice(span.first, span.last)), sums)
-
-
-def sum_of_pieces(problem: Problem, first: Array, second: Array, *, most: int) -> Array:
-    """A weight gradient, summed over pieces of the pictures and of their outputs' gradient in their order."""
-    total = np.zeros(problem.result_shape, problem.dtype)
-    pictures, rows = _sizes(problem, most)
-    for picture in range(0, problem.batch, pictures):
-        taken = slice(picture, min(picture + pictures, problem.batch))
-        for span in _spans(problem, rows):
-            block = _read(first[taken], span.reads, total.dtype, 0.0)
-            part = replace(problem, batch=len(block), axes=(span.axis, *problem.axes[1:]))
-            gradient = second[taken, :, span.first : span.last].astype(total.dtype, copy=False)
-            total += make_plan(part, source=block.dtype.name)(block, gradient, casting="unsafe")
-    return total
+            yield (taken, slice(None), slice(span.first, span.last)), block, part
 
 
 def _sizes(problem: Problem, most: int) -> tuple[int, int]:
@@ -164,8 +165,9 @@ def _stamped(axis: Axis, first: int, last: int) -> _Rows:
 
 def _read(pictures: Array, rows: NDArray[np.intp], dtype: np.dtype[Any], fill: float) -> Array:
     """These rows of `pictures`: as they are where that is possible, else copied in `dtype`."""
-    if not rows.size or ((np.diff(rows) == 1).all() and rows[0] >= 0):
-        block = pictures[:, :, rows[0] : rows[-1] + 1] if rows.size else pictures
+    if (rows >= 0).all() and (np.diff(rows) == 1).all():
+        start = rows[0] if rows.size else 0
+        block = pictures[:, :, start : start + rows.size]
         as_it_is = block.dtype == dtype or block.dtype.name in WIDENED
         return block if as_it_is and block.dtype.isnative else block.astype(dtype)
     block = pictures[:, :, rows].astype(dtype)
