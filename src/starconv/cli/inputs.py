@@ -42,22 +42,25 @@ def input_shapes(network: "Network", texts: Sequence[str] | None) -> list[tuple[
         ArgumentValueError: text that is no shape, for no input, or for one that takes another; an input of which not
             even the number of axes is known, and none is given; one that would not fit into memory.
     """
+    from ..nets.interpret import check_shape
+
     given = _given(network, texts or ())
     sizes: dict[str, int] = {}
     for value in network.inputs:
         if value.name in given:
-            _agree(value, *given[value.name], sizes)
+            text, typed = given[value.name]
+            check_shape(value, typed, sizes, "input", text)
     for value in network.inputs:  # a batch of one, also where another input has that size along a later axis
         if value.shape and isinstance(value.shape[0], str):
             sizes.setdefault(value.shape[0], 1)
     shapes = []
     for value in network.inputs:
-        text, typed = given.get(value.name, (None, None))
-        if value.shape is None and typed is None:
-            raise ArgumentValueError("input", text, f"a size for {value}, such as {value.name}=1x3x224x224")
+        shown, wanted = given.get(value.name, (None, None))
+        if value.shape is None and wanted is None:
+            raise ArgumentValueError("input", shown, f"a size for {value}, such as {value.name}=1x3x224x224")
         shape = tuple(
             size if isinstance(size, int) else sizes.get(size or "", SIDE if axis else 1)
-            for axis, size in enumerate(_merged(value, typed))
+            for axis, size in enumerate(_merged(value, wanted))
         )
         if math.prod(shape) * 8 > network.largest:
             raise ArgumentValueError("input", shape, f"a size of at most {network.largest // 8:,} numbers for {value}")
@@ -101,21 +104,6 @@ def _given(network: "Network", texts: Sequence[str]) -> dict[str, _Typed]:
             shape = (None, *shape)
         given[value.name] = text, shape
     return given
-
-
-def _agree(value: "Value", text: str, typed: tuple[int | None, ...], sizes: dict[str, int]) -> None:
-    """Check what was typed against what the input takes and what others say of sizes with a name, and note those."""
-    if value.shape is None:
-        return
-    if len(typed) != len(value.shape):
-        raise ArgumentValueError("input", text, f"{value}, {len(value.shape)} axes")
-    for size, own in zip(typed, value.shape, strict=True):
-        if size is None or own is None:
-            continue
-        known = sizes.setdefault(own, size) if isinstance(own, str) else own
-        if size != known:
-            said = f"; {own} is {known} elsewhere" if isinstance(own, str) else ""
-            raise ArgumentValueError("input", text, f"{value}{said}")
 
 
 def _merged(value: "Value", typed: tuple[int | None, ...] | None) -> Sequence[int | str | None]:

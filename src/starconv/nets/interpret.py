@@ -13,6 +13,7 @@ from .operators import LARGEST, SUPPORTED, most_memory, run_node
 
 __all__ = [
     "UnsupportedOperatorError",
+    "check_shape",
     "checked_inputs",
     "interpret",
     "refuse_unsupported",
@@ -86,16 +87,30 @@ def _checked(value: Value, given: Any, sizes: dict[str, int]) -> Array:
             raise ArgumentValueError(value.name, given, f"{value} ({error})") from None
     if array.dtype != value.dtype:
         raise ArgumentTypeError(value.name, array, f"{value}; array.astype({value.dtype.name!r}) makes one")
+    check_shape(value, array.shape, sizes, value.name, array)
+    return array
+
+
+def check_shape(value: Value, shape: Sequence[int | None], sizes: dict[str, int], argument: str, shown: object) -> None:
+    """Raise unless `value` takes such a shape, in which None is a size that is not known.
+
+    Args:
+        value: an input of a network.
+        shape: what is given.
+        sizes: what inputs before it say of sizes with a name; what this one says is added.
+        argument, shown: the name and the value in an error.
+    """
     if value.shape is None:
-        return array
-    if array.ndim != len(value.shape):
-        raise ArgumentValueError(value.name, array, f"{value}, {len(value.shape)} axes")
-    for length, size in zip(array.shape, value.shape, strict=True):
+        return
+    if len(shape) != len(value.shape):
+        raise ArgumentValueError(argument, shown, f"{value}, {len(value.shape)} axes")
+    for length, size in zip(shape, value.shape, strict=True):
+        if length is None:
+            continue
         known = sizes.setdefault(size, length) if isinstance(size, str) else size
         if known is not None and length != known:
             said = f"; {size} is {known} elsewhere" if isinstance(size, str) else ""
-            raise ArgumentValueError(value.name, array, f"{value}{said}")
-    return array
+            raise ArgumentValueError(argument, shown, f"{value}{said}")
 
 
 def interpret(

@@ -44,6 +44,7 @@ from .panels import Panels
 from .rounding import sum_bound
 from .tiles import (
     collected_pixels,
+    kernels_in_lanes,
     offset_tables,
     panel_vectors,
     planes_function,
@@ -54,6 +55,7 @@ from .tiles import (
 
 NAME = "direct"
 WIDENS = True
+in_lanes = kernels_in_lanes
 
 LINE_BYTES = 64
 AHEAD_BYTES = 96
@@ -89,11 +91,6 @@ def width(problem: Problem, target: Target) -> int:
     """Kernels in a panel: as many vectors as the registers hold sums for, fewer where the group has fewer kernels."""
     lanes = target.lanes(problem.itemsize)
     return lanes * panel_vectors(problem.out_channels // problem.groups, lanes, target)
-
-
-def in_lanes(problem: Problem) -> int:
-    """What the lanes of vectors hold: kernels of a group."""
-    return problem.out_channels // problem.groups
 
 
 def cost(problem: Problem, target: Target | None) -> float:

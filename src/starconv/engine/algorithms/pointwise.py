@@ -28,10 +28,11 @@ from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import KernelRows
 from .rounding import sum_bound
-from .tiles import most_vectors, refuses_forward
+from .tiles import kernels_in_lanes, most_vectors, refuses_forward
 
 NAME = "pointwise"
 WIDENS = True
+in_lanes = kernels_in_lanes
 
 KERNELS = 6
 FEWEST_PIXELS = 2
@@ -65,11 +66,6 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     if pixels < FEWEST_PIXELS * target.lanes(problem.itemsize):
         return f"{pixels} pixels do not fill {FEWEST_PIXELS} vectors"
     return None
-
-
-def in_lanes(problem: Problem) -> int:
-    """What the lanes of vectors hold: kernels of a group."""
-    return problem.out_channels // problem.groups
 
 
 def cost(problem: Problem, target: Target | None) -> float:

@@ -32,9 +32,10 @@ from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
 from .panels import Panels, readable
 from .refusals import refuses_taps_or_padding
 from .rounding import sum_bound
-from .tiles import planes_function, refuses_forward, tile_pixels
+from .tiles import kernels_in_lanes, planes_function, refuses_forward, tile_pixels
 
 NAME = "product"
+in_lanes = kernels_in_lanes
 
 FIELDS = Fields((*direct.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
 PAGE_BYTES = 4096
@@ -52,11 +53,6 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     if lattices(problem)[0].outputs > 1:
         return "it takes pictures, not volumes"
     return None
-
-
-def in_lanes(problem: Problem) -> int:
-    """What the lanes of vectors hold: kernels of a group."""
-    return problem.out_channels // problem.groups
 
 
 def cost(problem: Problem, target: Target | None) -> float:

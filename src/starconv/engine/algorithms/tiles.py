@@ -16,6 +16,7 @@ from .refusals import refuses_unless
 
 __all__ = [
     "collected_pixels",
+    "kernels_in_lanes",
     "most_vectors",
     "offset_tables",
     "panel_vectors",
@@ -54,6 +55,11 @@ def tile_pixels(count: int, vectors: int, target: Target) -> int:
 def most_vectors(target: Target) -> int:
     """Vectors of kernels in a tile of 6 pixels, or of pixels in one of 6 kernels: 4 with 32 wide registers, else 2."""
     return 4 if target.registers >= 32 and target.has_fma and target.vector_bytes == 64 else 2
+
+
+def kernels_in_lanes(problem: Problem) -> int:
+    """What the lanes of vectors hold where they run along kernels (``in_lanes`` of a row): those of a group."""
+    return problem.out_channels // problem.groups
 
 
 def row_readers(input_row: int, rows: int, taps: int, stride: int, dilation: int) -> list[tuple[int, int]]:

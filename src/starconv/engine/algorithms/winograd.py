@@ -55,7 +55,7 @@ from .packed import SOURCES, Binding, CompiledSolution
 from .panels import Array, Panels
 from .refusals import refuses_winograd
 from .rounding import sum_bound
-from .tiles import most_vectors
+from .tiles import kernels_in_lanes, most_vectors
 from .winograd_kernels import kernel_module, weight_module
 from .winograd_tiles import CHANNELS, FIELDS, WEIGHT_FIELDS, Room, odd_lines
 from .winograd_transforms import F2_3, F2_5, F4_2, F4_3, Strided, Tile, span
@@ -84,6 +84,7 @@ class Row:
     NAME: str
     tile: Tile
     WIDENS = True
+    in_lanes = staticmethod(kernels_in_lanes)
 
     def refuses(self, problem: Problem, target: Target | None) -> str | None:
         """Why not: only what the transforms are made for, where there is something to save."""
@@ -96,10 +97,6 @@ class Row:
             size = weights * problem.itemsize * self.tile.numbers**2 // taps**2
             return f"reading transformed weights of {size >> 20} MiB for {pixels} pixels costs more than it saves"
         return None
-
-    def in_lanes(self, problem: Problem) -> int:
-        """What the lanes of vectors hold: kernels of a group."""
-        return problem.out_channels // problem.groups
 
     def cost(self, problem: Problem, target: Target | None) -> float:
         """Seconds: those of the best cut, and of transforming the weights, which a functional call does each time.
