@@ -10,7 +10,13 @@ per column of the kernel and serves all output rows that it is a tap of; the ker
 
     3x3, 7 rows: (7 + 2) x 3 = 27 loads for 63 multiply-adds and 7 stores
 
-A task is some planes, or a band of one where there are few.
+The first and last rows of a tile serve few outputs, and loads are then more than multiply-adds. Where planes are tall
+and wide enough, columns whose taps are all inside a row are computed by *streams* instead: down some 40 rows, with as
+many output rows under way as the kernel has, so that each row but those at the ends serves as many. No load is masked:
+
+    7x7: 7 loads for 49 multiply-adds and a store (in a tile of 8 rows: 98 for 392 and 8)
+
+A task is some planes, or a band of one where there are few. A stream is as high as its band.
 
 With a stride of 2, vectors of every second column are picked from pairs of loads, 4 loads and 3 shuffles per row; or
 from a single one, where all that a row reads fits a vector.
@@ -20,61 +26,29 @@ loads, which of the targets only AVX-512 has.
 """
 
 import math
-from typing import NamedTuple
 
 from ...geometry import Axis
 from ...problem import Problem
-from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Mask, Pointer, Registers, Vector, module_source
-from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
 from ..lattice import spatial_steps
-from .blocks import threads_for
-from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
+from .blocks import most_scratch, threads_for
+from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
+from .planes_kernels import FIELDS, Tile, planes_module
 from .refusals import refuses_many_kernels
 from .rounding import sum_bound
-from .tiles import refuses_forward, row_readers
+from .tiles import refuses_forward
 
 NAME = "planes"
 
 MOST_TAPS = 49
 """Of a kernel: all are written out."""
-HELD_TAPS = 9
-"""Up to so many weights are in registers throughout; more are loaded again for every input row."""
+MOST_SUMS = 24
+"""Of a stream, on 32 registers."""
 TASK_PRODUCTS = 1 << 17
 """Multiply-adds that are worth a task's start: some 5 µs."""
-
-FIELDS = Fields(
-    (
-        "x",
-        "out",
-        "panels",  # weights, [kernel][tap]
-        "bias",
-        "fill",
-        "scratch",
-        *FINISH_FIELDS,
-        "x_batch",  # bytes between pictures of x, ...
-        "x_channel",
-        "x_row",
-        "out_batch",
-        "out_channel",
-        "out_row",
-        "channels",
-        "pieces",  # bands of all planes of all pictures
-        "per_task",
-        "bands",  # of a plane
-        "band_rows",  # of output, in all bands but the last
-        "rows",  # of x
-        "columns",
-        "out_rows",
-        "out_columns",
-        "rows_before",  # of padding
-        "columns_before",
-    )
-)
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
@@ -101,40 +75,41 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     return None
 
 
-class Tile(NamedTuple):
-    """Output rows whose sums are in registers at one time, and the geometry that is written out."""
+def _tile(problem: Problem, target: Target) -> Tile:
+    """As many rows as leave the fewest past the end of a plane, and a stream where there is room for one."""
+    down, across = _axes(problem)
+    reads = (across.output - 1) * across.stride + across.extent
+    narrow = across.stride > 1 and reads <= target.lanes(problem.itemsize)
+    most = 8 if down.stride == 1 else 4
+    rows = min(range(most, 0, -1), key=lambda rows: -(-down.output // rows) * (rows + 1))
+    taps, strides = (down.kernel, across.kernel), (down.stride, across.stride)
+    dilations = down.dilation, across.dilation
+    tile = Tile(rows, taps, strides, dilations, narrow, stream=0)
+    if strides != (1, 1) or down.dilation > 1 or down.kernel == 1 or not _cuts(down):
+        return tile
+    # Between two additions to a sum are 4 cycles, each of one multiply-add or, on whole units, of two.
+    streamed = tile._replace(stream=-(-4 * (3 - target.passes) // down.kernel))
+    # What is copied first costs more than masks: 112 columns, 64 of them inside, took 1.14 times as long, 256 0.94.
+    inside = len(_inner(problem, streamed, target)) >= across.output * 2 / 3
+    return streamed if inside and down.kernel * streamed.stream <= MOST_SUMS else tile
 
-    rows: int
-    taps: tuple[int, int]
-    strides: tuple[int, int]
-    dilations: tuple[int, int]
-    narrow: bool
-    """Whether the columns that a row of output reads fit one vector. (A load of no lane at all takes 16 cycles.)"""
 
-    @classmethod
-    def of(cls, problem: Problem, target: Target) -> "Tile":
-        """As many rows as leave the fewest past the end of a plane."""
-        down, across = _axes(problem)
-        reads = (across.output - 1) * across.stride + across.extent
-        narrow = across.stride > 1 and reads <= target.lanes(problem.itemsize)
-        most = 8 if down.stride == 1 else 4
-        rows = min(range(most, 0, -1), key=lambda rows: -(-down.output // rows) * (rows + 1))
-        return cls(
-            rows,
-            (down.kernel, across.kernel),
-            (down.stride, across.stride),
-            (down.dilation, across.dilation),
-            narrow,
-        )
+def _inner(problem: Problem, tile: Tile, target: Target) -> range:
+    """The columns of output that streams compute from the input itself: no taps reach beyond the ends of a row."""
+    across, wide = _axes(problem)[1], tile.stream * target.lanes(problem.itemsize)
+    first = -(-across.before // wide) * wide
+    count = (across.input + across.before - tile.reach - first) // wide
+    return range(first, first + max(count, 0) * wide)
 
-    @property
-    def input_rows(self) -> int:
-        """Input rows that a tile reads or steps over."""
-        return (self.rows - 1) * self.strides[0] + (self.taps[0] - 1) * self.dilations[0] + 1
 
-    def readers(self, input_row: int) -> list[tuple[int, int]]:
-        """The (output row, tap) pairs that meet in input row `input_row` of the tile."""
-        return row_readers(input_row, self.rows, self.taps[0], self.strides[0], self.dilations[0])
+def _cuts(down: Axis) -> range:
+    """The numbers of bands in which a plane can be cut so that each is m kernel heights and one row less than another.
+
+    Of k of them all m together are (rows - k (height - 1)) / height, so rows + k is a multiple of the height; and at
+    least k.
+    """
+    height = down.kernel
+    return range(-down.output % height or height, down.output // (2 * height - 1) + 1, height)
 
 
 def _axes(problem: Problem) -> tuple[Axis, Axis]:
@@ -143,22 +118,50 @@ def _axes(problem: Problem) -> tuple[Axis, Axis]:
 
 
 def cost(problem: Problem, target: Target | None) -> float:
-    """Seconds: multiply-adds, loads and stores of all tiles; or the time of memory, or of the last cache."""
+    """Seconds: multiply-adds, loads and stores of tiles or streams; or the time of memory, or of the last cache."""
     assert target is not None
-    tile, (down, across) = Tile.of(problem, target), _axes(problem)
-    lanes = target.lanes(problem.itemsize)
-    loads = tile.input_rows * tile.taps[1] * (1 if across.stride == 1 else 2 if tile.narrow else 3)
-    # Units of half a vector take a multiply-add per cycle, and what that reads of the weights beside it.
-    loads += 0 if _holds(tile) or target.passes == 2 else tile.rows * math.prod(tile.taps)
-    per_tile = (tile.rows * math.prod(tile.taps) + loads) * target.passes / 2 + tile.rows + 25
-    tiles = -(-down.output // tile.rows) * -(-across.output // lanes)
-    cycles = problem.batch * problem.in_channels * (tiles * per_tile + 60)
-    return 3e-6 + max(cycles / 3e9 / min(target.cores, 2), target.moving(problem.bytes_moved))
+    tile, (down, across) = _tile(problem, target), _axes(problem)
+    vectors = -(-across.output // target.lanes(problem.itemsize))
+    cycles = vectors * (_stream_cycles if tile.stream else _tiles_cycles)(tile, down, target)
+    planes = problem.batch * problem.in_channels
+    arithmetic = planes * (cycles + 60) / 3e9 / min(target.cores, 2)
+    return 3e-6 + max(arithmetic, target.moving(problem.bytes_moved))
+
+
+def _tiles_cycles(tile: Tile, down: Axis, target: Target) -> float:
+    """Per vector of columns: multiply-adds, loads and stores of all tiles."""
+    products, weights = tile.rows * math.prod(tile.taps), 0 if tile.holds else tile.rows * math.prod(tile.taps)
+    loads = tile.input_rows * tile.taps[1] * (1 if tile.strides[1] == 1 else 2 if tile.narrow else 3)
+    if target.passes == 1:
+        busy = (products + loads + weights) / 2
+    else:  # units of half a vector take a multiply-add per cycle, and beside it what that reads of the weights
+        busy = products + loads if tile.holds else max(products, 2 * loads)
+    return -(-down.output // tile.rows) * (busy + tile.rows + 25)
+
+
+def _stream_cycles(tile: Tile, down: Axis, target: Target) -> float:
+    """Per vector of columns: multiply-adds, or loads, of which two weights are one; and a store."""
+    products, weights = math.prod(tile.taps), 0 if tile.holds else math.prod(tile.taps)
+    row = max(products * target.passes / 2, tile.taps[1] + weights / 2 / tile.stream) + 1
+    bands = min(_cuts(down), key=lambda bands: bands * _stream_cost(down.output / bands))
+    return (down.output + 2 * bands) * row
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: the weights, where they have to be copied."""
-    return math.prod(problem.weight_shape) * problem.itemsize
+    """Bytes: the weights, where they have to be copied, and a band of the columns at an end of the rows per thread."""
+    assert target is not None
+    tile = _tile(problem, target)
+
+    def block(threads: int) -> int:
+        _, rows, longer = _bands(problem, tile, threads)
+        return _block_bytes(problem, tile, target, rows + (tile.taps[0] if longer else 0))
+
+    return math.prod(problem.weight_shape) * problem.itemsize + most_scratch(target, block)
+
+
+def _block_bytes(problem: Problem, tile: Tile, target: Target, rows: int) -> int:
+    """Of what an edge copies for so many rows of output."""
+    return (rows + tile.taps[0] - 1) * tile.packed(target.lanes(problem.itemsize)) * 64 if tile.stream else 0
 
 
 def error_bound(problem: Problem) -> float:
@@ -189,9 +192,9 @@ class Planes(CompiledSolution):
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """All sizes and steps for arrays that lie like these."""
         problem, (down, across) = self.problem, _axes(self.problem)
-        tile = Tile.of(problem, self.target)
-        band_rows = _band_rows(problem, tile, limit)
-        bands = -(-down.output // band_rows)
+        tile = _tile(problem, self.target)
+        bands, band_rows, longer = _bands(problem, tile, limit)
+        inner = _inner(problem, tile, self.target) if tile.stream else range(0)
         pieces = problem.batch * problem.in_channels * bands
         together = min(TASK_PRODUCTS * pieces // max(problem.multiply_adds, 1), pieces // (4 * limit))
         per_task = max(together, 1)
@@ -208,6 +211,9 @@ class Planes(CompiledSolution):
             "per_task": per_task,
             "bands": bands,
             "band_rows": band_rows,
+            "longer": longer,
+            "inner": inner.start,
+            "outer": inner.stop,
             "rows": down.input,
             "columns": across.input,
             "out_rows": down.output,
@@ -215,117 +221,32 @@ class Planes(CompiledSolution):
             "rows_before": down.before,
             "columns_before": across.before,
         }
-        source = _module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem))
-        tasks = -(-pieces // per_task)
-        workers = threads_for(problem, tasks, limit)
-        return Binding(compiled(source, self.target, "task"), FIELDS.block(fields), tasks, workers, 0, (), [])
+        workers = threads_for(problem, tasks := -(-pieces // per_task), limit)
+        scratch = _block_bytes(problem, tile, self.target, band_rows + (tile.taps[0] if longer else 0))
+        fields["scratch_bytes"] = scratch
+        source = planes_module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem))
+        function = compiled(source, self.target, "task")
+        return Binding(function, FIELDS.block(fields), tasks, workers, scratch * workers, (), [])
 
 
-def _band_rows(problem: Problem, tile: Tile, limit: int) -> int:
-    """Output rows of a task where planes are so few that they are cut into bands, for up to `limit` threads.
+def _bands(problem: Problem, tile: Tile, limit: int) -> tuple[int, int, int]:
+    """How many bands a plane is cut into for up to `limit` threads, their rows, and how many have a kernel's more.
 
-    Whole tiles: a band of its own costs no more than the rows of input at its ends, which two tasks read.
+    Whole tiles, or whole streams: a band of its own costs no more than the rows of input at its ends, which two tasks
+    read. For planes enough, tiles need only one band; a stream is best of some 40 rows, of which a few caches hold all.
     """
-    planes, rows = problem.batch * problem.in_channels, _axes(problem)[0].output
+    planes, down = problem.batch * problem.in_channels, _axes(problem)[0]
+    rows, height = down.output, tile.taps[0]
+    if tile.stream:
+        bands = min(_cuts(down), key=lambda bands: -(-bands * planes // limit) * _stream_cost(rows / bands))
+        sevens = (rows - bands * (height - 1)) // height
+        return bands, sevens // bands * height + height - 1, sevens % bands
     wanted = min(-(-4 * limit // planes), problem.multiply_adds // (planes * TASK_PRODUCTS))
     tiles = -(-rows // tile.rows)
-    return -(-tiles // max(wanted, 1)) * tile.rows
+    band_rows = -(-tiles // max(wanted, 1)) * tile.rows
+    return -(-rows // band_rows), band_rows, 0
 
 
-@emitted("task")
-def _module(target: Target, element: str, tile: Tile, finish: Finish) -> str:
-    """The module's IR: the kernel's geometry is written out, all sizes are fields."""
-    plane = _plane("plane", target, element, tile, finish)
-    return module_source([plane, _task(target, element, tile, plane)])
-
-
-def _task(target: Target, element: str, tile: Tile, plane: Function) -> Function:
-    """Task: some planes, or bands of planes, one after the other."""
-    f = Function("task", target, ["fields", "task", "worker"])
-    pieces, per_task, channels = FIELDS.integers(f, "pieces", "per_task", "channels")
-    bands, band_rows, out_rows = FIELDS.integers(f, "bands", "band_rows", "out_rows")
-    x_batch, x_channel, out_batch, out_channel = FIELDS.integers(f, "x_batch", "x_channel", "out_batch", "out_channel")
-    x, out = FIELDS.pointer(f, "x", element), FIELDS.pointer(f, "out", element)
-    weights, bias = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
-    start = f.integer("task") * per_task
-    for piece in f.loop(start, (start + per_task).minimum(pieces)):
-        number, top = piece // bands, piece % bands * band_rows
-        picture, channel = number // channels, number % channels
-        source = x.at_bytes(picture * x_batch + channel * x_channel)
-        to = out.at_bytes(picture * out_batch + channel * out_channel)
-        own = weights.at(channel * math.prod(tile.taps))
-        bottom = (top + band_rows).minimum(out_rows)
-        f.run(plane, f.integer("fields"), source, own, bias.at(channel), to, top, bottom)
-    return f
-
-
-def _plane(name: str, target: Target, element: str, tile: Tile, finish: Finish) -> Function:
-    """The rows from `first_row` up to `last_row` of an output plane: tile after tile."""
-    f = Function(name, target, ["fields", "x", "weights", "bias", "out", "first_row", "last_row"], internal=True)
-    lanes = target.lanes(ITEMSIZES[element])
-    x, weights, out = (f.pointer(part, element) for part in ("x", "weights", "out"))
-    x_row, out_row, rows, columns = FIELDS.integers(f, "x_row", "out_row", "rows", "columns")
-    out_columns, above, left = FIELDS.integers(f, "out_columns", "rows_before", "columns_before")
-    first_row, last_row = f.integer("first_row"), f.integer("last_row")
-    filler = FIELDS.real(f, "fill", element).broadcast(lanes)
-    added = f.pointer("bias", element).broadcast(lanes)
-    finisher = Finisher(f, FIELDS, element, finish)
-    held = [weights.at(t).broadcast(lanes) for t in range(math.prod(tile.taps))] if _holds(tile) else []
-    for top in f.loop(first_row, last_row, tile.rows):
-        for column in f.loop(0, out_columns, lanes):
-            first = column * tile.strides[1] - left  # input column of the kernel's first tap in lane 0
-            windows = _windows(f, tile, first, columns, lanes)
-            sums = Registers({row: f.zero(element, lanes) for row in range(tile.rows)})
-            here = weights
-            for input_row in range(tile.input_rows):
-                readers = tile.readers(input_row)
-                if not readers:
-                    continue
-                row = top * tile.strides[0] - above + input_row
-                there = (row >= 0) & (row < rows)
-                here = here.disguised()
-                vectors = _vectors(
-                    tile, x.at_bytes(row * x_row), {o: (c, m.where(there)) for o, (c, m) in windows.items()}, filler
-                )
-                for tap, value in enumerate(vectors):
-                    for output, tap_row in readers:
-                        number = tap_row * tile.taps[1] + tap
-                        weight = held[number] if held else here.at(number).broadcast(lanes)
-                        sums[output] = value.times_plus(weight, sums[output])
-            there_columns = f.lanes_between(0, out_columns - column, lanes)
-            for output in range(tile.rows):
-                to = out.at_bytes((top + output) * out_row).at(column)
-                result = finisher.early(sums[output] + added)
-                to.store_where(there_columns.where(top + output < last_row), result)
-    return f
-
-
-def _holds(tile: Tile) -> bool:
-    return math.prod(tile.taps) <= HELD_TAPS
-
-
-def _windows(f: Function, tile: Tile, first: Int, columns: Int, lanes: int) -> dict[int, tuple[Int, Mask]]:
-    """Per run of columns that a tile loads, by its distance from the first: where it begins, and which lanes exist."""
-    if tile.strides[1] == 1:
-        distances = [tap * tile.dilations[1] for tap in range(tile.taps[1])]
-    elif tile.narrow:
-        distances = [0]
-    else:  # two runs side by side hold the columns of two neighbouring taps
-        distances = [start + half for start in range(0, tile.taps[1], 2) for half in (0, lanes)]
-    return {d: (first + d, f.lanes_between(0 - first - d, columns - first - d, lanes)) for d in distances}
-
-
-def _vectors(tile: Tile, row: Pointer, windows: dict[int, tuple[Int, Mask]], filler: Vector) -> list[Vector]:
-    """Per column of the kernel what it meets in a row of input."""
-    loaded = {d: row.at(column).load_where(mask, filler) for d, (column, mask) in windows.items()}
-    if tile.strides[1] == 1:
-        return list(loaded.values())
-    lanes = filler.lanes
-    if tile.narrow:
-        return [
-            loaded[0].shuffled(filler, [min(tap + 2 * i, lanes) for i in range(lanes)]) for tap in range(tile.taps[1])
-        ]
-    pairs = [(loaded[start], loaded[start + lanes]) for start in range(0, tile.taps[1], 2)]
-    return [
-        pairs[tap // 2][0].shuffled(pairs[tap // 2][1], range(tap % 2, 2 * lanes, 2)) for tap in range(tile.taps[1])
-    ]
+def _stream_cost(rows: float) -> float:
+    """In rows: those at both ends, and what higher streams than 48 rows push out of the caches."""
+    return rows + 2 + max(rows - 48, 0) / 8

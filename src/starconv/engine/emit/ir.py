@@ -179,12 +179,14 @@ class Pointer:
         """The same address, of elements of another type."""
         return Pointer(self.function, self.text, element)
 
-    def disguised(self) -> "Pointer":
+    def disguised(self, turn: Int | None = None) -> "Pointer":
         """The same address, by way of an empty instruction that LLVM cannot look through.
 
         Loads from both stay two loads. LLVM would merge them, keep the value in a register, and spill others for it.
+        In a loop that does not change the address, `turn` is a value that differs in each of its rounds.
         """
-        text = self.function.emit(f'call ptr asm "", "=r,0"(ptr {self.text})')
+        constraints, more = ("=r,0", "") if turn is None else ("=r,0,r", f", i64 {turn.text}")
+        text = self.function.emit(f'call ptr asm "", "{constraints}"(ptr {self.text}{more})')
         return Pointer(self.function, text, self.element)
 
     def load(self, lanes: int = 1) -> "Vector":
