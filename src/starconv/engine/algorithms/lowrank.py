@@ -139,6 +139,9 @@ def factors(kernel: Array) -> tuple[Array, Array] | None:
     >>> factors(np.eye(3)) is None
     True
     """
+    first, right, lower, last = (kernel.item(*corner) for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)))
+    if abs(first * last - right * lower) > 1e-4 * (abs(first * last) + abs(right * lower)):  # most kernels: a quick no
+        return None
     wide = kernel.astype(np.float64)
     if not np.isfinite(wide).all():
         return None
@@ -146,7 +149,7 @@ def factors(kernel: Array) -> tuple[Array, Array] | None:
     column, row = wide[:, q], wide[p]
     if wide[p, q] == 0:
         return np.zeros_like(kernel[:, 0]), np.zeros_like(kernel[0])
-    if np.abs(column[:, None] * row - wide * row[q]).max() > 1e-5 * row[q] ** 2:  # most kernels: a quick no
+    if np.abs(column[:, None] * row - wide * row[q]).max() > 1e-5 * row[q] ** 2:
         return None
     divisor = row[q]
     if abs(divisor) < 2**24 and (wide == np.rint(wide)).all():

@@ -27,7 +27,9 @@ loads, which of the targets only AVX-512 has.
 
 import math
 
-from ...geometry import Axis
+import numpy as np
+
+from ...geometry import Axis, border_sources
 from ...problem import Problem
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
@@ -62,8 +64,6 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return "it masks what lies beside a row, which takes AVX-512"
     if problem.spatial == 3:
         return "it takes one or two spatial axes"
-    if problem.border != "constant":
-        return f"it masks borders, and has none of {problem.border}"
     if any(axis.stride > 2 for axis in problem.axes):
         return "it takes strides of 1 and 2"
     if problem.axes[-1].stride > 1 and problem.axes[-1].dilation > 1:
@@ -72,6 +72,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return f"it writes out at most {MOST_TAPS} taps"
     if problem.residual:
         return "it adds no residual"
+    if problem.border != "constant" and not _tile(problem, target).stream:
+        return f"it masks borders, and has {problem.border} for larger planes only"
     return None
 
 
@@ -161,7 +163,9 @@ def workspace(problem: Problem, target: Target | None) -> int:
 
 def _block_bytes(problem: Problem, tile: Tile, target: Target, rows: int) -> int:
     """Of what an edge copies for so many rows of output."""
-    return (rows + tile.taps[0] - 1) * tile.packed(target.lanes(problem.itemsize)) * 64 if tile.stream else 0
+    if not tile.stream:
+        return 0
+    return (rows + tile.taps[0] - 1) * tile.packed(target.lanes(problem.itemsize)) * target.vector_bytes
 
 
 def error_bound(problem: Problem) -> float:
@@ -220,13 +224,32 @@ class Planes(CompiledSolution):
             "out_columns": across.output,
             "rows_before": down.before,
             "columns_before": across.before,
+            "columns_after": across.after,
         }
         workers = threads_for(problem, tasks := -(-pieces // per_task), limit)
-        scratch = _block_bytes(problem, tile, self.target, band_rows + (tile.taps[0] if longer else 0))
-        fields["scratch_bytes"] = scratch
-        source = planes_module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem))
+        tables: dict[str, Array] = {}
+        scratch = 0
+        if tile.stream:
+            highest = band_rows + (tile.taps[0] if longer else 0)
+            tables = self._tables(x, tile, highest)
+            scratch = _block_bytes(problem, tile, self.target, highest)
+            fields |= {"scratch_bytes": scratch, **{name: table.ctypes.data for name, table in tables.items()}}
+        constant = problem.border == "constant"
+        source = planes_module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem), constant)
         function = compiled(source, self.target, "task")
-        return Binding(function, FIELDS.block(fields), tasks, workers, scratch * workers, (), [])
+        return Binding(function, FIELDS.block(fields), tasks, workers, scratch * workers, (*tables.values(),), [])
+
+    def _tables(self, x: Array, tile: Tile, rows: int) -> dict[str, Array]:
+        """Where streams find the rows and columns of padding, and the `rows` of what an edge copies."""
+        problem, (down, across) = self.problem, _axes(self.problem)
+        sources = border_sources(down.input, down.before, down.after, problem.border)
+        columns = border_sources(across.input, across.before, across.after, problem.border)
+        pitch = tile.packed(self.target.lanes(problem.itemsize)) * self.target.vector_bytes
+        return {
+            "row_offsets": np.where(sources < 0, -1, sources * spatial_steps(x)[1]),
+            "block_offsets": np.arange(rows + tile.taps[0] - 1) * pitch,
+            "column_sources": columns,
+        }
 
 
 def _bands(problem: Problem, tile: Tile, limit: int) -> tuple[int, int, int]:

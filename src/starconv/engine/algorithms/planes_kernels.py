@@ -47,6 +47,11 @@ FIELDS = Fields(
         "out_columns",
         "rows_before",  # of padding
         "columns_before",
+        "columns_after",
+        # Tables for streams:
+        "row_offsets",  # bytes from x's first row to each of them, padding included; -1 for rows of filler
+        "block_offsets",  # bytes from row to row of what an edge copies
+        "column_sources",  # which column each of padding shows
     )
 )
 
@@ -88,13 +93,13 @@ class Tile(NamedTuple):
 
 
 @emitted("task")
-def planes_module(target: Target, element: str, tile: Tile, finish: Finish) -> str:
-    """The module's IR: the kernel's geometry is written out, all sizes are fields."""
+def planes_module(target: Target, element: str, tile: Tile, finish: Finish, constant: bool) -> str:
+    """The module's IR: the kernel's geometry is written out, all sizes are fields. `constant` is what padding is."""
     if not tile.stream:
         tiles = _tiles("tiles", target, element, tile, finish)
         return module_source([tiles, _task(target, element, tile, [tiles])])
     stream = _stream("stream", target, element, tile, finish)
-    edge = _edge("edge", target, element, tile, stream)
+    edge = _edge("edge", target, element, tile, stream, constant)
     return module_source([stream, edge, _task(target, element, tile, [stream, edge])])
 
 
@@ -121,11 +126,11 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
             f.run(functions[0], *plane, source)
             continue
         stream, edge = functions
-        rows, above, left, x_row = FIELDS.integers(f, "rows", "rows_before", "columns_before", "x_row")
+        left, row_offsets = FIELDS.integer(f, "columns_before"), FIELDS.pointer(f, "row_offsets", "i64")
         wide = tile.stream * target.lanes(ITEMSIZES[element])
         for column in f.loop(0, inner, wide):
             f.run(edge, *plane, source, block, column.minimum(out_columns - wide))
-        f.run(stream, *plane, source.at(inner - left), x_row, above, rows, inner, outer)
+        f.run(stream, *plane, source.at(inner - left), row_offsets, inner, outer)
         for column in f.loop(outer, out_columns, wide):
             f.run(edge, *plane, source, block, column.minimum(out_columns - wide))
     return f
@@ -172,14 +177,15 @@ def _tiles(name: str, target: Target, element: str, tile: Tile, finish: Finish) 
 
 
 def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish) -> Function:
-    """The same for the columns from `first` to `last`, all of whose taps are columns of `x`.
+    """The same for the columns from `first` to `last`, all of whose taps are columns of the input.
 
-    `x` is where row 0 has the first tap of the first column. Rows that it does not have are read from one of filler.
-    There are m kernel heights of rows, m > 0, and one row less than another.
+    `x` is where the column of the first one's first tap begins, and row_offsets[i] in bytes from there to the first row
+    that output row i reads, -1 for one that holds the filler. There are m kernel heights of rows, m > 0, and one row
+    less than another.
     """
-    f = Function(name, target, [*_PLANE, "x", "x_row", "above", "rows", "first", "last"], internal=True)
+    f = Function(name, target, [*_PLANE, "x", "row_offsets", "first", "last"], internal=True)
     lanes, (height, width) = target.lanes(ITEMSIZES[element]), tile.taps
-    x, x_row, above, rows = f.pointer("x", element), f.integer("x_row"), f.integer("above"), f.integer("rows")
+    x, row_offsets = f.pointer("x", element), f.pointer("row_offsets", "i64")
     first, last, first_row, last_row = (f.integer(part) for part in ("first", "last", "first_row", "last_row"))
     parts, finisher = _parts(f, element, lanes), Finisher(f, FIELDS, element, finish)
     held = _held(tile, parts.weights, lanes)
@@ -190,12 +196,12 @@ def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish)
 
     def step(sums: Registers, column: Int, begins: Int, slot: int, taps: range) -> None:
         """The input row that output row `begins` reads first meets these rows of taps, of it and outputs above it."""
-        row = begins - above
-        inside = x.at_bytes(row * x_row).at(column - first)
-        here = ((row >= 0) & (row < rows)).pointer(inside, outside)
+        offset = row_offsets.at(begins).load_int()
+        inside = x.at_bytes(offset).at(column - first)
+        here = offset.equals(-1).pointer(outside, inside)
         for v in across:
             inside.at((AHEAD + v) * lanes).prefetch()
-        weights = parts.weights.disguised(row)
+        weights = parts.weights.disguised(begins)
         for q in range(width):
             f.hold_loads()
             values = [here.at(v * lanes + q * tile.dilations[1]).load(lanes) for v in across]
@@ -224,27 +230,36 @@ def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish)
     return f
 
 
-def _edge(name: str, target: Target, element: str, tile: Tile, stream: Function) -> Function:
+def _edge(name: str, target: Target, element: str, tile: Tile, stream: Function, constant: bool) -> Function:
     """A stream's width of columns from `column` on, of whose taps some lie beside the rows: all are copied first."""
     f = Function(name, target, [*_PLANE, "x", "block", "column"], internal=True)
     lanes = target.lanes(ITEMSIZES[element])
     x, block, column = f.pointer("x", element), f.pointer("block", element), f.integer("column")
     first_row, last_row = f.integer("first_row"), f.integer("last_row")
-    x_row, rows, columns, above, left = FIELDS.integers(f, "x_row", "rows", "columns", "rows_before", "columns_before")
+    columns, left, right = FIELDS.integers(f, "columns", "columns_before", "columns_after")
+    row_offsets, block_offsets, column_sources = (
+        FIELDS.pointer(f, table, "i64") for table in ("row_offsets", "block_offsets", "column_sources")
+    )
     filler = FIELDS.real(f, "fill", element).broadcast(lanes)
     packed = tile.packed(lanes)
     starts = [column - left + v * lanes for v in range(packed)]
     masks = [f.lanes_between(0 - start, columns - start, lanes) for start in starts]
-    count = last_row - first_row + (tile.taps[0] - 1)
-    for i in f.loop(count):
-        row = first_row - above + i
-        there = (row >= 0) & (row < rows)
-        source, to = x.at_bytes(row * x_row), block.at(i * (packed * lanes))
+    for row in f.loop(first_row, last_row + (tile.taps[0] - 1)):
+        offset = row_offsets.at(row).load_int()
+        source = x.at_bytes(offset)
+        to = block.at_bytes(block_offsets.at(row - first_row).load_int())
         for v, (start, mask) in enumerate(zip(starts, masks, strict=True)):
-            to.at(v * lanes).store(source.at(start).load_where(mask.where(there), filler))
+            there = mask.where((offset < -1) | (offset > -1)) if constant else mask
+            to.at(v * lanes).store(source.at(start).load_where(there, filler))
+        if not constant:  # what lies beside the row is somewhere in it
+            padded = left + columns
+            end = (column + packed * lanes).minimum(padded + right)
+            for before, after in ((column, left.minimum(end)), (padded.maximum(column), end)):
+                for place in f.loop(before, after):
+                    to.at(place - column).store(source.at(column_sources.at(place).load_int()).load())
     plane = f.integer("fields"), f.pointer("weights", element), f.pointer("bias", element), f.pointer("out", element)
-    pitch = packed * lanes * ITEMSIZES[element]
-    f.run(stream, *plane, first_row, last_row, block, pitch, first_row, count, column, column + tile.stream * lanes)
+    rows = first_row, last_row
+    f.run(stream, *plane, *rows, block, block_offsets.at(0 - first_row), column, column + tile.stream * lanes)
     return f
 
 
