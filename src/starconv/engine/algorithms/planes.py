@@ -1,4 +1,4 @@
-"""Depthwise layers of channels-first data, read where they lie: vectors of neighbouring pixels of one plane.
+"""Kernels of one channel on channels-first data, read where it lies: vectors of neighbouring pixels of one plane.
 
 Maths: the definition with one channel per group, as a chain of fused multiply-adds in the order row, column, as
 `direct` and `stencil` have it, so all give the same bits.
@@ -21,8 +21,8 @@ A task is some planes, or a band of one where there are few. A stream is as high
 With a stride of 2, vectors of every second column are picked from pairs of loads, 4 loads and 3 shuffles per row; or
 from a single one, where all that a row reads fits a vector.
 
-Limits: float32 and float64, one kernel per channel, up to two axes, constant padding, strides of 1 and 2, and masked
-loads, which of the targets only AVX-512 has.
+Limits: float32 and float64, kernels of one channel, up to two axes, strides of 1 and 2, padding other than constant for
+streams only, and masked loads, which of the targets only AVX-512 has.
 """
 
 import math
@@ -39,7 +39,6 @@ from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
 from .planes_kernels import FIELDS, Tile, planes_module
-from .refusals import refuses_many_kernels
 from .rounding import sum_bound
 from .tiles import refuses_forward
 
@@ -54,11 +53,13 @@ TASK_PRODUCTS = 1 << 17
 
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
-    """Why not: only depthwise forward convolutions in floating point, channels first, with AVX-512."""
-    refusal = refuses_forward(problem, target) or refuses_many_kernels(problem)
+    """Why not: only kernels of one channel, forward, in floating point, channels first, with AVX-512."""
+    refusal = refuses_forward(problem, target)
     if refusal is not None or target is None:
         return refusal
-    if problem.channels_last and problem.in_channels > 1:
+    if problem.groups != problem.in_channels:
+        return f"it takes kernels of one channel, not {problem.in_channels // problem.groups}"
+    if problem.channels_last and max(problem.in_channels, problem.out_channels) > 1:
         return "it runs along pixels that lie side by side, not channels_last"
     if target.name != "avx512":
         return "it masks what lies beside a row, which takes AVX-512"
@@ -90,10 +91,13 @@ def _tile(problem: Problem, target: Target) -> Tile:
     if strides != (1, 1) or down.dilation > 1 or down.kernel == 1 or not _cuts(down):
         return tile
     # Between two additions to a sum are 4 cycles, each of one multiply-add or, on whole units, of two.
-    streamed = tile._replace(stream=-(-4 * (3 - target.passes) // down.kernel))
+    least = -(-4 * (3 - target.passes) // down.kernel)
+    streams = [tile._replace(stream=vectors) for vectors in range(least, MOST_SUMS // down.kernel + 1)]
+    if not streams:
+        return tile
+    streamed = min(streams, key=lambda tile: _strips(problem, tile, target) * tile.stream)
     # What is copied first costs more than masks: 112 columns, 64 of them inside, took 1.14 times as long, 256 0.94.
-    inside = len(_inner(problem, streamed, target)) >= across.output * 2 / 3
-    return streamed if inside and down.kernel * streamed.stream <= MOST_SUMS else tile
+    return streamed if len(_inner(problem, streamed, target)) >= across.output * 2 / 3 else tile
 
 
 def _inner(problem: Problem, tile: Tile, target: Target) -> range:
@@ -102,6 +106,12 @@ def _inner(problem: Problem, tile: Tile, target: Target) -> range:
     first = -(-across.before // wide) * wide
     count = (across.input + across.before - tile.reach - first) // wide
     return range(first, first + max(count, 0) * wide)
+
+
+def _strips(problem: Problem, tile: Tile, target: Target) -> int:
+    """How many streams lie side by side, those of edges included."""
+    inner, wide = _inner(problem, tile, target), tile.stream * target.lanes(problem.itemsize)
+    return inner.stop // wide + max(-(-(_axes(problem)[1].output - inner.stop) // wide), 0)
 
 
 def _cuts(down: Axis) -> range:
@@ -123,10 +133,13 @@ def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: multiply-adds, loads and stores of tiles or streams; or the time of memory, or of the last cache."""
     assert target is not None
     tile, (down, across) = _tile(problem, target), _axes(problem)
-    vectors = -(-across.output // target.lanes(problem.itemsize))
-    cycles = vectors * (_stream_cycles if tile.stream else _tiles_cycles)(tile, down, target)
-    planes = problem.batch * problem.in_channels
-    arithmetic = planes * (cycles + 60) / 3e9 / min(target.cores, 2)
+    if tile.stream:
+        cycles = _strips(problem, tile, target) * tile.stream * _stream_cycles(tile, down, target)
+    else:
+        cycles = -(-across.output // target.lanes(problem.itemsize)) * _tiles_cycles(tile, down, target)
+    planes = problem.batch * problem.out_channels
+    per_second = (3.5e9 if tile.stream else 3e9) * min(target.cores, 2)  # nothing but the count slows streams down
+    arithmetic = planes * (cycles + 60) / per_second
     return 3e-6 + max(arithmetic, target.moving(problem.bytes_moved))
 
 
@@ -136,8 +149,10 @@ def _tiles_cycles(tile: Tile, down: Axis, target: Target) -> float:
     loads = tile.input_rows * tile.taps[1] * (1 if tile.strides[1] == 1 else 2 if tile.narrow else 3)
     if target.passes == 1:
         busy = (products + loads + weights) / 2
-    else:  # units of half a vector take a multiply-add per cycle, and beside it what that reads of the weights
-        busy = products + loads if tile.holds else max(products, 2 * loads)
+    elif tile.strides[1] == 1:  # units of half a vector take a multiply-add per cycle, and beside it half a load
+        busy = max(products, 2 * loads)
+    else:  # and shuffles one by one
+        busy = products + loads
     return -(-down.output // tile.rows) * (busy + tile.rows + 25)
 
 
@@ -166,6 +181,11 @@ def _block_bytes(problem: Problem, tile: Tile, target: Target, rows: int) -> int
     if not tile.stream:
         return 0
     return (rows + tile.taps[0] - 1) * tile.packed(target.lanes(problem.itemsize)) * target.vector_bytes
+
+
+def in_lanes(problem: Problem) -> int:
+    """What the lanes of vectors hold: columns of output."""
+    return problem.axes[-1].output
 
 
 def error_bound(problem: Problem) -> float:
@@ -199,7 +219,7 @@ class Planes(CompiledSolution):
         tile = _tile(problem, self.target)
         bands, band_rows, longer = _bands(problem, tile, limit)
         inner = _inner(problem, tile, self.target) if tile.stream else range(0)
-        pieces = problem.batch * problem.in_channels * bands
+        pieces = problem.batch * problem.out_channels * bands
         together = min(TASK_PRODUCTS * pieces // max(problem.multiply_adds, 1), pieces // (4 * limit))
         per_task = max(together, 1)
         fields: dict[str, int | float] = {
@@ -210,7 +230,8 @@ class Planes(CompiledSolution):
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
             "out_row": spatial_steps(out)[1],
-            "channels": problem.in_channels,
+            "kernels": problem.out_channels,
+            "per_channel": problem.out_channels // problem.groups,
             "pieces": pieces,
             "per_task": per_task,
             "bands": bands,
@@ -258,7 +279,7 @@ def _bands(problem: Problem, tile: Tile, limit: int) -> tuple[int, int, int]:
     Whole tiles, or whole streams: a band of its own costs no more than the rows of input at its ends, which two tasks
     read. For planes enough, tiles need only one band; a stream is best of some 40 rows, of which a few caches hold all.
     """
-    planes, down = problem.batch * problem.in_channels, _axes(problem)[0]
+    planes, down = problem.batch * problem.out_channels, _axes(problem)[0]
     rows, height = down.output, tile.taps[0]
     if tile.stream:
         bands = min(_cuts(down), key=lambda bands: -(-bands * planes // limit) * _stream_cost(rows / bands))

@@ -33,7 +33,8 @@ FIELDS = Fields(
         "out_batch",
         "out_channel",
         "out_row",
-        "channels",
+        "kernels",
+        "per_channel",  # kernels that read the same channel
         "pieces",  # bands of all planes of all pictures
         "per_task",
         "bands",  # of a plane
@@ -106,7 +107,7 @@ def planes_module(target: Target, element: str, tile: Tile, finish: Finish, cons
 def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -> Function:
     """Task: some planes, or bands of planes, one after the other."""
     f = Function("task", target, ["fields", "task", "worker"])
-    pieces, per_task, channels = FIELDS.integers(f, "pieces", "per_task", "channels")
+    pieces, per_task, kernels, per_channel = FIELDS.integers(f, "pieces", "per_task", "kernels", "per_channel")
     bands, band_rows, longer = FIELDS.integers(f, "bands", "band_rows", "longer")
     x_batch, x_channel, out_batch, out_channel = FIELDS.integers(f, "x_batch", "x_channel", "out_batch", "out_channel")
     inner, outer, out_rows, out_columns = FIELDS.integers(f, "inner", "outer", "out_rows", "out_columns")
@@ -116,12 +117,12 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
     start = f.integer("task") * per_task
     for piece in f.loop(start, (start + per_task).minimum(pieces)):
         number, band = piece // bands, piece % bands
-        picture, channel = number // channels, number % channels
-        source = x.at_bytes(picture * x_batch + channel * x_channel)
-        to = out.at_bytes(picture * out_batch + channel * out_channel)
-        own = weights.at(channel * math.prod(tile.taps))
+        picture, kernel = number // kernels, number % kernels
+        source = x.at_bytes(picture * x_batch + kernel // per_channel * x_channel)
+        to = out.at_bytes(picture * out_batch + kernel * out_channel)
+        own = weights.at(kernel * math.prod(tile.taps))
         top, bottom = ((band + i) * band_rows + (band + i).minimum(longer) * tile.taps[0] for i in (0, 1))
-        plane = f.integer("fields"), own, bias.at(channel), to, top, bottom.minimum(out_rows)
+        plane = f.integer("fields"), own, bias.at(kernel), to, top, bottom.minimum(out_rows)
         if not tile.stream:
             f.run(functions[0], *plane, source)
             continue
