@@ -24,9 +24,6 @@ and storing weigh more than the arithmetic.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy as np
 
 from ...problem import Problem
 from ..descriptor import Fields
@@ -35,11 +32,10 @@ from ..emit.source import Source, emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..lattice import lattices
-from ..runtime.jobs import Job
 from .blocks import Block, Form, most_scratch
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place, waiting_bytes
-from .packing import WEIGHT_LAYOUT, pack_block, pack_part, weight_layout
+from .packing import pack_block, pack_part
 from .panels import Panels
 from .rounding import sum_bound
 from .tiles import (
@@ -52,6 +48,7 @@ from .tiles import (
     store_tile,
     tile_pixels,
 )
+from .unpacked import UNPACKED_FIELDS, ReadsInPlace, Unpacked, packed_chunk
 
 NAME = "direct"
 WIDENS = True
@@ -76,8 +73,7 @@ FIELDS = Fields(
         "packed_channel",  # bytes between channels in the block
         "chunk",  # channels whose weights are used by all tiles in turn
         "sums",  # where in the scratch memory sums wait between chunks, in bytes from the block
-        "packed_weights",  # likewise, the chunk of weights in use where they were not packed before
-        *WEIGHT_LAYOUT,  # of such weights
+        *UNPACKED_FIELDS,
     )
 )
 
@@ -143,7 +139,7 @@ def workspace(problem: Problem, target: Target | None) -> int:
     panels = Panels(problem, target, width(problem, target))
     chunk = chunk_of(problem, target, panels)
     in_place = _reads_weights_in_place(problem, target, panels)
-    extra = _chunk_bytes(panels, chunk) if in_place else 0
+    extra = chunk_bytes(panels, chunk) if in_place else 0
 
     def per_thread(threads: int) -> int:
         block = Block.largest(problem, target, threads, _form(problem))
@@ -184,56 +180,8 @@ def _reads_weights_in_place(problem: Problem, target: Target, panels: Panels) ->
     return panels.bytes > MOST_PACKED_BYTES or (tasks <= 2 and panels.bytes > target.l2_bytes)
 
 
-class ReadsInPlace(PackedSolution):
-    """Works with weights that were not packed before."""
-
-    def _fill(
-        self, block: Any, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None
-    ) -> None:
-        super()._fill(block, first, prepared, out, residual)
-        for name, value in weight_layout(prepared[0]).items():
-            block[self.fields.index[name]] = value
-
-
-class Unpacked:
-    """Leaves weights where they lie for a single call; otherwise does as `packed`."""
-
-    def __init__(self, packed: PackedSolution, unpacked: PackedSolution) -> None:
-        self.packed, self.unpacked = packed, unpacked
-        self._dtype = np.dtype(packed.problem.dtype)
-
-    def prepare(self, second: Array, bias: Array | None, fill: float, once: bool = False) -> tuple[Array, Array, float]:
-        """As `packed`, or `second` itself, which has more than one axis, unlike panels."""
-        if once and second.dtype == self._dtype and second.flags.aligned:
-            return second, self.packed.panels.bias(bias), float(fill)
-        return self.packed.prepare(second, bias, fill)
-
-    @property
-    def prepare_bytes(self) -> int:
-        """Bytes that `prepare_jobs` needs."""
-        return 0
-
-    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> tuple[Any, list[Job]] | None:
-        """`second` itself, which may change between two runs of the jobs."""
-        biases = self.packed.panels.bias_jobs(bias)
-        if biases is None or second.dtype != self._dtype or not second.flags.aligned:
-            return None
-        return (second, biases[0], 0.0), biases[1]
-
-    def run(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> None:
-        """Compute into `out`."""
-        self._solution(prepared).run(first, prepared, out, residual)
-
-    def jobs(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> list[Job] | None:
-        """What `run` does, written down."""
-        return self._solution(prepared).jobs(first, prepared, out, residual)
-
-    def _solution(self, prepared: tuple[Array, Array, float]) -> PackedSolution:
-        return self.unpacked if prepared[0].ndim > 1 else self.packed
+class _ReadsInPlace(ReadsInPlace, PackedSolution):
+    """Packs its weights chunk by chunk."""
 
 
 def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: bool) -> PackedSolution:
@@ -260,12 +208,12 @@ def _solution(problem: Problem, target: Target, panels: Panels, *, unpacked: boo
         return _own_fields(problem, panels, block, chunk)
 
     pixels = _waiting_pixels(problem, chunk)
-    extra = _chunk_bytes(panels, chunk) if unpacked else 0
-    kind = ReadsInPlace if unpacked else PackedSolution
+    extra = chunk_bytes(panels, chunk) if unpacked else 0
+    kind = _ReadsInPlace if unpacked else PackedSolution
     return kind(problem, target, FIELDS, panels, source, own, form=_form(problem), sums=pixels, extra_bytes=extra)
 
 
-def _chunk_bytes(panels: Panels, chunk: int) -> int:
+def chunk_bytes(panels: Panels, chunk: int) -> int:
     """Bytes of the weights of `chunk` channels of a panel."""
     return panels.bytes // (panels.problem.in_channels * panels.blocks) * chunk
 
@@ -331,15 +279,14 @@ def _module(
     vectors = panel // target.lanes(ITEMSIZES[element])
     put = planes_function("put_planes", target, element, panel, FIELDS, finish)
     tiles = tiles_function("tiles", target, element, tile, vectors, chunked, run, finish, unpacked, put)
-    part = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else None
-    parts = [pack, put, tiles] if part is None else [pack, put, tiles, part]
-    return module_source([*parts, _task(target, element, panel, pack, tiles, part)])
+    parts = [pack_part("pack_part", target, FIELDS, element, panel)] if unpacked else []
+    return module_source([pack, put, tiles, *parts, _task(target, element, panel, pack, tiles, parts)])
 
 
-def _task(target: Target, element: str, panel: int, pack: Function, tiles: Function, part: Function | None) -> Function:
+def _task(target: Target, element: str, panel: int, pack: Function, tiles: Function, parts: list[Function]) -> Function:
     """Task: pack the rows of a band; for every panel of its share and chunk of channels, every tile of its pixels.
 
-    With `part`, which packs a chunk of weights, these have not been packed before.
+    With one of `parts`, which packs a chunk of weights, these have not been packed before.
     """
     f = Function("task", target, ["fields", "task", "worker"])
     fields = f.integer("fields")
@@ -356,16 +303,13 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
             first, entry = number * panel, group * blocks + number
             weights, bias = panels.at(entry * channels * taps * panel), biases.at(entry * panel)
             valid = (kernels - first).minimum(panel)
-            if part is not None:
-                kernel_step, channel_step = FIELDS.integers(f, "kernel_step", "channel_step")
-                unpacked = panels.at_bytes((group * kernels + first) * kernel_step)
-                packed = where.block.at_bytes(FIELDS.integer(f, "packed_weights"))
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
-                if part is not None:
-                    f.run(part, fields, unpacked.at_bytes(channel * channel_step), packed, stop - channel, valid)
-                    weights = packed.at(channel * taps * -panel)  # where channel 0 would be
+                for part in parts:
+                    kernel = group * kernels + first
+                    weights = packed_chunk(f, FIELDS, part, panels, kernel, where.block, (channel, stop), valid)
+                    weights = weights.at(channel * taps * -panel)  # where channel 0 would be
                 f.run(tiles, fields, where.block, weights, bias, out, waiting, pixels, valid, channel, stop)
     return f
 

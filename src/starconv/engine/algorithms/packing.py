@@ -399,12 +399,20 @@ def turn_kernels(target: Target, element: str) -> Function:
 def _transpose_run(
     f: Function, weights: Pointer, panel: Pointer, kernel_step: Int, length: Int, width: IntLike, lanes: int
 ) -> None:
-    """`lanes` kernels of `length` weights, each in one run, to [weight][kernel] at a distance of `width`."""
-    whole = length // lanes * lanes
-    for i in f.loop(0, whole, lanes):
-        square = [weights.at_bytes(kernel_step * k).at(i).load(lanes) for k in range(lanes)]
-        for j, column in enumerate(transposed(square)):
-            panel.at((i + j) * width).store(column)
-    for i in f.loop(whole, length):
-        for k in f.loop(lanes):
-            panel.at(i * width + k).store(weights.at_bytes(kernel_step * k).at(i).load())
+    """`lanes` kernels of `length` weights, each in one run, to [weight][kernel] at a distance of `width`.
+
+    Squares but the first and the last begin with a line: of kernels a multiple of 4 KiB apart all lines share a set of
+    the first-level cache, and what straddles two is fetched twice. 4 MiB of 2048 channels took 123 µs, now 73.
+    """
+    with f.either(length >= lanes) as (squares, few):
+        with squares:
+            ahead = lanes - weights.past(lanes * ITEMSIZES[weights.element]) // ITEMSIZES[weights.element]
+            for i in f.loop(ahead - lanes, length, lanes):
+                start = i.maximum(0).minimum(length - lanes)
+                square = [weights.at_bytes(kernel_step * k).at(start).load(lanes) for k in range(lanes)]
+                for j, column in enumerate(transposed(square)):
+                    panel.at((start + j) * width).store(column)
+        with few:
+            for i in f.loop(length):
+                for k in f.loop(lanes):
+                    panel.at(i * width + k).store(weights.at_bytes(kernel_step * k).at(i).load())

@@ -29,16 +29,20 @@ from . import direct
 from .blocks import SERIAL_PRODUCTS, threads_for
 from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
+from .packing import pack_part
 from .panels import Panels, readable
 from .refusals import refuses_taps_or_padding
 from .rounding import sum_bound
 from .tiles import kernels_in_lanes, planes_function, refuses_forward, tile_pixels
+from .unpacked import ReadsInPlace, Unpacked, packed_chunk
 
 NAME = "product"
 in_lanes = kernels_in_lanes
 
 FIELDS = Fields((*direct.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
 PAGE_BYTES = 4096
+LEAST_UNPACKED = 64 << 10
+"""Bytes of weights that are worth it."""
 TASK_CYCLES = 1500
 """What a task costs beside its tiles: being claimed, and the first tile's weights."""
 PANEL_RATE = 96.0
@@ -70,10 +74,13 @@ def preparation(problem: Problem, target: Target | None) -> float:
 
 
 def workspace(problem: Problem, target: Target | None) -> int:
-    """Bytes: the panels of weights, and per thread the sums that wait."""
+    """Bytes: the panels of weights, or per thread a chunk of one, and the sums that wait."""
     assert target is not None
     panels = Panels(problem, target, direct.width(problem, target))
-    return panels.bytes + target.cores * _waiting(problem, target, panels, cut_of(problem, target, target.cores))
+    packed = panels.bytes
+    if _packs_as_it_goes(problem, target, packed):
+        packed = max(packed, target.cores * direct.chunk_bytes(panels, direct.chunk_of(problem, target, panels)))
+    return packed + target.cores * _waiting(problem, target, panels, cut_of(problem, target, target.cores))
 
 
 def error_bound(problem: Problem) -> float:
@@ -81,10 +88,22 @@ def error_bound(problem: Problem) -> float:
     return sum_bound(problem)
 
 
-def build(problem: Problem, target: Target | None) -> "ProductSolution":
+def build(problem: Problem, target: Target | None) -> "ProductSolution | Unpacked":
     """The solution of `problem`."""
     assert target is not None
-    return ProductSolution(problem, target)
+    packed = ProductSolution(problem, target)
+    if not _packs_as_it_goes(problem, target, packed.panels.bytes):
+        return packed
+    return Unpacked(packed, _ReadsInPlace(problem, target, unpacked=True))
+
+
+def _packs_as_it_goes(problem: Problem, target: Target, size: int) -> bool:
+    """Whether in a single call each task should pack its weights, which take up `size` bytes.
+
+    Up to two bands pack the same panels, so every core does at most as much as if there were one.
+    """
+    cut = cut_of(problem, target, min(target.cores, 2))
+    return size > LEAST_UNPACKED and cut.bands * problem.batch <= 2
 
 
 class Cut(NamedTuple):
@@ -181,10 +200,11 @@ def _waiting(problem: Problem, target: Target, panels: Panels, cut: Cut) -> int:
 
 
 class ProductSolution(CompiledSolution):
-    """Runs one problem; see the module's text."""
+    """Runs one problem; see the module's text. `unpacked` weights are packed by its tasks."""
 
-    def __init__(self, problem: Problem, target: Target) -> None:
+    def __init__(self, problem: Problem, target: Target, *, unpacked: bool = False) -> None:
         super().__init__(problem, target, FIELDS, Panels(problem, target, direct.width(problem, target)))
+        self._unpacked = unpacked
 
     def _readable(self, first: Array) -> Array:
         return readable(first, self._dtype)
@@ -203,12 +223,14 @@ class ProductSolution(CompiledSolution):
         channels = problem.in_channels // problem.groups
         chunk = direct.chunk_of(problem, self.target, panels)
         waiting = _waiting(problem, self.target, panels, cut)
+        scratch = waiting + (direct.chunk_bytes(panels, chunk) if self._unpacked else 0)
         values: dict[str, int | float] = {
             **finish_values(problem),
             "x_batch": x.strides[0],
             "x_group": x.strides[1] * channels,
             "x_row": x_row,
-            "scratch_bytes": waiting,
+            "scratch_bytes": scratch,
+            "packed_weights": waiting,
             "out_batch": out.strides[0],
             "out_channel": out.strides[1],
             "out_row": out_row,
@@ -238,24 +260,41 @@ class ProductSolution(CompiledSolution):
         finish = Finish.of(problem, floor=True)
         tile = tile_pixels(cut.rows * columns.outputs, panels.width // self.target.lanes(problem.itemsize), self.target)
         beside = x.strides[-1] < x.strides[1]  # pixels of a channel lie side by side
-        source = _module(self.target, ELEMENTS[problem.dtype], tile, panels.width, chunk < channels, beside, finish)
-        function = compiled(source, self.target, "task")
-        return Binding(function, self.fields.block(values), tasks, workers, waiting * workers, (pixels, taps), [])
+        form = tile, panels.width, chunk < channels, beside, finish, self._unpacked
+        function = compiled(_module(self.target, ELEMENTS[problem.dtype], *form), self.target, "task")
+        return Binding(function, self.fields.block(values), tasks, workers, scratch * workers, (pixels, taps), [])
+
+
+class _ReadsInPlace(ReadsInPlace, ProductSolution):
+    """Packs its weights chunk by chunk."""
 
 
 @emitted("task")
-def _module(target: Target, element: str, tile: int, panel: int, chunked: bool, ahead: bool, finish: Finish) -> str:
+def _module(
+    target: Target,
+    element: str,
+    tile: int,
+    panel: int,
+    chunked: bool,
+    ahead: bool,
+    finish: Finish,
+    unpacked: bool,
+) -> str:
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
     put = planes_function("put_planes", target, element, panel, FIELDS, finish)
     tiles = direct.tiles_function(
-        "tiles", target, element, tile, vectors, chunked, 1, finish, False, put, in_place=True, ahead=ahead
+        "tiles", target, element, tile, vectors, chunked, 1, finish, unpacked, put, in_place=True, ahead=ahead
     )
-    return module_source([put, tiles, _task(target, element, panel, tiles)])
+    parts = [pack_part("pack_part", target, FIELDS, element, panel)] if unpacked else []
+    return module_source([put, tiles, *parts, _task(target, element, panel, tiles, parts)])
 
 
-def _task(target: Target, element: str, panel: int, tiles: Function) -> Function:
-    """Task: for every panel of its share and chunk of channels, every tile of the band's pixels, where they lie."""
+def _task(target: Target, element: str, panel: int, tiles: Function, parts: list[Function]) -> Function:
+    """Task: for every panel of its share and chunk of channels, every tile of the band's pixels, where they lie.
+
+    With `parts`, which pack a chunk of weights, these have not been packed before.
+    """
     f = Function("task", target, ["fields", "task", "worker"])
     fields, where = f.integer("fields"), place(f, FIELDS, element)
     blocks, kernels, channels = FIELDS.integers(f, "blocks", "kernels", "channels")
@@ -271,5 +310,9 @@ def _task(target: Target, element: str, panel: int, tiles: Function) -> Function
         for channel in f.loop(0, channels, chunk):
             stop = (channel + chunk).minimum(channels)
             block = source.viewed(element)
+            for part in parts:
+                kernel = group * kernels + first
+                weights = packed_chunk(f, FIELDS, part, panels, kernel, where.block, (channel, stop), valid)
+                weights = weights.at(channel * -panel)  # where channel 0 would be
             f.run(tiles, fields, block, weights, bias, out, where.block, pixels, valid, channel, stop)
     return f

@@ -179,6 +179,11 @@ class Pointer:
         """The same address, of elements of another type."""
         return Pointer(self.function, self.text, element)
 
+    def past(self, boundary: int) -> Int:
+        """Bytes by which the address is past a multiple of `boundary`, a power of two."""
+        address = self.function.emit(f"ptrtoint ptr {self.text} to i64")
+        return Int(self.function, self.function.emit(f"and i64 {address}, {boundary - 1}"))
+
     def disguised(self, turn: Int | None = None) -> "Pointer":
         """The same address, by way of an empty instruction that LLVM cannot look through.
 
