@@ -279,7 +279,7 @@ def _module(
     vectors = panel // target.lanes(ITEMSIZES[element])
     put = planes_function("put_planes", target, element, panel, FIELDS, finish)
     tiles = tiles_function("tiles", target, element, tile, vectors, chunked, run, finish, unpacked, put)
-    parts = [pack_part("pack_part", target, FIELDS, element, panel)] if unpacked else []
+    parts = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else []
     return module_source([pack, put, tiles, *parts, _task(target, element, panel, pack, tiles, parts)])
 
 
@@ -306,7 +306,7 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
-                for part in parts:
+                for part in parts[-1:]:
                     kernel = group * kernels + first
                     weights = packed_chunk(f, FIELDS, part, panels, kernel, where.block, (channel, stop), valid)
                     weights = weights.at(channel * taps * -panel)  # where channel 0 would be

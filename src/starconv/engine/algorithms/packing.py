@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..descriptor import Fields, address_of
-from ..emit.ir import ITEMSIZES, Function, Int, IntLike, Pointer, Vector, transposed
+from ..emit.ir import ITEMSIZES, Function, Int, IntLike, Pointer, Vector, loaded_transposed
 from ..emit.target import Target
 from ..lattice import lattices, spatial_steps
 
@@ -315,7 +315,7 @@ def weight_layout(weights: NDArray[Any]) -> dict[str, int]:
 
 def pack_panels(target: Target, element: str, width: int) -> list[Function]:
     """The task function "pack_panels" for panel `task`, as :func:`pack_part` has it, after what it calls."""
-    part = pack_part("pack_part", target, PANEL_FIELDS, element, width)
+    *called, part = pack_part("pack_part", target, PANEL_FIELDS, element, width)
     f = Function("pack_panels", target, ["fields", "task", "worker"])
     fields, task = f.integer("fields"), f.integer("task")
     kernels, blocks, length, channels = PANEL_FIELDS.integers(f, "kernels", "blocks", "length", "channels")
@@ -324,31 +324,51 @@ def pack_panels(target: Target, element: str, width: int) -> list[Function]:
     weights = PANEL_FIELDS.pointer(f, "weights", element).at_bytes(task // blocks * group_step + first * kernel_step)
     panel = PANEL_FIELDS.pointer(f, "panels", element).at(task * length * width)
     f.run(part, fields, weights, panel, channels, (kernels - first).minimum(width))
-    return [part, f]
+    return [*called, part, f]
 
 
-def pack_part(name: str, target: Target, fields: Fields, element: str, width: int) -> Function:
+def pack_part(name: str, target: Target, fields: Fields, element: str, width: int) -> list[Function]:
     """Put the weights of `valid` of `width` kernels side by side, [channel][tap][kernel], padded with zeros.
 
-    Of `channels` channels from `weights` on; how these lie is said by WEIGHT_LAYOUT among the `fields`.
+    Of `channels` channels from `weights` on; how these lie is said by WEIGHT_LAYOUT among the `fields`. The function
+    comes after what it calls.
     """
     f = Function(name, target, ["fields", "weights", "panel", "channels", "valid"], internal=True)
     itemsize = ITEMSIZES[element]
     lanes = target.lanes(itemsize)
+    square = _turned_square(target, element)
     weights, panel = f.pointer("weights", element), f.pointer("panel", element)
     channels, valid = f.integer("channels"), f.integer("valid")
     kernel_step, channel_step, *tap_steps, depths, rows, columns, dense = fields.integers(f, *WEIGHT_LAYOUT)
-    length = channels * depths * rows * columns
+    taps = depths * rows * columns
+
+    def each_tap(put: Callable[[IntLike, Int], None]) -> None:
+        """`put` what is so many bytes from a channel's first weight to the tap of this number."""
+        for d in f.loop(depths):
+            for r in f.loop(rows):
+                for q in f.loop(columns):
+                    put(d * tap_steps[0] + r * tap_steps[1] + q * tap_steps[2], (d * rows + r) * columns + q)
+
+    def by_channels(start: Int) -> None:
+        """Channels lie side by side: squares of them, the last moved back to end with the last channel."""
+
+        def put(place: IntLike, tap: Int) -> None:
+            for channel in f.loop(0, channels, lanes):
+                first = channel.minimum(channels - lanes)
+                origin = weights.at_bytes(kernel_step * start + place).at(first)
+                f.run(square, origin, kernel_step, panel.at((first * taps + tap) * width + start), taps * width)
+
+        each_tap(put)
 
     def each_weight(start: IntLike, put: Callable[[Pointer, Pointer], None]) -> None:
         """`put` what is at a place in kernel `start` to where it goes."""
-        for c in f.loop(channels):
-            for d in f.loop(depths):
-                for r in f.loop(rows):
-                    for q in f.loop(columns):
-                        place = c * channel_step + d * tap_steps[0] + r * tap_steps[1] + q * tap_steps[2]
-                        to = panel.at((((c * depths + d) * rows + r) * columns + q) * width + start)
-                        put(to, weights.at_bytes(place + kernel_step * start))
+
+        def put_channels(place: IntLike, tap: Int) -> None:
+            for c in f.loop(channels):
+                origin = weights.at_bytes(c * channel_step + place + kernel_step * start)
+                put(panel.at((c * taps + tap) * width + start), origin)
+
+        each_tap(put_channels)
 
     def one_by_one(start: IntLike, count: int) -> None:
         def put(to: Pointer, origin: Pointer) -> None:
@@ -362,26 +382,29 @@ def pack_part(name: str, target: Target, fields: Fields, element: str, width: in
         each_weight(start, put)
 
     whole = width // lanes * lanes
-    # A loop, although it is of 4 turns at most: turning 16 x 16 numbers round takes LLVM 15 ms each time it is written.
     for start in f.loop(0, whole, lanes):
-        with f.either((valid >= start + lanes) & dense.equals(1)) as (quick, general):
+        full = valid >= start + lanes
+        with f.either(full & dense.equals(1)) as (quick, other):
             with quick:
                 origin = weights.at_bytes(kernel_step * start)
-                _transpose_run(f, origin, panel.at(start), kernel_step, length, width, lanes)
-            with general, f.either((valid >= start + lanes) & kernel_step.equals(itemsize)) as (beside, strided):
+                _turn_run(f, square, origin, panel.at(start), kernel_step, channels * taps, width, lanes)
+            with other, f.either(full & kernel_step.equals(itemsize)) as (beside, strided):
                 with beside:  # as those of a transposed matrix
                     each_weight(start, lambda to, origin: to.store(origin.load(lanes)))
-                with strided:
-                    one_by_one(start, lanes)
+                with strided, f.either(full & channel_step.equals(itemsize) & (channels >= lanes)) as (last, general):
+                    with last:  # as torch's channels_last
+                        by_channels(start)
+                    with general:
+                        one_by_one(start, lanes)
     if whole < width:
         one_by_one(whole, width - whole)
-    return f
+    return [square, f]
 
 
 ROW_FIELDS = Fields(("weights", "rows", "kernels", "length", "kernel_step"))
 
 
-def turn_kernels(target: Target, element: str) -> Function:
+def turn_kernels(target: Target, element: str) -> list[Function]:
     """The task function "turn_kernels": a vector of kernels, each in one run, to [weight][kernel] of all kernels.
 
     The last vector ends with the last kernel, so there must be one at least.
@@ -389,29 +412,52 @@ def turn_kernels(target: Target, element: str) -> Function:
     f = Function("turn_kernels", target, ["fields", "task", "worker"])
     f.integer("fields")
     lanes = target.lanes(ITEMSIZES[element])
+    square = _turned_square(target, element)
     kernels, length, kernel_step = ROW_FIELDS.integers(f, "kernels", "length", "kernel_step")
     first = (f.integer("task") * lanes).minimum(kernels - lanes)
     weights = ROW_FIELDS.pointer(f, "weights", element).at_bytes(first * kernel_step)
-    _transpose_run(f, weights, ROW_FIELDS.pointer(f, "rows", element).at(first), kernel_step, length, kernels, lanes)
+    rows = ROW_FIELDS.pointer(f, "rows", element).at(first)
+    _turn_run(f, square, weights, rows, kernel_step, length, kernels, lanes)
+    return [square, f]
+
+
+def _turned_square(target: Target, element: str) -> Function:
+    """A vector of neighbouring weights of as many kernels, to a vector of kernels for each weight, `step` apart.
+
+    Called, not written out: turning 16 x 16 numbers round takes LLVM 15 ms.
+    """
+    f = Function("turn_square", target, ["weights", "kernel_step", "to", "step"], internal=True)
+    lanes = target.lanes(ITEMSIZES[element])
+    weights, to = f.pointer("weights", element), f.pointer("to", element)
+    for i, column in enumerate(
+        loaded_transposed([weights.at_bytes(f.integer("kernel_step") * k) for k in range(lanes)])
+    ):
+        to.at(f.integer("step") * i).store(column)
     return f
 
 
-def _transpose_run(
-    f: Function, weights: Pointer, panel: Pointer, kernel_step: Int, length: Int, width: IntLike, lanes: int
+def _turn_run(
+    f: Function,
+    square: Function,
+    weights: Pointer,
+    panel: Pointer,
+    kernel_step: Int,
+    length: Int,
+    width: IntLike,
+    lanes: int,
 ) -> None:
     """`lanes` kernels of `length` weights, each in one run, to [weight][kernel] at a distance of `width`.
 
     Squares but the first and the last begin with a line: of kernels a multiple of 4 KiB apart all lines share a set of
-    the first-level cache, and what straddles two is fetched twice. 4 MiB of 2048 channels took 123 µs, now 73.
+    the first-level cache, and what straddles two is fetched twice. 4 MiB of 2048 channels took 123 µs, now 73-80.
     """
     with f.either(length >= lanes) as (squares, few):
         with squares:
-            ahead = lanes - weights.past(lanes * ITEMSIZES[weights.element]) // ITEMSIZES[weights.element]
+            itemsize = ITEMSIZES[weights.element]
+            ahead = lanes - weights.past(lanes * itemsize) // itemsize
             for i in f.loop(ahead - lanes, length, lanes):
                 start = i.maximum(0).minimum(length - lanes)
-                square = [weights.at_bytes(kernel_step * k).at(start).load(lanes) for k in range(lanes)]
-                for j, column in enumerate(transposed(square)):
-                    panel.at((start + j) * width).store(column)
+                f.run(square, weights.at(start), kernel_step, panel.at(start * width), width)
         with few:
             for i in f.loop(length):
                 for k in f.loop(lanes):

@@ -239,7 +239,7 @@ def _turning_function(target: Target, element: str) -> Compiled:
 
 @emitted("turn_kernels")
 def _turning_module(target: Target, element: str) -> str:
-    return module_source([turn_kernels(target, element)])
+    return module_source(turn_kernels(target, element))
 
 
 @emitted("pack_panels")

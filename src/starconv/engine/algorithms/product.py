@@ -286,7 +286,7 @@ def _module(
     tiles = direct.tiles_function(
         "tiles", target, element, tile, vectors, chunked, 1, finish, unpacked, put, in_place=True, ahead=ahead
     )
-    parts = [pack_part("pack_part", target, FIELDS, element, panel)] if unpacked else []
+    parts = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else []
     return module_source([put, tiles, *parts, _task(target, element, panel, tiles, parts)])
 
 
@@ -310,7 +310,7 @@ def _task(target: Target, element: str, panel: int, tiles: Function, parts: list
         for channel in f.loop(0, channels, chunk):
             stop = (channel + chunk).minimum(channels)
             block = source.viewed(element)
-            for part in parts:
+            for part in parts[-1:]:
                 kernel = group * kernels + first
                 weights = packed_chunk(f, FIELDS, part, panels, kernel, where.block, (channel, stop), valid)
                 weights = weights.at(channel * -panel)  # where channel 0 would be
