@@ -45,11 +45,13 @@ from .rounding import sum_bound
 from .tiles import (
     collected_pixels,
     kernels_in_lanes,
+    let_wait,
     offset_tables,
     panel_vectors,
     planes_function,
     refuses_forward,
     store_tile,
+    take_up,
     tile_pixels,
 )
 
@@ -430,11 +432,7 @@ def tiles_function(
         sums = Registers({key: f.zero(element, lanes) for key in keys})
         waiting = waiting_sums.at(pixel * width)
         if chunked:
-            with f.when(start.equals(0)):
-                for number, key in enumerate(keys):
-                    waiting.at(number * lanes).store(sums[key])
-            for number, key in enumerate(keys):
-                sums[key] = waiting.at(number * lanes).load(lanes)
+            take_up(f, sums, waiting, start)
 
         def meet(origin: Pointer, weights: Pointer, places: Sequence[Int] = places, sums: Registers = sums) -> None:
             """One tap of one channel."""
@@ -490,8 +488,7 @@ def tiles_function(
                         )
             with more:
                 if chunked:
-                    for number, key in enumerate(keys):
-                        waiting.at(number * lanes).store(sums[key])
+                    let_wait(sums, waiting)
     return f
 
 

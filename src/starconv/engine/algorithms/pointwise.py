@@ -28,7 +28,7 @@ from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import KernelRows
 from .rounding import sum_bound
-from .tiles import kernels_in_lanes, most_vectors, refuses_forward
+from .tiles import kernels_in_lanes, let_wait, most_vectors, refuses_forward, take_up
 
 NAME = "pointwise"
 WIDENS = True
@@ -209,11 +209,7 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
     sums = Registers({key: f.zero(element, lanes) for key in keys})
     waiting = block.at_bytes(FIELDS.integer(f, "sums")).at(f.integer("number") * (len(keys) * lanes))
     if chunked:
-        with f.when(start.equals(0)):
-            for number, key in enumerate(keys):
-                waiting.at(number * lanes).store(sums[key])
-        for number, key in enumerate(keys):
-            sums[key] = waiting.at(number * lanes).load(lanes)
+        take_up(f, sums, waiting, start)
 
     here = block.at(pixel)
     together = 4
@@ -245,6 +241,5 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
                             finisher.store(corner.at_bytes(kernel * out_channel + p * out_column), value)
         with more:
             if chunked:
-                for number, key in enumerate(keys):
-                    waiting.at(number * lanes).store(sums[key])
+                let_wait(sums, waiting)
     return f
