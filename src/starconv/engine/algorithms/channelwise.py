@@ -32,12 +32,19 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from ..lattice import spatial_steps
-from .blocks import SERIAL_PRODUCTS, cut_of, threads_for
+from .blocks import SERIAL_PRODUCTS, threads_for
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
 from .panels import MANY_TAPS, ChannelRows, readable
-from .refusals import refuses_many_kernels, refuses_many_phases, refuses_unless
+from .refusals import (
+    refuses_few_channels,
+    refuses_long_rows,
+    refuses_many_kernels,
+    refuses_many_phases,
+    refuses_unless,
+    refuses_volumes,
+)
 from .rounding import sum_bound
 
 NAME = "channelwise"
@@ -67,17 +74,14 @@ def refuses_depthwise(operation: str, problem: Problem, target: Target | None) -
     refusal = refuses_unless(operation, problem, target) or refuses_many_kernels(problem)
     if refusal is not None or target is None:
         return refusal
-    if problem.in_channels < target.lanes(problem.itemsize):
-        return f"it runs along channels, of which {problem.in_channels} do not fill a vector"
-    if problem.spatial == 3:
-        return "it takes one or two spatial axes"
     if problem.border != "constant":
         return f"it packs no border of {problem.border}"
-    if refusal := refuses_many_phases(problem):
-        return refusal
-    if cut_of(problem, target) is not None:
-        return "its row fills the second-level cache, so it is cut into stretches first"
-    return None
+    return (
+        refuses_few_channels(problem, target)
+        or refuses_volumes(problem)
+        or refuses_many_phases(problem)
+        or refuses_long_rows(problem, target)
+    )
 
 
 @dataclass(frozen=True, slots=True)

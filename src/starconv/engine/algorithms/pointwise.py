@@ -27,6 +27,7 @@ from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import KernelRows
+from .refusals import refuses_taps
 from .rounding import sum_bound
 from .tiles import kernels_in_lanes, let_wait, most_vectors, refuses_forward, take_up
 
@@ -55,11 +56,9 @@ _FORM = Form(spread=True)
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only kernels of one tap, channels first, with enough pixels to fill vectors."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_taps(problem)
     if refusal is not None or target is None:
         return refusal
-    if any(axis.kernel != 1 for axis in problem.axes):
-        return "it takes kernels of one tap"
     if problem.channels_last:
         return "it runs along pixels that lie side by side, not channels_last"
     pixels = math.prod(axis.output for axis in problem.axes)

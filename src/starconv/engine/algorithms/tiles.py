@@ -9,10 +9,10 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed
 from ..emit.target import Target
 from ..lattice import lattices
-from .blocks import Block, cut_of
+from .blocks import Block
 from .finish import Finish, Finisher
 from .packed import MOST_PIXELS, Array
-from .refusals import refuses_unless
+from .refusals import refuses_long_rows, refuses_unless
 
 __all__ = [
     "collected_pixels",
@@ -89,9 +89,7 @@ def refuses_forward(problem: Problem, target: Target | None) -> str | None:
     refusal = refuses_unless("conv", problem, target)
     if refusal is not None or target is None:
         return refusal
-    if cut_of(problem, target) is not None:
-        return "its row fills the second-level cache, so it is cut into stretches first"
-    return None
+    return refuses_long_rows(problem, target)
 
 
 def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
@@ -118,9 +116,9 @@ def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
     return taps, pixels
 
 
-def take_up(f: Function, sums: Registers, waiting: Pointer, chunk: Int) -> None:
-    """Go on with the sums that wait in memory, where `chunk` is not 0: there they begin as what `sums` has."""
-    with f.when(chunk.equals(0)):
+def take_up(f: Function, sums: Registers, waiting: Pointer, channel: Int) -> None:
+    """Go on with the sums that wait in memory; at the first channel, 0, with those that `sums` has."""
+    with f.when(channel.equals(0)):
         let_wait(sums, waiting)
     for number, (key, value) in enumerate(sums.values.items()):
         sums[key] = waiting.at(number * value.lanes).load(value.lanes)
