@@ -31,8 +31,8 @@ from ..lattice import offset_table, spatial_steps
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, threads_for
-from .channelwise import Frame, FrameSolution, frames
 from .finish import Finish, finish_values
+from .frames import Frame, FrameSolution, frames
 from .packed import Binding
 from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function

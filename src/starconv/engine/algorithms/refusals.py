@@ -9,6 +9,7 @@ from .blocks import cut_of
 
 __all__ = [
     "refuses_channels_first",
+    "refuses_depthwise",
     "refuses_few_channels",
     "refuses_fourier",
     "refuses_long_rows",
@@ -96,6 +97,21 @@ def refuses_many_kernels(problem: Problem) -> str | None:
 def refuses_channels_first(problem: Problem) -> str | None:
     """Of vectors of channels that are loaded where they lie."""
     return None if problem.channels_last else "it runs along channels that lie side by side (channels_last)"
+
+
+def refuses_depthwise(operation: str, problem: Problem, target: Target | None) -> str | None:
+    """Of a depthwise layer whose rows are packed for vectors of channels, or of its gradients."""
+    refusal = refuses_unless(operation, problem, target) or refuses_many_kernels(problem)
+    if refusal is not None or target is None:
+        return refusal
+    if problem.border != "constant":
+        return f"it packs no border of {problem.border}"
+    return (
+        refuses_few_channels(problem, target)
+        or refuses_volumes(problem)
+        or refuses_many_phases(problem)
+        or refuses_long_rows(problem, target)
+    )
 
 
 def refuses_shown_padding(problem: Problem) -> str | None:
