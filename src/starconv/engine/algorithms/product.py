@@ -25,7 +25,7 @@ from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
 from ..lattice import grid_offsets, lattices, spatial_steps
-from . import direct
+from . import direct, direct_kernels
 from .blocks import SERIAL_PRODUCTS, threads_for
 from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
@@ -37,7 +37,7 @@ from .tiles import kernels_in_lanes, planes_function, refuses_forward, tile_pixe
 NAME = "product"
 in_lanes = kernels_in_lanes
 
-FIELDS = Fields((*direct.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
+FIELDS = Fields((*direct_kernels.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
 PAGE_BYTES = 4096
 TASK_CYCLES = 1500
 """What a task costs beside its tiles: being claimed, and the first tile's weights."""
@@ -248,7 +248,7 @@ def _module(target: Target, element: str, tile: int, panel: int, chunked: bool, 
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
     put = planes_function("put_planes", target, element, panel, FIELDS, finish)
-    tiles = direct.tiles_function(
+    tiles = direct_kernels.tiles_function(
         "tiles", target, element, tile, vectors, chunked, 1, finish, False, put, in_place=True, ahead=ahead
     )
     return module_source([put, tiles, _task(target, element, panel, tiles)])
