@@ -10,7 +10,7 @@ import pytest
 from strategies import operands
 
 from starconv import Problem
-from starconv.engine.algorithms import TABLE, Compound, fft, lowrank, panels, weave
+from starconv.engine.algorithms import TABLE, Compound, fft, lowrank_kernels, panels, weave
 from starconv.engine.algorithms.finish import Finish
 from starconv.engine.emit.target import LEVELS, host_target, named_target, runs_here
 from starconv.engine.kernels import ELEMENTS
@@ -111,7 +111,7 @@ def test_every_module_compiles_for_processors_that_are_not_here(algorithm: str, 
 @pytest.mark.parametrize("name", [name for name in LEVELS if not runs_here(name)])
 def test_what_rows_of_other_kinds_emit_compiles_for_processors_that_are_not_here(name: str) -> None:
     target, finish = named_target(name), Finish(floor=True, ceiling=False, residual=False)
-    texts = [lowrank._module(target, element, finish) for element in ELEMENTS.values()]
+    texts = [lowrank_kernels.module(target, element, finish) for element in ELEMENTS.values()]
     for last, phases in ((True, 0), (False, 1), (False, 2), (False, 3)):
         texts += [str(weave._module(target, element, last, phases)) for element in ELEMENTS.values()]
     texts += [str(panels._turning_module(target, element)) for element in ELEMENTS.values()]

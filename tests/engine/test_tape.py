@@ -7,7 +7,8 @@ import pytest
 
 from starconv.engine import tape as tapes
 from starconv.engine.emit.target import host_target
-from starconv.engine.tape import Tape, WriteError
+from starconv.engine.steps import WriteError
+from starconv.engine.tape import Tape
 from starconv.geometry import Axis
 from starconv.problem import Problem
 

@@ -148,10 +148,8 @@ def shapes(
     size = _shape(_colour_input(input))
     if len(size) < 2 or (len(size) == 2 and min(size) > 4):
         size = (1, *size)  # a picture or signal without channels
-    stack: Any = layers
+    stack: Any = _layers(layers, kernel)
     if kernel is not None:
-        if layers:
-            raise ArgumentValueError("layer", layers[0], "--kernel or --layer, not both")
         taps = _shape(kernel_value(kernel))
         if len(taps) < len(size) + 1:
             taps = (1, size[0] // max(groups, 1), *(taps * (len(size) - 1) if len(taps) == 1 else taps))
@@ -160,8 +158,6 @@ def shapes(
             raise ArgumentValueError("kernel", taps, expected, input_shape=size)
         steps, pads, spread = _geometry(stride, padding, dilation)
         stack = Layer("conv", taps[0], taps[2:], steps, pads, spread, groups=groups)
-    elif not layers:
-        raise ArgumentValueError("layer", layers, 'a layer, such as --layer "conv 64x7x7 stride=2 padding=3"')
     write_figure(draw(size, stack, theme=theme), output)
 
 
@@ -248,15 +244,11 @@ def field(
     from ..view.field import receptive_field as draw
     from ..view.layers import Layer
 
-    stack: Any = layers
+    stack: Any = _layers(layers, kernel)
     if kernel is not None:
-        if layers:
-            raise ArgumentValueError("layer", layers[0], "--kernel or --layer, not both")
         size = _shape(kernel_value(kernel))
         steps, pads, spread = _geometry(stride, padding, dilation)
         stack = Layer("conv", 1, size[-2:], steps, pads, spread)
-    elif not layers:
-        raise ArgumentValueError("layer", layers, 'a layer, such as --layer "conv 64x7x7 stride=2 padding=3"')
     x = input_value(input)
     if isinstance(x, tuple):
         x = x[-2:]
@@ -284,6 +276,15 @@ def equivariance(
 
 def _geometry(stride: str, padding: str, dilation: str) -> tuple[Any, Any, Any]:
     return per_axis_value("stride", stride), padding_value(padding), per_axis_value("dilation", dilation)
+
+
+def _layers(layers: Any, kernel: str | None) -> Any:
+    """What --layer says, where --kernel does not say it."""
+    if kernel is not None and layers:
+        raise ArgumentValueError("layer", layers[0], "--kernel or --layer, not both")
+    if kernel is None and not layers:
+        raise ArgumentValueError("layer", layers, 'a layer, such as --layer "conv 64x7x7 stride=2 padding=3"')
+    return layers
 
 
 def _place(argument: str, text: str | None) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from .compiled import elementwise
 from .module import Back, Module, Shape
 
 if TYPE_CHECKING:
-    from ..engine.tape import Value
+    from ..engine.steps import Value
     from .recorder import Recorder
 
 __all__ = ["Residual", "Sequential"]

@@ -20,7 +20,7 @@ from .module import Back, Module, Shape
 from .parameter import Parameter, Weight, layer_dtype
 
 if TYPE_CHECKING:
-    from ..engine.tape import Value
+    from ..engine.steps import Value
     from .recorder import Recorder
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]

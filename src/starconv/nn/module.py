@@ -12,7 +12,7 @@ from ..geometry import Axis
 from .parameter import Parameter, frozen_copy
 
 if TYPE_CHECKING:
-    from ..engine.tape import Value
+    from ..engine.steps import Value
     from .recorder import Recorder
     from .summary import Summary
 
@@ -112,7 +112,7 @@ class Module:
         Raises:
             WriteError: this layer cannot be written down as it is.
         """
-        from ..engine.tape import WriteError
+        from ..engine.steps import WriteError
 
         raise WriteError(f"{type(self).__name__} does not say how it is written down")
 

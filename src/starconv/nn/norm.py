@@ -12,7 +12,7 @@ from .module import Back, Module, Shape
 from .parameter import Parameter, Weight, frozen_copy, layer_dtype
 
 if TYPE_CHECKING:
-    from ..engine.tape import Value
+    from ..engine.steps import Value
     from .recorder import Recorder
 
 __all__ = ["BatchNorm2d"]

@@ -13,7 +13,7 @@ from .compiled import Counts, pooled, pooling_gradient
 from .module import Back, Module, Shape
 
 if TYPE_CHECKING:
-    from ..engine.tape import Value
+    from ..engine.steps import Value
     from .recorder import Recorder
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]

@@ -7,7 +7,8 @@ import numpy as np
 from ..arguments import Array
 from ..engine.emit.target import host_target
 from ..engine.runtime.threads import get_num_threads
-from ..engine.tape import BoundTape, Step, WriteError
+from ..engine.steps import Step, WriteError
+from ..engine.tape import BoundTape
 from .parameter import frozen_copy
 from .recorder import Home, Recorder
 

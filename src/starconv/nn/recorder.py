@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arguments import Array
-from ..engine.tape import Tape, Value, WriteError
+from ..engine.steps import Value, WriteError
+from ..engine.tape import Tape
 from .module import Back, Module
 from .optim import SGD
 from .parameter import Parameter, frozen_copy

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ArgumentValueError
 from ..functional import conv1d, conv2d
 from ..geometry import Padding, PerAxis
 from .panels import Scale, Sheet, number, picked, scale_of, tile_size
 from .save import Still
 from .slide import generated
-from .trace import Trace
+from .trace import Trace, flat
 
 if TYPE_CHECKING:
     from .canvas import Grid
@@ -77,9 +76,7 @@ def channels_data(
 ) -> ChannelsData:
     """The parts of a convolution channel by channel, each computed by the library; arguments as :func:`channels`."""
     x, w = generated(x, w, groups, seed=seed)
-    trace = Trace.of(x, w, b, stride, padding, dilation, groups, padding_mode=padding_mode)
-    if trace.spatial > 2:
-        raise ArgumentValueError("x", trace.x, "one or two spatial axes; a volume cannot be drawn flat")
+    trace = flat(Trace.of(x, w, b, stride, padding, dilation, groups, padding_mode=padding_mode))
     convolve: Any = conv1d if trace.spatial == 1 else conv2d
     options = {"stride": stride, "padding": padding, "dilation": dilation, "padding_mode": padding_mode}
     inputs = picked("input_channels", input_channels, len(trace.x), INPUTS_SHOWN)

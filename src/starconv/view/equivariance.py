@@ -16,7 +16,7 @@ from ..geometry import Padding, PerAxis, per_axis
 from .panels import Scale, Sheet, number, scale_of, tile_size
 from .save import Still
 from .slide import generated
-from .trace import Trace, laid_out
+from .trace import Trace, flat, laid_out
 
 if TYPE_CHECKING:
     from .canvas import Grid
@@ -114,9 +114,7 @@ def equivariance_data(
         layers = (_compare(name, None, apply, picture, offsets, moved, inside),)
         return _data(picture, offsets, moved, steps, layers)
     x, layer = generated(x, layer, groups, seed=seed)
-    trace = Trace.of(x, layer, None, stride, padding, dilation, groups, padding_mode=padding_mode)
-    if trace.spatial > 2:
-        raise ArgumentValueError("x", trace.x, "one or two spatial axes; a volume cannot be drawn flat")
+    trace = flat(Trace.of(x, layer, None, stride, padding, dilation, groups, padding_mode=padding_mode))
     offsets = _offsets(shift, trace.x)
     steps = tuple(axis.stride for axis in trace.axes)
     moved = tuple(offset // step for offset, step in zip(offsets, steps, strict=True))

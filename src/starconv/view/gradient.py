@@ -16,7 +16,7 @@ from ..geometry import Padding, PerAxis
 from .panels import Sheet, named, number, place_of, scale_of, tile_size
 from .save import Still
 from .slide import generated
-from .trace import Cell, Trace
+from .trace import Cell, Trace, flat
 
 if TYPE_CHECKING:
     from .theme import Theme
@@ -68,9 +68,7 @@ def gradient_data(
 ) -> GradientData:
     """The gradients of a convolution, by :mod:`starconv.grad`; arguments as :func:`gradient`."""
     x, w = generated(x, w, groups, seed=seed)
-    trace = Trace.of(x, w, None, stride, padding, dilation, groups)
-    if trace.spatial > 2:
-        raise ArgumentValueError("x", trace.x, "one or two spatial axes; a volume cannot be drawn flat")
+    trace = flat(Trace.of(x, w, None, stride, padding, dilation, groups))
     upstream = np.ones_like(trace.output) if grad_output is None else as_array("grad_output", grad_output)
     if upstream.shape in (trace.output.shape[1:], (1, *trace.output.shape)) and upstream.size == trace.output.size:
         upstream = upstream.reshape(trace.output.shape)

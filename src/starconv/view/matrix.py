@@ -16,7 +16,7 @@ from .panels import Sheet, named, numbers, place_of, scale_of
 from .save import Still
 from .slide import generated
 from .theme import Theme, matplotlib
-from .trace import Cell, Step, Trace
+from .trace import Cell, Step, Trace, flat
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -68,9 +68,7 @@ def matrix_data(
 ) -> MatrixData:
     """The matrix of a convolution and its products, by the library; arguments as :func:`matrix`."""
     x, w = generated(x, w, groups, seed=seed)
-    trace = Trace.of(x, w, None, stride, padding, dilation, groups)
-    if trace.spatial > 2:
-        raise ArgumentValueError("x", trace.x, "one or two spatial axes; a volume cannot be drawn flat")
+    trace = flat(Trace.of(x, w, None, stride, padding, dilation, groups))
     if trace.x.size * trace.output.size > LARGEST or not trace.output.size:
         expected = f"an input whose matrix has 1 to {LARGEST:,} entries, not {trace.output.size:,} x {trace.x.size:,}"
         raise ArgumentValueError("x", trace.x, expected)

@@ -15,7 +15,7 @@ from .save import Animation
 from .slide_draw import Scene
 from .slide_scenes import GatherScene, StampScene
 from .theme import Theme, theme_of
-from .trace import Trace
+from .trace import Trace, flat
 
 __all__ = ["generated", "slide"]
 
@@ -84,20 +84,20 @@ def slide(
             "method", method, "'gather' unless transposed=True: only transposed convolutions stamp"
         )
     values, weights = generated(x, kernel, groups, transposed=transposed, seed=seed)
-    trace = Trace.of(
-        values,
-        weights,
-        bias,
-        stride,
-        padding,
-        dilation,
-        groups,
-        padding_mode=padding_mode,
-        transposed=transposed,
-        output_padding=output_padding,
+    trace = flat(
+        Trace.of(
+            values,
+            weights,
+            bias,
+            stride,
+            padding,
+            dilation,
+            groups,
+            padding_mode=padding_mode,
+            transposed=transposed,
+            output_padding=output_padding,
+        )
     )
-    if trace.spatial > 2:
-        raise ArgumentValueError("x", trace.x, "one or two spatial axes: three cannot be drawn flat")
     for name, array in (("x", trace.x), ("kernel", trace.output)):
         if not 1 <= len(array) <= MOST_CHANNELS:
             raise ArgumentValueError(name, array, f"1 to {MOST_CHANNELS} channels in and out, to be seen side by side")

@@ -24,7 +24,7 @@ from ..errors import ArgumentValueError
 from ..geometry import Axis, Padding, PerAxis, border_sources, convolution_axes, stretched_axis, transposed_axes
 from ..problem import Problem
 
-__all__ = ["Cell", "Part", "Stamp", "Step", "Trace", "laid_out"]
+__all__ = ["Cell", "Part", "Stamp", "Step", "Trace", "flat", "laid_out"]
 
 Array = NDArray[Any]
 Number = int | float
@@ -331,6 +331,13 @@ class Trace:
         if self.problem.border != "constant":
             words.append({"edge": "replicate", "wrap": "circular"}.get(self.problem.border, self.problem.border))
         return ", ".join(words) + f": {size_text(self.x.shape)} → {size_text(self.output.shape)}"
+
+
+def flat(trace: Trace) -> Trace:
+    """`trace`, unless it has three spatial axes, which cannot be drawn side by side with what they become."""
+    if trace.spatial > 2:
+        raise ArgumentValueError("x", trace.x, "one or two spatial axes; a volume cannot be drawn flat")
+    return trace
 
 
 def size_text(shape: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from strategies import expected, operands, targets
 
 from starconv import Problem, plan
 from starconv.engine.algorithms import channelwise
-from starconv.engine.algorithms.channelwise import Frame
+from starconv.engine.algorithms.frames import Frame
 from starconv.engine.emit.target import Target, host_target
 from starconv.geometry import Axis
 

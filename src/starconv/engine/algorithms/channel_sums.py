@@ -4,8 +4,8 @@ from ...problem import Problem
 from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Function, Registers, Vector
 from ..emit.target import Target
-from .channelwise import refuses_depthwise
 from .gradient_solution import tasks_wanted
+from .refusals import refuses_depthwise
 
 __all__ = ["MOST_SUMS", "emit_reduce", "partial_sums", "refuses_gradient", "rows_at_once"]
 

@@ -25,8 +25,8 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
 from .channel_sums import partial_sums, refuses_gradient, rows_at_once
-from .channelwise import block_vectors, frame_fields, frame_pitch, frames, packable, source_steps
 from .channelwise_grad_kernels import FIELDS, GRADIENT, Form, compute_function, reduce_function
+from .frames import block_vectors, frame_fields, frame_pitch, frames, packable, source_steps
 from .gradient_solution import GradientBinding, GradientSolution, Parts
 from .rounding import sum_bound
 

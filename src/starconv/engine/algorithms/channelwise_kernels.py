@@ -232,21 +232,19 @@ def _fetch_ahead(f: Function, element: str, form: Form, lanes: int, v: Int, row:
 
     The processor fetches ahead by itself, but not along 16 planes at once.
     """
-    itemsize = ITEMSIZES[element]
-    line = LINE // itemsize
+    line = LINE // ITEMSIZES[element]
     after, corner = f.pointer("after", element), f.pointer("corner", element)
     stride, spread = FIELDS.integers(f, "row_stride", "spread")
-    if not form.source_last:
-        step, channel, columns = FIELDS.integers(f, "source_row", "source_channel", "source_columns")
-        begin = after.at_bytes(row * stride * step + v * lanes * channel)
+    for last, origin, rows, names in (
+        (form.source_last, after, stride, ("source_row", "source_channel", "source_columns")),
+        (form.result_last, corner, spread, ("out_row", "out_channel", "out_columns")),
+    ):
+        if last:
+            continue
+        step, channel, columns = FIELDS.integers(f, *names)
+        begin = origin.at_bytes(row * rows * step + v * lanes * channel)
         for k in range(lanes):
-            for column in f.loop(0, stride * columns, line):
-                begin.at_bytes(channel * k).at(column).prefetch()
-    if not form.result_last:
-        step, channel, columns = FIELDS.integers(f, "out_row", "out_channel", "out_columns")
-        begin = corner.at_bytes(row * spread * step + v * lanes * channel)
-        for k in range(lanes):
-            for column in f.loop(0, spread * columns, line):
+            for column in f.loop(0, rows * columns, line):
                 begin.at_bytes(channel * k).at(column).prefetch()
 
 

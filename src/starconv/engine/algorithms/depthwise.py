@@ -29,7 +29,7 @@ from .blocks import SERIAL_PRODUCTS, threads_for
 from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import ChannelRows, readable_last
-from .refusals import refuses_channels_first, refuses_many_kernels
+from .refusals import refuses_channels_first, refuses_few_channels, refuses_many_kernels
 from .rounding import sum_bound
 from .tiles import readers, refuses_forward
 
@@ -84,10 +84,9 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
     refusal = refuses_forward(problem, target) or refuses_many_kernels(problem) or refuses_channels_first(problem)
     if refusal is not None or target is None:
         return refusal
-    lanes = target.lanes(problem.itemsize)
-    if problem.in_channels < lanes:
-        return f"{problem.in_channels} channels do not fill a vector"
-    if problem.residual and problem.in_channels % lanes:
+    if refusal := refuses_few_channels(problem, target):
+        return refusal
+    if problem.residual and problem.in_channels % target.lanes(problem.itemsize):
         return "its last vector of channels would add the residual twice"
     return None
 

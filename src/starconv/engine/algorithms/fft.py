@@ -45,6 +45,7 @@ from .finish import Finish, finish_values
 from .packed import SOURCES
 from .panels import readable
 from .refusals import refuses_fourier, refuses_unless
+from .remembered import Remembered
 from .rounding import sum_bound
 
 NAME = "fft"
@@ -193,7 +194,7 @@ class Tiled:
             passes_of(tiling.rows.length // 2, self.problem.dtype, 0.25),
             passes_of(tiling.columns.length, self.problem.dtype, 0.0),
         )
-        self._bindings: dict[tuple[object, ...], tuple[Compiled, Any, tuple[Array, ...]]] = {}
+        self._bindings = Remembered[tuple[Compiled, Any, tuple[Array, ...]]]()
 
     def _tile_values(self) -> dict[str, int | float]:
         tiling, (down, along) = self.tiling, self._passes
@@ -251,9 +252,7 @@ class Tiled:
         key = first.strides, first.dtype, out.strides
         binding = self._bindings.get(key)
         if binding is None:
-            if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
-                self._bindings.clear()
-            binding = self._bindings[key] = self._bind(first, out)
+            binding = self._bindings.keep(key, self._bind(first, out))
         function, values, _ = binding
         failed = np.zeros((problem.batch, problem.groups, tiling.rows.count, tiling.columns.count), np.int64)
         workers = min(threads.get_num_threads(), tiling.tasks)

@@ -12,6 +12,7 @@ from ..runtime.jobs import Job, run_jobs
 from ..runtime.threads import get_num_threads
 from .blocks import threads_for
 from .panels import Array, readable
+from .remembered import Remembered
 
 __all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "tasks_wanted", "without_negative_steps"]
 
@@ -60,7 +61,7 @@ class GradientSolution:
     def __init__(self, problem: Problem, target: Target, fields: Fields, parts: Parts) -> None:
         self.problem, self.target, self.fields, self.parts = problem, target, fields, parts
         self._dtype = np.dtype(problem.dtype)
-        self._bindings: dict[tuple[object, ...], GradientBinding] = {}
+        self._bindings = Remembered[GradientBinding]()
 
     def bind(self, x: Array, g: Array) -> GradientBinding:
         """Everything for arrays with such strides but their addresses."""
@@ -101,9 +102,7 @@ class GradientSolution:
         key, parts = (x.strides, g.strides), self.parts
         binding = self._bindings.get(key)
         if binding is None:
-            if len(self._bindings) >= 32:
-                self._bindings.clear()
-            binding = self._bindings[key] = self.bind(x, g)
+            binding = self._bindings.keep(key, self.bind(x, g))
         workers = threads_for(self.problem, parts.tasks, get_num_threads())
         block, index = self.fields.copy(binding.fields), self.fields.index
         block[index["x"]], block[index["g"]], block[index["out"]] = (address_of(array) for array in (x, g, out))

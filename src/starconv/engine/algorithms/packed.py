@@ -25,6 +25,7 @@ from .blocks import Block, Form, threads_for
 from .finish import lies_like
 from .packing import BLOCK_FIELDS, block_values
 from .panels import Panels, readable
+from .remembered import Remembered
 
 __all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
 
@@ -155,7 +156,7 @@ class CompiledSolution:
         self.problem, self.target, self.fields, self.panels = problem, target, fields, panels
         self._dtype = np.dtype(problem.dtype)
         self._slots = [fields.index[name] for name in ("x", "out", "panels", "bias", "fill")]
-        self._bindings: dict[tuple[object, ...], Binding] = {}
+        self._bindings = Remembered[Binding]()
 
     @property
     def weight_form(self) -> object | None:
@@ -246,9 +247,7 @@ class CompiledSolution:
         key = (first.strides, first.dtype, out.strides, limit)
         binding = self._bindings.get(key)
         if binding is None:
-            if len(self._bindings) >= 32:  # a caller whose strides never repeat gains nothing from remembering them
-                self._bindings.clear()
-            binding = self._bindings[key] = self.bind(first, out, limit)
+            binding = self._bindings.keep(key, self.bind(first, out, limit))
         return binding
 
     def _fill(

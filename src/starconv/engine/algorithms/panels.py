@@ -18,6 +18,7 @@ from ..kernels import ELEMENTS, Compiled, compiled
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .packing import PANEL_FIELDS, ROW_FIELDS, pack_panels, turn_kernels, weight_layout
+from .remembered import Remembered
 
 __all__ = ["ChannelRows", "KernelRows", "Panels", "copied", "readable", "readable_last"]
 
@@ -39,7 +40,7 @@ class Panels:
         self.bytes = self._size * problem.itemsize
         self._dtype = np.dtype(problem.dtype)
         self._no_bias = np.zeros((problem.groups, self.blocks * width), problem.dtype)
-        self._forms: dict[tuple[int, ...], Any] = {}
+        self._forms = Remembered[tuple[Compiled, Any]]()
         self._slots = PANEL_FIELDS.index["weights"], PANEL_FIELDS.index["panels"]
 
     def pack(self, weights: Array, once: bool = False) -> Array:
@@ -80,9 +81,7 @@ class Panels:
         """The function that packs `weights` into `panels`, its fields, how many tasks it has, and threads."""
         form = self._forms.get(weights.strides)
         if form is None:
-            if len(self._forms) >= 32:
-                self._forms.clear()
-            form = self._forms[weights.strides] = self._form(weights)
+            form = self._forms.keep(weights.strides, self._form(weights))
         function, fields = form
         block = PANEL_FIELDS.copy(fields)
         block[self._slots[0]] = address_of(weights)

@@ -31,12 +31,12 @@ from ..lattice import offset_table, spatial_steps
 from ..runtime.jobs import Job
 from ..runtime.memory import ALIGNMENT
 from .blocks import SERIAL_PRODUCTS, threads_for
-from .channelwise import Frame, FrameSolution, frames
 from .finish import Finish, finish_values
+from .frames import Frame, FrameSolution, frames
 from .packed import Binding
 from .panels import Panels
 from .phased_kernels import FIELDS, Form, compute_function
-from .refusals import refuses_many_phases, refuses_shown_padding, refuses_unless
+from .refusals import refuses_many_phases, refuses_shown_padding, refuses_unless, refuses_volumes
 from .rounding import sum_bound
 from .tiles import most_vectors
 
@@ -51,15 +51,15 @@ PIXELS = 6
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only input gradients with a stride, in floating point."""
-    refusal = refuses_unless("input_grad", problem, target) or refuses_shown_padding(problem)
-    if refusal is not None or target is None:
+    if refusal := (
+        refuses_unless("input_grad", problem, target)
+        or refuses_shown_padding(problem)
+        or refuses_volumes(problem)
+        or refuses_many_phases(problem)
+    ):
         return refusal
-    if problem.spatial == 3:
-        return "it takes one or two spatial axes"
     if all(axis.stride == 1 for axis in problem.axes):
         return "it has several phases at a time; without a stride there is one"
-    if refusal := refuses_many_phases(problem):
-        return refusal
     most = max(len(phase.rows) * len(phase.columns) for phase in phases_of(problem))
     if most > MOST_TAPS:
         return f"a phase has {most} taps, more than the {MOST_TAPS} that are written out"

@@ -35,7 +35,7 @@ FIELDS = Fields(
         "blocks",  # panels per group
         "splits",  # tasks that share the panels of a group
         "bands",
-        "per_band",  # positions of rows, see `channelwise.Frame`
+        "per_band",  # positions of rows, see `frames.Frame`
         "positions",
         "row_reach",
         "frame_rows",

@@ -39,6 +39,7 @@ from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
 from .planes_kernels import FIELDS, Tile, planes_module
+from .refusals import refuses_volumes
 from .rounding import sum_bound
 from .tiles import refuses_forward
 
@@ -54,7 +55,7 @@ TASK_PRODUCTS = 1 << 17
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only kernels of one channel, forward, in floating point, channels first, with AVX-512."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_volumes(problem)
     if refusal is not None or target is None:
         return refusal
     if problem.groups != problem.in_channels:
@@ -63,8 +64,6 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return "it runs along pixels that lie side by side, not channels_last"
     if target.name != "avx512":
         return "it masks what lies beside a row, which takes AVX-512"
-    if problem.spatial == 3:
-        return "it takes one or two spatial axes"
     if any(axis.stride > 2 for axis in problem.axes):
         return "it takes strides of 1 and 2"
     if problem.axes[-1].stride > 1 and problem.axes[-1].dilation > 1:

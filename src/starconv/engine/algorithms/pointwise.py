@@ -27,8 +27,9 @@ from .finish import FINISH_FIELDS, Finish, Finisher, finish_values
 from .packed import BLOCK, Array, PackedSolution, place
 from .packing import pack_block
 from .panels import KernelRows
+from .refusals import refuses_taps
 from .rounding import sum_bound
-from .tiles import kernels_in_lanes, most_vectors, refuses_forward
+from .tiles import kernels_in_lanes, let_wait, most_vectors, refuses_forward, take_up
 
 NAME = "pointwise"
 WIDENS = True
@@ -55,11 +56,9 @@ _FORM = Form(spread=True)
 
 def refuses(problem: Problem, target: Target | None) -> str | None:
     """Why not: only kernels of one tap, channels first, with enough pixels to fill vectors."""
-    refusal = refuses_forward(problem, target)
+    refusal = refuses_forward(problem, target) or refuses_taps(problem)
     if refusal is not None or target is None:
         return refusal
-    if any(axis.kernel != 1 for axis in problem.axes):
-        return "it takes kernels of one tap"
     if problem.channels_last:
         return "it runs along pixels that lie side by side, not channels_last"
     pixels = math.prod(axis.output for axis in problem.axes)
@@ -209,11 +208,7 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
     sums = Registers({key: f.zero(element, lanes) for key in keys})
     waiting = block.at_bytes(FIELDS.integer(f, "sums")).at(f.integer("number") * (len(keys) * lanes))
     if chunked:
-        with f.when(start.equals(0)):
-            for number, key in enumerate(keys):
-                waiting.at(number * lanes).store(sums[key])
-        for number, key in enumerate(keys):
-            sums[key] = waiting.at(number * lanes).load(lanes)
+        take_up(f, sums, waiting, start)
 
     here = block.at(pixel)
     together = 4
@@ -245,6 +240,5 @@ def _tile(name: str, target: Target, element: str, chunked: bool, finish: Finish
                             finisher.store(corner.at_bytes(kernel * out_channel + p * out_column), value)
         with more:
             if chunked:
-                for number, key in enumerate(keys):
-                    waiting.at(number * lanes).store(sums[key])
+                let_wait(sums, waiting)
     return f

@@ -25,7 +25,7 @@ from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
 from ..lattice import grid_offsets, lattices, spatial_steps
-from . import direct
+from . import direct, direct_kernels
 from .blocks import SERIAL_PRODUCTS, threads_for
 from .finish import Finish, finish_values
 from .packed import MOST_PIXELS, Array, Binding, CompiledSolution, place
@@ -39,7 +39,7 @@ from .unpacked import ReadsInPlace, Unpacked, packed_chunk
 NAME = "product"
 in_lanes = kernels_in_lanes
 
-FIELDS = Fields((*direct.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
+FIELDS = Fields((*direct_kernels.FIELDS.names, "x_row"))  # bytes from one row that is read to the next
 PAGE_BYTES = 4096
 LEAST_UNPACKED = 64 << 10
 """Bytes of weights that are worth it."""
@@ -283,7 +283,7 @@ def _module(
     """The module's IR. It depends on no size: all of them are fields."""
     vectors = panel // target.lanes(ITEMSIZES[element])
     put = planes_function("put_planes", target, element, panel, FIELDS, finish)
-    tiles = direct.tiles_function(
+    tiles = direct_kernels.tiles_function(
         "tiles", target, element, tile, vectors, chunked, 1, finish, unpacked, put, in_place=True, ahead=ahead
     )
     parts = pack_part("pack_part", target, FIELDS, element, panel) if unpacked else []
@@ -293,7 +293,7 @@ def _module(
 def _task(target: Target, element: str, panel: int, tiles: Function, parts: list[Function]) -> Function:
     """Task: for every panel of its share and chunk of channels, every tile of the band's pixels, where they lie.
 
-    With `parts`, which pack a chunk of weights, these have not been packed before.
+    With `parts`, the last of which packs a chunk of weights, these have not been packed before.
     """
     f = Function("task", target, ["fields", "task", "worker"])
     fields, where = f.integer("fields"), place(f, FIELDS, element)

@@ -30,7 +30,7 @@ from ..kernels import ELEMENTS, compiled
 from ..lattice import grid_offsets, lattices, spatial_steps
 from .gradient_solution import GradientBinding, GradientSolution, Parts, tasks_wanted
 from .panels import Array, readable_last
-from .refusals import refuses_channels_first, refuses_taps_or_padding, refuses_unless
+from .refusals import refuses_channels_first, refuses_few_channels, refuses_taps_or_padding, refuses_unless
 from .rounding import sum_bound
 
 NAME = "product_grad"
@@ -83,10 +83,8 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return refusal
     if problem.groups > 1:
         return f"it takes one group, not {problem.groups}"
-    if refusal := refuses_channels_first(problem):
+    if refusal := refuses_channels_first(problem) or refuses_few_channels(problem, target):
         return refusal
-    if problem.in_channels < target.lanes(problem.itemsize):
-        return f"{problem.in_channels} channels do not fill a vector"
     if Cut.of(problem, target).sums_bytes > MOST_SUMS_BYTES:
         return "its sums would take more workspace than is promised"
     return None

@@ -5,17 +5,23 @@ import math
 from ...problem import Problem
 from ..emit.target import Target
 from ..kernels import ELEMENTS
+from .blocks import cut_of
 
 __all__ = [
     "refuses_channels_first",
+    "refuses_depthwise",
+    "refuses_few_channels",
     "refuses_fourier",
+    "refuses_long_rows",
     "refuses_many_kernels",
     "refuses_many_phases",
     "refuses_other_than",
     "refuses_shown_padding",
+    "refuses_taps",
     "refuses_taps_or_padding",
     "refuses_target",
     "refuses_unless",
+    "refuses_volumes",
     "refuses_winograd",
 ]
 
@@ -44,28 +50,42 @@ def refuses_target(target: Target | None) -> str | None:
 
 def refuses_other_than(operation: str, problem: Problem) -> str | None:
     """Of any code for `operation` in floating point."""
-    refusal = _refuses_operation(operation, problem)
-    if refusal is None and problem.dtype not in ELEMENTS:
+    if problem.operation != operation:
+        return COMPUTES[operation]
+    if problem.dtype not in ELEMENTS:
         return f"it sums in float32 or float64, not {problem.dtype}"
-    return refusal or _refuses_empty(problem)
+    if math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0:
+        return "there is nothing to compute"
+    return None
 
 
-def _refuses_operation(operation: str, problem: Problem) -> str | None:
-    return None if problem.operation == operation else COMPUTES[operation]
+def refuses_long_rows(problem: Problem, target: Target) -> str | None:
+    """Of code that packs whole rows, for what `stretches` takes."""
+    if cut_of(problem, target) is not None:
+        return "its row fills the second-level cache, so it is cut into stretches first"
+    return None
 
 
-def _refuses_empty(problem: Problem) -> str | None:
-    empty = math.prod(problem.output_shape) == 0 or math.prod(problem.input_shape) == 0
-    return "there is nothing to compute" if empty else None
+def refuses_taps(problem: Problem) -> str | None:
+    """Of a product of pixels and channels: kernels of several taps."""
+    return "it takes kernels of one tap" if any(axis.kernel != 1 for axis in problem.axes) else None
 
 
 def refuses_taps_or_padding(problem: Problem) -> str | None:
-    """Of a product of pixels and channels: kernels of several taps, and padding."""
-    if any(axis.kernel != 1 for axis in problem.axes):
-        return "it takes kernels of one tap"
-    if any(axis.before or axis.after > 0 for axis in problem.axes):
-        return "it takes no padding"
-    return None
+    """Of a product of pixels that are read where they lie."""
+    padded = any(axis.before or axis.after > 0 for axis in problem.axes)
+    return refuses_taps(problem) or ("it takes no padding" if padded else None)
+
+
+def refuses_volumes(problem: Problem) -> str | None:
+    """Of code for rows of pixels, or rows of rows."""
+    return "it takes one or two spatial axes" if problem.spatial == 3 else None
+
+
+def refuses_few_channels(problem: Problem, target: Target) -> str | None:
+    """Of vectors of channels."""
+    few = problem.in_channels < target.lanes(problem.itemsize)
+    return f"{problem.in_channels} channels do not fill a vector" if few else None
 
 
 def refuses_many_kernels(problem: Problem) -> str | None:
@@ -77,6 +97,21 @@ def refuses_many_kernels(problem: Problem) -> str | None:
 def refuses_channels_first(problem: Problem) -> str | None:
     """Of vectors of channels that are loaded where they lie."""
     return None if problem.channels_last else "it runs along channels that lie side by side (channels_last)"
+
+
+def refuses_depthwise(operation: str, problem: Problem, target: Target | None) -> str | None:
+    """Of a depthwise layer whose rows are packed for vectors of channels, or of its gradients."""
+    refusal = refuses_unless(operation, problem, target) or refuses_many_kernels(problem)
+    if refusal is not None or target is None:
+        return refusal
+    if problem.border != "constant":
+        return f"it packs no border of {problem.border}"
+    return (
+        refuses_few_channels(problem, target)
+        or refuses_volumes(problem)
+        or refuses_many_phases(problem)
+        or refuses_long_rows(problem, target)
+    )
 
 
 def refuses_shown_padding(problem: Problem) -> str | None:
@@ -98,8 +133,7 @@ def refuses_winograd(
     operation: str, problem: Problem, target: Target | None, taps: tuple[int, ...], stride: int = 1
 ) -> str | None:
     """Of Winograd's transforms for square kernels of so many `taps` per axis, and for one stride."""
-    refusal = refuses_target(target) or _refuses_operation(operation, problem)
-    if refusal is not None:
+    if refusal := refuses_unless(operation, problem, target):
         return refusal
     if problem.dtype != "float32":
         return f"its error is known for float32, not {problem.dtype}"
@@ -109,8 +143,6 @@ def refuses_winograd(
         return f"its transforms are for {' and '.join(f'{count}x{count}' for count in taps)} kernels"
     if any(axis.stride != stride or axis.dilation != 1 for axis in problem.axes):
         return f"neighbouring outputs share products only with stride {stride} and dilation 1"
-    if refusal := _refuses_empty(problem):
-        return refusal
     if min(problem.in_channels, problem.out_channels) // problem.groups < LEAST_CHANNELS:
         return f"with fewer than {LEAST_CHANNELS} channels or kernels per group its transforms cost more than they save"
     return None

@@ -1,4 +1,4 @@
-"""What tiles of pixels x kernels share: where pixels and taps lie in a block, and how a tile reaches the output."""
+"""What tiles of pixels x kernels share: where pixels and taps lie in a block, how sums wait, how a tile is stored."""
 
 import math
 
@@ -6,17 +6,18 @@ import numpy as np
 
 from ...problem import Problem
 from ..descriptor import Fields
-from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Vector, loaded_transposed
+from ..emit.ir import ITEMSIZES, Function, Int, Pointer, Registers, Vector, loaded_transposed
 from ..emit.target import Target
 from ..lattice import lattices
-from .blocks import Block, cut_of
+from .blocks import Block
 from .finish import Finish, Finisher
 from .packed import MOST_PIXELS, Array
-from .refusals import refuses_unless
+from .refusals import refuses_long_rows, refuses_unless
 
 __all__ = [
     "collected_pixels",
     "kernels_in_lanes",
+    "let_wait",
     "most_vectors",
     "offset_tables",
     "panel_vectors",
@@ -25,6 +26,7 @@ __all__ = [
     "refuses_forward",
     "row_readers",
     "store_tile",
+    "take_up",
     "tile_pixels",
 ]
 
@@ -87,9 +89,7 @@ def refuses_forward(problem: Problem, target: Target | None) -> str | None:
     refusal = refuses_unless("conv", problem, target)
     if refusal is not None or target is None:
         return refusal
-    if cut_of(problem, target) is not None:
-        return "its row fills the second-level cache, so it is cut into stretches first"
-    return None
+    return refuses_long_rows(problem, target)
 
 
 def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
@@ -114,6 +114,20 @@ def offset_tables(problem: Problem, block: Block) -> tuple[Array, Array]:
     pixels = offsets((1, block.rows, columns.outputs), (0, rows.stride * row_step, columns.stride * column_step))
     pixels = np.concatenate([pixels, np.repeat(pixels[-1:], MOST_PIXELS)])
     return taps, pixels
+
+
+def take_up(f: Function, sums: Registers, waiting: Pointer, channel: Int) -> None:
+    """Go on with the sums that wait in memory; at the first channel, 0, with those that `sums` has."""
+    with f.when(channel.equals(0)):
+        let_wait(sums, waiting)
+    for number, (key, value) in enumerate(sums.values.items()):
+        sums[key] = waiting.at(number * value.lanes).load(value.lanes)
+
+
+def let_wait(sums: Registers, waiting: Pointer) -> None:
+    """Put all sums, vectors of one width, side by side into memory until the next chunk."""
+    for number, value in enumerate(sums.values.values()):
+        waiting.at(number * value.lanes).store(value)
 
 
 def collected_pixels(tile: int, lanes: int) -> int:

@@ -39,7 +39,7 @@ from .packing import block_values
 from .refusals import refuses_unless
 from .rounding import sum_bound
 from .weight_grad_kernels import FIELDS, Tile, compute_function, reduce_function
-from .weight_grad_pieces import InPieces, Piece, pieces
+from .weight_grad_pieces import InPieces, Piece, in_pieces, pieces
 
 NAME = "weight_grad"
 
@@ -188,10 +188,7 @@ def error_bound(problem: Problem) -> float:
 def build(problem: Problem, target: Target | None) -> "WeightGradient | InPieces":
     """The solution of `problem`."""
     assert target is not None
-    cut = _pieces(problem, target)
-    if len(cut) == 1:
-        return WeightGradient(problem, target)
-    return InPieces(cut, lambda part: WeightGradient(part, target))
+    return in_pieces(_pieces(problem, target), lambda part: WeightGradient(part, target))
 
 
 def _pieces(problem: Problem, target: Target) -> list[Piece]:

@@ -6,16 +6,18 @@ groups of it) again, which is little beside the arithmetic: a piece still has hu
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from ...problem import Problem
 from ..runtime.jobs import Job
 
-__all__ = ["InPieces", "pieces"]
+__all__ = ["InPieces", "Piece", "in_pieces", "pieces"]
 
 Array = NDArray[Any]
+
+Solution = TypeVar("Solution")
 
 Piece = tuple[slice, slice, Problem]
 """Channels of X, channels of G (kernels), and the problem that these are."""
@@ -38,6 +40,11 @@ def pieces(problem: Problem, sums_bytes: int, most: int) -> list[Piece]:
                 (slice(group * channels, (group + groups) * channels), slice(first, first + groups * count), part)
             )
     return found
+
+
+def in_pieces(cut: list[Piece], solve: Callable[[Problem], Solution]) -> "Solution | InPieces":
+    """The solution of all pieces: of the only one, what `solve` gives for it."""
+    return solve(cut[0][2]) if len(cut) == 1 else InPieces(cut, solve)
 
 
 class InPieces:

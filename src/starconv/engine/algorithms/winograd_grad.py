@@ -39,11 +39,11 @@ from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..lattice import lattices, offset_table
-from .gradient_solution import GradientBinding, GradientSolution, Parts, Stage
+from .gradient_solution import GradientBinding, GradientSolution, Parts, Stage, tasks_wanted
 from .panels import Array
 from .refusals import refuses_winograd
 from .rounding import sum_bound
-from .weight_grad_pieces import InPieces, Piece, pieces
+from .weight_grad_pieces import InPieces, Piece, in_pieces, pieces
 from .winograd_grad_kernels import (
     FIELDS,
     apart_function,
@@ -64,9 +64,8 @@ POSITIONS = F4_3.n**2
 """Of both."""
 SUMS_BYTES = 20 << 20
 """At most: 32 MiB of workspace are promised."""
-PARTIALS = 16
-"""At most, whatever the number of threads; fewer where that is enough for every task to be worth its start."""
 TASK_PRODUCTS = 1 << 19
+"""Multiply-adds per task, at least, of the definition: of them a task does a quarter or so, and its transforms."""
 UNIT_TILES = 24
 """Of a unit, about: enough for a task to be worth its start, and for the threads to end together."""
 
@@ -123,7 +122,7 @@ class Cut(NamedTuple):
         chunk = -(-units // chunks)
         partials = 1
         if apart:
-            partials = max(min(problem.multiply_adds // (TASK_PRODUCTS * problem.groups), PARTIALS, chunks), 1)
+            partials = min(tasks_wanted(problem, TASK_PRODUCTS * problem.groups), chunks)
             partials -= partials % 2 if partials > 1 else 0  # two threads have as much to do
         return cls(
             tile_rows=rows,
@@ -233,10 +232,7 @@ def error_bound(problem: Problem) -> float:
 def build(problem: Problem, target: Target | None) -> "WinogradGradient | InPieces":
     """The solution of `problem`."""
     assert target is not None
-    cut = _pieces(problem, target)
-    if len(cut) == 1:
-        return WinogradGradient(problem, target)
-    return InPieces(cut, lambda part: WinogradGradient(part, target))
+    return in_pieces(_pieces(problem, target), lambda part: WinogradGradient(part, target))
 
 
 class WinogradGradient(GradientSolution):

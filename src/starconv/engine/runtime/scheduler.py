@@ -25,7 +25,13 @@ A **list** of jobs (run_list) is worked off by one caller that owns the pool all
 Parking uses the system's own semaphores through function pointers set by `set_up`, so a worker never needs
 the interpreter between two jobs. A worker first says "parked" and then looks at the gate again, the caller
 first opens the gate and then looks for parked workers, both sequentially consistent: one of them sees the other.
+
+Two parts of the text are apart from this: `openmp`, for threads that are not ours, and `architectures`, for what each
+kind of processor does in its own way.
 """
+
+from starconv.engine.runtime.architectures import architecture_source
+from starconv.engine.runtime.openmp import RUN_LENT
 
 __all__ = ["MAX_THREADS", "source"]
 
@@ -35,7 +41,7 @@ MAX_THREADS = 256
 # Every job sets so many counters back, 128 bytes apart.
 HOMES = 8
 
-_COMMON = f"""
+_CALLERS = f"""
 ; Every row has 128 bytes to itself: a line, and the neighbour that the prefetcher fetches with it.
 @owner    = internal global [16 x i64] zeroinitializer, align 128   ; 1 while a caller has the pool
 @gate     = internal global [16 x i64] zeroinitializer, align 128
@@ -268,55 +274,9 @@ post:
 done:
   ret void
 }}
+"""
 
-; ---- threads of another library --------------------------------------------------------------------------------
-
-; The same job by an OpenMP team, for callers whose other work is done by one: OpenMP's threads poll for milliseconds
-; after a parallel region, on the cores that our own workers would need. `parallel` is GOMP_parallel(function, argument,
-; threads, flags): every member of the team calls function(argument), and it returns when all have.
-%lent = type {{ ptr, ptr, i64, i64, i64 }}                            ; task function, descriptor, tasks, next, members
-
-define void @run_lent(ptr %parallel, ptr %task, ptr %descriptor, i64 %tasks, i64 %threads) nounwind {{
-  %job = alloca %lent, align 64
-  store ptr %task, ptr %job
-  %descriptor.slot = getelementptr %lent, ptr %job, i64 0, i32 1
-  store ptr %descriptor, ptr %descriptor.slot
-  %tasks.slot = getelementptr %lent, ptr %job, i64 0, i32 2
-  store i64 %tasks, ptr %tasks.slot
-  %next.slot = getelementptr %lent, ptr %job, i64 0, i32 3
-  store i64 0, ptr %next.slot
-  %members.slot = getelementptr %lent, ptr %job, i64 0, i32 4
-  store i64 0, ptr %members.slot
-  %useful = call i64 @llvm.smin.i64(i64 %threads, i64 %tasks)
-  %team = trunc i64 %useful to i32
-  call void %parallel(ptr @member, ptr %job, i32 %team, i32 0)
-  ret void
-}}
-
-define internal void @member(ptr %job) nounwind {{
-entry:
-  %members.slot = getelementptr %lent, ptr %job, i64 0, i32 4
-  %worker = atomicrmw add ptr %members.slot, i64 1 monotonic
-  %task = load ptr, ptr %job
-  %descriptor.slot = getelementptr %lent, ptr %job, i64 0, i32 1
-  %descriptor = load ptr, ptr %descriptor.slot
-  %tasks.slot = getelementptr %lent, ptr %job, i64 0, i32 2
-  %tasks = load i64, ptr %tasks.slot
-  %next.slot = getelementptr %lent, ptr %job, i64 0, i32 3
-  %saved = call i64 @flush_denormals()
-  br label %take
-take:
-  %index = atomicrmw add ptr %next.slot, i64 1 monotonic
-  %more = icmp slt i64 %index, %tasks
-  br i1 %more, label %run, label %done
-run:
-  call void %task(ptr %descriptor, i64 %index, i64 %worker)
-  br label %take
-done:
-  call void @restore_denormals(i64 %saved)
-  ret void
-}}
-
+_WORKERS = f"""
 ; ---- a worker ------------------------------------------------------------------------------------------------
 
 define void @work(i64 %index) nounwind {{
@@ -484,75 +444,7 @@ done:
 declare i64 @llvm.smin.i64(i64, i64)
 """
 
-# Floating-point control around the tasks: denormals count as zero (an operation on one costs 100 cycles and more),
-# rounding is to nearest, nothing traps. The caller's own settings come back afterwards, whatever they were.
-_X86 = """
-define internal i64 @flush_denormals() nounwind {
-  %slot = alloca i32
-  call void @llvm.x86.sse.stmxcsr(ptr %slot)
-  %old = load i32, ptr %slot
-  store i32 40896, ptr %slot               ; 0x9FC0: the default 0x1F80, flush to zero 0x8000, denormals are zero 0x0040
-  call void @llvm.x86.sse.ldmxcsr(ptr %slot)
-  %saved = zext i32 %old to i64
-  ret i64 %saved
-}
-
-define internal void @restore_denormals(i64 %saved) nounwind {
-  %slot = alloca i32
-  %old = trunc i64 %saved to i32
-  store i32 %old, ptr %slot
-  call void @llvm.x86.sse.ldmxcsr(ptr %slot)
-  ret void
-}
-
-define internal void @pause() nounwind {
-  call void @llvm.x86.sse2.pause()
-  ret void
-}
-
-declare void @llvm.x86.sse.stmxcsr(ptr)
-declare void @llvm.x86.sse.ldmxcsr(ptr)
-declare void @llvm.x86.sse2.pause()
-"""
-
-_AARCH64 = """
-define internal i64 @flush_denormals() nounwind {
-  %saved = call i64 @llvm.aarch64.get.fpcr()
-  call void @llvm.aarch64.set.fpcr(i64 16777216)     ; bit 24: flush to zero; all else as after reset
-  ret i64 %saved
-}
-
-define internal void @restore_denormals(i64 %saved) nounwind {
-  call void @llvm.aarch64.set.fpcr(i64 %saved)
-  ret void
-}
-
-define internal void @pause() nounwind {
-  call void @llvm.aarch64.isb(i32 15)                ; waits some 10 ns; "yield" is a no-operation on most cores
-  ret void
-}
-
-declare i64 @llvm.aarch64.get.fpcr()
-declare void @llvm.aarch64.set.fpcr(i64)
-declare void @llvm.aarch64.isb(i32)
-"""
-
-_OTHER = """
-define internal i64 @flush_denormals() nounwind {
-  ret i64 0
-}
-
-define internal void @restore_denormals(i64 %saved) nounwind {
-  ret void
-}
-
-define internal void @pause() nounwind {
-  fence syncscope("singlethread") seq_cst            ; nothing to execute, only not to be optimised away
-  ret void
-}
-"""
-
 
 def source(architecture: str) -> str:
     """The scheduler as IR text for `architecture` ("x86_64", "aarch64", or any other without denormal control)."""
-    return _COMMON + {"x86_64": _X86, "aarch64": _AARCH64}.get(architecture, _OTHER)
+    return _CALLERS + RUN_LENT + _WORKERS + architecture_source(architecture)
