@@ -18,29 +18,29 @@ by 8 units of rounding each, of themselves: this is where a kernel counts as sep
 """
 
 import math
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...geometry import border_sources
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS
-from ..runtime import threads
-from ..runtime.jobs import Job
 from .finish import Finish, finish_values, lies_like
 from .lowrank_kernels import FIELDS, ROWS, compute_function
+from .packed import Array, Binding, CompiledSolution
+from .panels import KernelRows
 from .tiles import refuses_forward
 
 NAME = "lowrank"
 CONDITION = "where the kernels are separable"
 
-Array = NDArray[Any]
-
 SECONDS_PER_KERNEL = 40e-6
 """To find its factors. Where one kernel is not separable, the rest are not looked at."""
+MOST_REMEMBERED = 16 << 10
+"""Bytes of a kernel whose factors are remembered: up to 63x63."""
 STRIP = 1024
 """Output columns of a task: four rows of them stay in the first-level cache."""
 TOLERANCE = 8
@@ -124,6 +124,12 @@ def factors(kernel: Array) -> tuple[Array, Array] | None:
     return u, v
 
 
+@lru_cache(maxsize=64)
+def _known_factors(numbers: bytes, shape: tuple[int, ...], dtype: str) -> tuple[Array, Array] | None:
+    """Those of a kernel with such numbers: looking takes 17 µs, and filters are used again."""
+    return factors(np.frombuffer(numbers, dtype).reshape(shape))
+
+
 class _Sizes(NamedTuple):
     """How the output is cut into tasks: by its shape only."""
 
@@ -151,103 +157,69 @@ class _Sizes(NamedTuple):
         return cls(per_band, -(-rows.output // per_band), strip, strips, pitch, -(-size // 64) * 64)
 
 
-class Separable:
+class Separable(CompiledSolution):
     """Runs one problem; see the module's text."""
 
     def __init__(self, problem: Problem, target: Target) -> None:
-        self.problem, self.target = problem, target
-        self.sizes = _Sizes.of(problem, target)
-        self._dtype = np.dtype(problem.dtype)
-        rows, columns = problem.axes
-        self._row_table, self._column_table = (
-            border_sources(axis.input, axis.before, max(axis.after, 0), problem.border).astype(np.int64)
-            for axis in (rows, columns)
-        )
-        # A tile may reach past the last row: the rows that it reads there show in no result.
-        self._row_table = np.concatenate([self._row_table, np.repeat(self._row_table[-1:], ROWS)])
+        super().__init__(problem, target, FIELDS, KernelRows(problem, target, 1))
 
-    def prepare(
+    def prepare(  # type: ignore[override]
         self, second: Array, bias: Array | None, fill: float, once: bool = False
     ) -> tuple[Array, Array, float] | None:
         """The columns and rows of the kernels, the bias, and what padding holds; None where one is not separable."""
         weights = np.empty((len(second), sum(second.shape[2:])), self._dtype)
         for kernel, place in zip(second.astype(self._dtype, copy=False)[:, 0], weights, strict=True):
-            found = factors(kernel)
+            small = kernel.nbytes <= MOST_REMEMBERED
+            found = _known_factors(kernel.tobytes(), kernel.shape, kernel.dtype.str) if small else factors(kernel)
             if found is None:
                 return None
             place[:] = np.concatenate(found)
         added = np.zeros(len(second), self._dtype) if bias is None else np.array(bias, self._dtype)
         return weights, added, float(fill)
 
-    def run(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> None:
-        """Compute into `out`, from an input whose rows can be read in place, else from a copy."""
-        if not self._takes(out) or (residual is not None and not lies_like(residual, out)):
-            result = np.empty(self.problem.output_shape, self._dtype)
-            self.run(first, prepared, result, None if residual is None else np.array(residual, self._dtype, order="C"))
-            out[...] = result
-            return
-        if not self._takes(first):
-            first = np.ascontiguousarray(first, self._dtype)
-        self._job(first, prepared, out, residual).run()
+    def _readable(self, first: Array) -> Array:
+        """`first`, if its rows can be read in place, else a copy."""
+        return first if self._lies_well(first) else np.ascontiguousarray(first, self._dtype)
 
-    def jobs(
-        self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
-    ) -> list[Job] | None:
-        """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(first) or not self._takes(out) or (residual is not None and not lies_like(residual, out)):
-            return None
-        return [self._job(first, prepared, out, residual)]
+    def _takes(self, out: Array, residual: Array | None) -> bool:
+        return self._lies_well(out) and (residual is None or lies_like(residual, out))
 
-    def _takes(self, array: Array) -> bool:
-        """Whether the rows of `array` can be read and written in place."""
+    def _lies_well(self, array: Array) -> bool:
         return array.dtype == self._dtype and array.flags.aligned and array.strides[-1] == self._dtype.itemsize
 
-    def _job(self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None) -> Job:
-        problem, sizes = self.problem, self.sizes
-        weights, bias, fill = prepared
+    def bind(self, x: Array, out: Array, limit: int) -> Binding:
+        """All sizes and steps, and tables of the rows and columns that padding shows."""
+        problem, sizes = self.problem, _Sizes.of(self.problem, self.target)
         rows, columns = problem.axes
+        row_table, column_table = (
+            border_sources(axis.input, axis.before, max(axis.after, 0), problem.border).astype(np.int64)
+            for axis in (rows, columns)
+        )
+        # A tile may reach past the last row: the rows that it reads there show in no result.
+        row_table = np.concatenate([row_table, np.repeat(row_table[-1:], ROWS)])
+        fields: dict[str, int | float] = {
+            "row_table": address_of(row_table),
+            "column_table": address_of(column_table),
+            **finish_values(problem),
+            **dict(zip(("x_batch", "x_channel", "x_row"), x.strides, strict=False)),
+            **dict(zip(("out_batch", "out_channel", "out_row"), out.strides, strict=False)),
+            "kernels": problem.out_channels,
+            "per_channel": problem.out_channels // problem.groups,
+            "taps_rows": rows.kernel,
+            "taps_columns": columns.kernel,
+            "in_columns": columns.input,
+            "before": columns.before,
+            "out_rows": rows.output,
+            "out_columns": columns.output,
+            "bands": sizes.bands,
+            "rows_per_band": sizes.rows_per_band,
+            "strips": sizes.strips,
+            "strip_columns": sizes.strip_columns,
+            "pitch": sizes.pitch,
+            "scratch_bytes": sizes.scratch_bytes,
+        }
         tasks = problem.batch * problem.out_channels * sizes.bands * sizes.strips
-        workers = min(threads.get_num_threads(), tasks)
-        block = FIELDS.block(
-            {
-                "x": address_of(first),
-                "out": address_of(out),
-                "weights": address_of(weights),
-                "bias": address_of(bias),
-                "row_table": address_of(self._row_table),
-                "column_table": address_of(self._column_table),
-                "fill": fill,
-                **finish_values(problem),
-                "residual": 0 if residual is None else address_of(residual),
-                **dict(zip(("x_batch", "x_channel", "x_row"), first.strides, strict=False)),
-                **dict(zip(("out_batch", "out_channel", "out_row"), out.strides, strict=False)),
-                "kernels": problem.out_channels,
-                "per_channel": problem.out_channels // problem.groups,
-                "taps_rows": rows.kernel,
-                "taps_columns": columns.kernel,
-                "in_columns": columns.input,
-                "before": columns.before,
-                "out_rows": rows.output,
-                "out_columns": columns.output,
-                "bands": sizes.bands,
-                "rows_per_band": sizes.rows_per_band,
-                "strips": sizes.strips,
-                "strip_columns": sizes.strip_columns,
-                "pitch": sizes.pitch,
-                "scratch_bytes": sizes.scratch_bytes,
-            }
-        )
-        finish, index = Finish.of(problem, floor=True), FIELDS.index
-        function = compute_function(self.target, ELEMENTS[problem.dtype], finish)
-        return Job(
-            function.address,
-            block,
-            tasks,
-            workers,
-            arrays=(index["x"], index["out"], *(() if residual is None else (index["residual"],))),
-            scratch=sizes.scratch_bytes * workers,
-            scratch_places=((index["scratch"], 0),),
-            keeps=(function, weights, bias, self),
-        )
+        workers = min(limit, tasks)
+        function = compute_function(self.target, ELEMENTS[problem.dtype], Finish.of(problem, floor=True))
+        scratch = sizes.scratch_bytes * workers
+        return Binding(function, FIELDS.block(fields), tasks, workers, scratch, (row_table, column_table), [])

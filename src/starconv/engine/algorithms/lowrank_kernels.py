@@ -18,7 +18,7 @@ FIELDS = Fields(
         "x",
         "out",
         "scratch",
-        "weights",  # per kernel: its column, then its row
+        "panels",  # weights, per kernel: its column, then its row
         "bias",
         "row_table",  # per padded row, the input row that it shows, or -1
         "column_table",
@@ -86,7 +86,7 @@ def _task(target: Target, element: str, lanes: int, down: list[Function], across
     inner, start = (high - low).maximum(0), (low + before - first).minimum(columns + taps_columns - 1)
     x = FIELDS.pointer(f, "x", element).at_bytes(picture * x_batch + (kernel // per_channel) * x_channel).at(low)
     out = FIELDS.pointer(f, "out", element).at_bytes(picture * out_batch + kernel * out_channel + first_row * out_row)
-    column_weights = FIELDS.pointer(f, "weights", element).at(kernel * (taps_rows + taps_columns))
+    column_weights = FIELDS.pointer(f, "panels", element).at(kernel * (taps_rows + taps_columns))
     row_table = FIELDS.pointer(f, "row_table", "i64").at(first_row)
     column_table = FIELDS.pointer(f, "column_table", "i64").at(first)
 
