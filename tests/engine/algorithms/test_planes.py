@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from row_checks import any_layout_of_the_result, exact_between_guard_pages, same_bits_for_any_number_of_threads
+from strategies import expected, operands
 
-from starconv import Problem
+from starconv import Problem, plan
 from starconv.engine.algorithms import planes
 from starconv.engine.emit.target import host_target
+from starconv.geometry import Axis
 
 pytestmark = pytest.mark.skipif(host_target() is None, reason="no compiled code on this machine")
 
@@ -73,6 +75,22 @@ def test_bands_of_streams_are_all_rows(rows: int, kernel: int) -> None:
         assert bands * band_rows + longer * kernel == problem.output_shape[2]
         assert band_rows % kernel == kernel - 1
         assert longer < bands
+
+
+@pytest.mark.parametrize("border", ["constant", "reflect"])
+@pytest.mark.parametrize("cropped", [1, 5, 17])
+def test_no_more_columns_are_written_than_there_are(border: str, cropped: int) -> None:
+    axes = Axis(40, 3, before=1, after=-cropped), Axis(100, 5, before=2, after=-cropped)
+    problem, target = Problem("conv", 1, 1, 2, axes, border=border), host_target()
+    if target is None or planes.refuses(problem, target) is not None:
+        pytest.skip("not on this target")
+    given = operands(problem, 0)
+    room = np.full((1, 2, 42, 140), np.nan, np.float32)
+    out = room[:, :, : problem.output_shape[2], : problem.output_shape[3]]
+    plan(problem, algorithm="planes", target=target)(given.first, given.second, out=out)
+    np.testing.assert_array_equal(out, expected(problem, given))
+    out[...] = np.nan
+    assert np.isnan(room).all()
 
 
 @pytest.mark.parametrize("text", PICTURES)

@@ -103,7 +103,7 @@ def _inner(problem: Problem, tile: Tile, target: Target) -> range:
     """The columns of output that streams compute from the input itself: no taps reach beyond the ends of a row."""
     across, wide = _axes(problem)[1], tile.stream * target.lanes(problem.itemsize)
     first = -(-across.before // wide) * wide
-    count = (across.input + across.before - tile.reach - first) // wide
+    count = (min(across.input + across.before - tile.reach, across.output) - first) // wide
     return range(first, first + max(count, 0) * wide)
 
 
