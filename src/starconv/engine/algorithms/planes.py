@@ -94,23 +94,25 @@ def _tile(problem: Problem, target: Target) -> Tile:
     streams = [tile._replace(stream=vectors) for vectors in range(least, MOST_SUMS // down.kernel + 1)]
     if not streams:
         return tile
-    streamed = min(streams, key=lambda tile: _strips(problem, tile, target) * tile.stream)
+    streamed = min(streams, key=lambda tile: _strips(problem, tile, target)[0] * tile.stream)
     # What is copied first costs more than masks: 112 columns, 64 of them inside, took 1.14 times as long, 256 0.94.
-    return streamed if len(_inner(problem, streamed, target)) >= across.output * 2 / 3 else tile
+    inner = _strips(problem, streamed, target)[1] * streamed.stream * target.lanes(problem.itemsize)
+    return streamed if inner >= across.output * 2 / 3 else tile
 
 
-def _inner(problem: Problem, tile: Tile, target: Target) -> range:
-    """The columns of output that streams compute from the input itself: no taps reach beyond the ends of a row."""
-    across, wide = _axes(problem)[1], tile.stream * target.lanes(problem.itemsize)
-    first = -(-across.before // wide) * wide
-    count = (min(across.input + across.before - tile.reach, across.output) - first) // wide
-    return range(first, first + max(count, 0) * wide)
+def _inside(problem: Problem, tile: Tile) -> int:
+    """The columns of output up to here have all their taps before the end of a row."""
+    across = _axes(problem)[1]
+    return min(across.input + across.before - tile.reach, across.output)
 
 
-def _strips(problem: Problem, tile: Tile, target: Target) -> int:
-    """How many streams lie side by side, those of edges included."""
-    inner, wide = _inner(problem, tile, target), tile.stream * target.lanes(problem.itemsize)
-    return inner.stop // wide + max(-(-(_axes(problem)[1].output - inner.stop) // wide), 0)
+def _strips(problem: Problem, tile: Tile, target: Target) -> tuple[int, int]:
+    """How many streams lie side by side, and how many of them copy no columns of edges first."""
+    across, lanes = _axes(problem)[1], target.lanes(problem.itemsize)
+    first, wide = -(-across.before // lanes) * lanes, tile.stream * lanes
+    inner = max(_inside(problem, tile) - first, 0) // wide
+    edges = -(-first // wide) + max(-(-(across.output - first - inner * wide) // wide), 0)
+    return inner + edges, inner
 
 
 def _cuts(down: Axis) -> range:
@@ -133,7 +135,7 @@ def cost(problem: Problem, target: Target | None) -> float:
     assert target is not None
     tile, (down, across) = _tile(problem, target), _axes(problem)
     if tile.stream:
-        cycles = _strips(problem, tile, target) * tile.stream * _stream_cycles(tile, down, target)
+        cycles = _strips(problem, tile, target)[0] * tile.stream * _stream_cycles(tile, down, target)
     else:
         cycles = -(-across.output // target.lanes(problem.itemsize)) * _tiles_cycles(tile, down, target)
     planes = problem.batch * problem.out_channels
@@ -217,10 +219,10 @@ class Planes(CompiledSolution):
         problem, (down, across) = self.problem, _axes(self.problem)
         tile = _tile(problem, self.target)
         bands, band_rows, longer = _bands(problem, tile, limit)
-        inner = _inner(problem, tile, self.target) if tile.stream else range(0)
         pieces = problem.batch * problem.out_channels * bands
         together = min(TASK_PRODUCTS * pieces // max(problem.multiply_adds, 1), pieces // (4 * limit))
         per_task = max(together, 1)
+        lines = int(all(step % self.target.vector_bytes == 0 for step in out.strides[:-1]))
         fields: dict[str, int | float] = {
             **finish_values(problem),
             "x_batch": x.strides[0],
@@ -236,8 +238,8 @@ class Planes(CompiledSolution):
             "bands": bands,
             "band_rows": band_rows,
             "longer": longer,
-            "inner": inner.start,
-            "outer": inner.stop,
+            "inside": _inside(problem, tile),
+            "lines": lines,
             "rows": down.input,
             "columns": across.input,
             "out_rows": down.output,
@@ -254,8 +256,9 @@ class Planes(CompiledSolution):
             tables = self._tables(x, tile, highest)
             scratch = _block_bytes(problem, tile, self.target, highest)
             fields |= {"scratch_bytes": scratch, **{name: table.ctypes.data for name, table in tables.items()}}
-        constant = problem.border == "constant"
-        source = planes_module(self.target, ELEMENTS[problem.dtype], tile, Finish.of(problem), constant)
+        past = bool(lines) and math.prod(problem.result_shape) * problem.itemsize > self.target.l3_bytes // 2
+        form = tile, Finish.of(problem), problem.border == "constant", past and tile.stream > 0
+        source = planes_module(self.target, ELEMENTS[problem.dtype], *form)
         function = compiled(source, self.target, "task")
         return Binding(function, FIELDS.block(fields), tasks, workers, scratch * workers, (*tables.values(),), [])
 

@@ -40,8 +40,8 @@ FIELDS = Fields(
         "bands",  # of a plane
         "band_rows",  # of output, in all bands but the last; ...
         "longer",  # so many bands at the beginning have as many rows more as the kernel
-        "inner",  # columns of output from here on have all their taps inside the rows, ...
-        "outer",  # up to here
+        "inside",  # columns of output up to here have all their taps before the end of a row
+        "lines",  # 1 if all rows of output begin like the first one, in a vector's width; else 0
         "rows",  # of x
         "columns",
         "out_rows",
@@ -94,14 +94,19 @@ class Tile(NamedTuple):
 
 
 @emitted("task")
-def planes_module(target: Target, element: str, tile: Tile, finish: Finish, constant: bool) -> str:
-    """The module's IR: the kernel's geometry is written out, all sizes are fields. `constant` is what padding is."""
+def planes_module(target: Target, element: str, tile: Tile, finish: Finish, constant: bool, past: bool) -> str:
+    """The module's IR: the kernel's geometry is written out, all sizes are fields.
+
+    `constant` is what padding is. With `past`, what streams compute goes past the caches; rows are whole lines then.
+    """
     if not tile.stream:
         tiles = _tiles("tiles", target, element, tile, finish)
         return module_source([tiles, _task(target, element, tile, [tiles])])
-    stream = _stream("stream", target, element, tile, finish)
+    stream = _stream("stream", target, element, tile, finish, past=False)
     edge = _edge("edge", target, element, tile, stream, constant)
-    return module_source([stream, edge, _task(target, element, tile, [stream, edge])])
+    inner = [_stream("stream_past", target, element, tile, finish, past=True)] if past else []
+    functions = [stream, edge, *inner]
+    return module_source([*functions, _task(target, element, tile, functions)])
 
 
 def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -> Function:
@@ -110,9 +115,10 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
     pieces, per_task, kernels, per_channel = FIELDS.integers(f, "pieces", "per_task", "kernels", "per_channel")
     bands, band_rows, longer = FIELDS.integers(f, "bands", "band_rows", "longer")
     x_batch, x_channel, out_batch, out_channel = FIELDS.integers(f, "x_batch", "x_channel", "out_batch", "out_channel")
-    inner, outer, out_rows, out_columns = FIELDS.integers(f, "inner", "outer", "out_rows", "out_columns")
+    out_rows, out_columns, inside = FIELDS.integers(f, "out_rows", "out_columns", "inside")
     x, out = FIELDS.pointer(f, "x", element), FIELDS.pointer(f, "out", element)
     weights, bias = FIELDS.pointer(f, "panels", element), FIELDS.pointer(f, "bias", element)
+    itemsize, lanes = ITEMSIZES[element], target.lanes(ITEMSIZES[element])
     block = FIELDS.pointer(f, "scratch", element).at_bytes(f.integer("worker") * FIELDS.integer(f, "scratch_bytes"))
     start = f.integer("task") * per_task
     for piece in f.loop(start, (start + per_task).minimum(pieces)):
@@ -126,14 +132,20 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
         if not tile.stream:
             f.run(functions[0], *plane, source)
             continue
-        stream, edge = functions
+        stream, edge = functions[-1] if len(functions) > 2 else functions[0], functions[1]
         left, row_offsets = FIELDS.integer(f, "columns_before"), FIELDS.pointer(f, "row_offsets", "i64")
-        wide = tile.stream * target.lanes(ITEMSIZES[element])
+        wide = tile.stream * lanes
+        # Streams begin with a line of the result: its stores do not straddle two.
+        shift = to.past(lanes * itemsize) // itemsize * FIELDS.integer(f, "lines")
+        inner = (left + shift + (lanes - 1)) // lanes * lanes - shift
+        outer = inner + (inside - inner).maximum(0) // wide * wide
         for column in f.loop(0, inner, wide):
             f.run(edge, *plane, source, block, column.minimum(out_columns - wide))
         f.run(stream, *plane, source.at(inner - left), row_offsets, inner, outer)
         for column in f.loop(outer, out_columns, wide):
             f.run(edge, *plane, source, block, column.minimum(out_columns - wide))
+    if len(functions) > 2:
+        f.fence()
     return f
 
 
@@ -177,7 +189,7 @@ def _tiles(name: str, target: Target, element: str, tile: Tile, finish: Finish) 
     return f
 
 
-def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish) -> Function:
+def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish, *, past: bool) -> Function:
     """The same for the columns from `first` to `last`, all of whose taps are columns of the input.
 
     `x` is where the column of the first one's first tap begins, and row_offsets[i] in bytes from there to the first row
@@ -216,8 +228,10 @@ def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish)
         if taps[-1] == height - 1:  # an output row has met its last tap
             to = parts.out.at_bytes((begins - (height - 1)) * out_row).at(column)
             for v in across:
-                to.at((AHEAD + v) * lanes).prefetch()
-                to.at(v * lanes).store(finisher.early(sums[(slot + 1) % height, v] + parts.bias))
+                if not past:
+                    to.at((AHEAD + v) * lanes).prefetch()
+                result = finisher.early(sums[(slot + 1) % height, v] + parts.bias)
+                to.at(v * lanes).store(result, streaming=past)
 
     for column in f.loop(first, last, tile.stream * lanes):
         sums = Registers({(slot, v): f.zero(element, lanes) for slot in range(height) for v in across})

@@ -132,6 +132,10 @@ class Function:
         """Loads do not move across here: LLVM would start those of a long run early, and spill what they displace."""
         self.line('call void asm sideeffect "", "~{memory}"()')
 
+    def fence(self) -> None:
+        """What was stored past the caches is there before anything that is stored after this (x86)."""
+        self.call("llvm.x86.sse.sfence", "void", [])
+
     def call(self, name: str, result: str, operands: Sequence[tuple[str, str]]) -> str:
         """Call an intrinsic or another function; gives the name of its result ("" for void)."""
         types = ", ".join(type_ for type_, _ in operands)
