@@ -55,6 +55,29 @@ def check(problem: Problem, seed: int, *, integers: bool) -> None:
 
 
 @pytest.mark.parametrize("integers", [True, False])
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("kernel", ["4x4", "7x5", "5x9", "9x9"])
+def test_large_pictures_go_past_the_caches(kernel: str, border: str, integers: bool) -> None:
+    target = host_target()
+    if target is None or target.name != "avx512":
+        pytest.skip("not on this target")
+    small = replace(target, l3_bytes=1 << 10)
+    for width in (240, 256):
+        height = int(kernel[0])
+        x = f"conv2d x=1x2x{7 * height}x{width} w=4x1x{kernel} padding=2 groups=2 bias relu border={border}"
+        problem = Problem.parse(x)
+        assert isinstance(lowrank.build(problem, small), lowrank.SeparableStreams)
+        given = operands(problem, 5, integers=integers, fill=2.0)
+        given = replace(given, second=separable(problem, 5, integers=integers))
+        result = plan(problem, algorithm="lowrank", target=small).prepare(given.second, given.bias, fill=2.0)(
+            given.first
+        )
+        answer = expected(problem, given)
+        within = 0 if integers else (lowrank.error_bound(problem) + 1e-15) * error_scale(problem, given) + 1e-36
+        assert (np.abs(result - answer) <= within).all()
+
+
+@pytest.mark.parametrize("integers", [True, False])
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_what_the_definition_says(text: str, integers: bool) -> None:
     check(Problem.parse(text), 3, integers=integers)

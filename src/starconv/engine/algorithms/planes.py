@@ -72,12 +72,12 @@ def refuses(problem: Problem, target: Target | None) -> str | None:
         return f"it writes out at most {MOST_TAPS} taps"
     if problem.residual:
         return "it adds no residual"
-    if problem.border != "constant" and not _tile(problem, target).stream:
+    if problem.border != "constant" and not tile_of(problem, target).stream:
         return f"it masks borders, and has {problem.border} for larger planes only"
     return None
 
 
-def _tile(problem: Problem, target: Target) -> Tile:
+def tile_of(problem: Problem, target: Target, *, separable: bool = False) -> Tile:
     """As many rows as leave the fewest past the end of a plane, and a stream where there is room for one."""
     down, across = _axes(problem)
     reads = (across.output - 1) * across.stride + across.extent
@@ -86,11 +86,12 @@ def _tile(problem: Problem, target: Target) -> Tile:
     rows = min(range(most, 0, -1), key=lambda rows: -(-down.output // rows) * (rows + 1))
     taps, strides = (down.kernel, across.kernel), (down.stride, across.stride)
     dilations = down.dilation, across.dilation
-    tile = Tile(rows, taps, strides, dilations, narrow, stream=0)
+    tile = Tile(rows, taps, strides, dilations, narrow, stream=0, separable=separable)
     if strides != (1, 1) or down.dilation > 1 or down.kernel == 1 or not _cuts(down):
         return tile
-    # Between two additions to a sum are 4 cycles, each of one multiply-add or, on whole units, of two.
-    least = -(-4 * (3 - target.passes) // down.kernel)
+    # Between two additions to a sum are 4 cycles, each of one multiply-add or, on whole units, of two. A row of sums of
+    # separable kernels is one chain, of which it takes two side by side.
+    least = max(-(-4 * (3 - target.passes) // down.kernel), 1 + separable)
     streams = [tile._replace(stream=vectors) for vectors in range(least, MOST_SUMS // down.kernel + 1)]
     if not streams:
         return tile
@@ -104,6 +105,11 @@ def _inside(problem: Problem, tile: Tile) -> int:
     """The columns of output up to here have all their taps before the end of a row."""
     across = _axes(problem)[1]
     return min(across.input + across.before - tile.reach, across.output)
+
+
+def goes_past(problem: Problem, target: Target) -> bool:
+    """Whether the result is so large that it is better written to memory than read first and kept in caches."""
+    return math.prod(problem.result_shape) * problem.itemsize > target.l3_bytes // 2
 
 
 def _strips(problem: Problem, tile: Tile, target: Target) -> tuple[int, int]:
@@ -133,15 +139,25 @@ def _axes(problem: Problem) -> tuple[Axis, Axis]:
 def cost(problem: Problem, target: Target | None) -> float:
     """Seconds: multiply-adds, loads and stores of tiles or streams; or the time of memory, or of the last cache."""
     assert target is not None
-    tile, (down, across) = _tile(problem, target), _axes(problem)
+    tile, (down, across) = tile_of(problem, target), _axes(problem)
     if tile.stream:
-        cycles = _strips(problem, tile, target)[0] * tile.stream * _stream_cycles(tile, down, target)
-    else:
-        cycles = -(-across.output // target.lanes(problem.itemsize)) * _tiles_cycles(tile, down, target)
-    planes = problem.batch * problem.out_channels
-    per_second = (3.5e9 if tile.stream else 3e9) * min(target.cores, 2)  # nothing but the count slows streams down
-    arithmetic = planes * (cycles + 60) / per_second
+        return 3e-6 + max(streams_seconds(problem, tile, target), target.moving(problem.bytes_moved))
+    cycles = -(-across.output // target.lanes(problem.itemsize)) * _tiles_cycles(tile, down, target)
+    arithmetic = problem.batch * problem.out_channels * (cycles + 60) / 3e9 / min(target.cores, 2)
     return 3e-6 + max(arithmetic, target.moving(problem.bytes_moved))
+
+
+def streams_seconds(problem: Problem, tile: Tile, target: Target) -> float:
+    """Of the arithmetic: per vector of columns and row multiply-adds, or loads, of which two weights are one.
+
+    And a store. Nothing but that count slows them down: it is of cycles at 3.5 GHz, where others are at 3.
+    """
+    down, products = _axes(problem)[0], tile.weights
+    loads = tile.taps[1] + (0 if tile.holds else products / 2 / tile.stream)
+    row = max(products * target.passes / 2, loads) + 1
+    bands = min(_cuts(down), key=lambda bands: bands * _stream_cost(down.output / bands))
+    cycles = _strips(problem, tile, target)[0] * tile.stream * (down.output + 2 * bands) * row
+    return problem.batch * problem.out_channels * (cycles + 60) / 3.5e9 / min(target.cores, 2)
 
 
 def _tiles_cycles(tile: Tile, down: Axis, target: Target) -> float:
@@ -157,18 +173,10 @@ def _tiles_cycles(tile: Tile, down: Axis, target: Target) -> float:
     return -(-down.output // tile.rows) * (busy + tile.rows + 25)
 
 
-def _stream_cycles(tile: Tile, down: Axis, target: Target) -> float:
-    """Per vector of columns: multiply-adds, or loads, of which two weights are one; and a store."""
-    products, weights = math.prod(tile.taps), 0 if tile.holds else math.prod(tile.taps)
-    row = max(products * target.passes / 2, tile.taps[1] + weights / 2 / tile.stream) + 1
-    bands = min(_cuts(down), key=lambda bands: bands * _stream_cost(down.output / bands))
-    return (down.output + 2 * bands) * row
-
-
 def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: the weights, where they have to be copied, and a band of the columns at an end of the rows per thread."""
     assert target is not None
-    tile = _tile(problem, target)
+    tile = tile_of(problem, target)
 
     def block(threads: int) -> int:
         _, rows, longer = _bands(problem, tile, threads)
@@ -201,10 +209,11 @@ def build(problem: Problem, target: Target | None) -> "Planes":
 
 
 class Planes(CompiledSolution):
-    """Runs one problem; see the module's text."""
+    """Runs one problem; see the module's text. Of `separable` kernels it is given columns and rows."""
 
-    def __init__(self, problem: Problem, target: Target) -> None:
+    def __init__(self, problem: Problem, target: Target, *, separable: bool = False) -> None:
         super().__init__(problem, target, FIELDS, KernelRows(problem, target, 1))
+        self._tile = tile_of(problem, target, separable=separable)
 
     def _readable(self, first: Array) -> Array:
         first = readable(first, self._dtype)
@@ -217,7 +226,7 @@ class Planes(CompiledSolution):
     def bind(self, x: Array, out: Array, limit: int) -> Binding:
         """All sizes and steps for arrays that lie like these."""
         problem, (down, across) = self.problem, _axes(self.problem)
-        tile = _tile(problem, self.target)
+        tile = self._tile
         bands, band_rows, longer = _bands(problem, tile, limit)
         pieces = problem.batch * problem.out_channels * bands
         together = min(TASK_PRODUCTS * pieces // max(problem.multiply_adds, 1), pieces // (4 * limit))
@@ -256,7 +265,7 @@ class Planes(CompiledSolution):
             tables = self._tables(x, tile, highest)
             scratch = _block_bytes(problem, tile, self.target, highest)
             fields |= {"scratch_bytes": scratch, **{name: table.ctypes.data for name, table in tables.items()}}
-        past = bool(lines) and math.prod(problem.result_shape) * problem.itemsize > self.target.l3_bytes // 2
+        past = bool(lines) and goes_past(problem, self.target)
         form = tile, Finish.of(problem), problem.border == "constant", past and tile.stream > 0
         source = planes_module(self.target, ELEMENTS[problem.dtype], *form)
         function = compiled(source, self.target, "task")

@@ -14,6 +14,8 @@ __all__ = ["FIELDS", "Tile", "planes_module"]
 
 HELD_TAPS = 9
 """Up to so many weights are in registers throughout; more are loaded again for every input row."""
+HELD_FACTORS = 30
+"""The same of separable kernels, with all else that is in registers."""
 AHEAD = 4
 """Vectors to the right of what a stream reads and writes that it asks for: some 40 rows of 49 cycles each before."""
 
@@ -68,6 +70,13 @@ class Tile(NamedTuple):
     """Whether the columns that a row of output reads fit one vector. (A load of no lane at all takes 16 cycles.)"""
     stream: int
     """Vectors across a stream; 0 where there is none."""
+    separable: bool = False
+    """Whether a kernel is given as a column and a row, whose product it is (`lowrank`); of streams only."""
+
+    @property
+    def weights(self) -> int:
+        """Numbers that a kernel is given by."""
+        return sum(self.taps) if self.separable else math.prod(self.taps)
 
     @property
     def input_rows(self) -> int:
@@ -86,7 +95,8 @@ class Tile(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether the weights are in registers throughout."""
-        return math.prod(self.taps) <= HELD_TAPS
+        beside = self.taps[0] * self.stream + 2 * self.stream  # sums of a separable kernel, and what they are made of
+        return self.weights + beside <= HELD_FACTORS if self.separable else self.weights <= HELD_TAPS
 
     def readers(self, input_row: int) -> list[tuple[int, int]]:
         """The (output row, tap) pairs that meet in input row `input_row` of the tile."""
@@ -126,7 +136,7 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
         picture, kernel = number // kernels, number % kernels
         source = x.at_bytes(picture * x_batch + kernel // per_channel * x_channel)
         to = out.at_bytes(picture * out_batch + kernel * out_channel)
-        own = weights.at(kernel * math.prod(tile.taps))
+        own = weights.at(kernel * tile.weights)
         top, bottom = ((band + i) * band_rows + (band + i).minimum(longer) * tile.taps[0] for i in (0, 1))
         plane = f.integer("fields"), own, bias.at(kernel), to, top, bottom.minimum(out_rows)
         if not tile.stream:
@@ -215,16 +225,27 @@ def _stream(name: str, target: Target, element: str, tile: Tile, finish: Finish,
         for v in across:
             inside.at((AHEAD + v) * lanes).prefetch()
         weights = parts.weights.disguised(begins)
+
+        def weight(number: int) -> Vector:
+            return held[number] if held else weights.at(number).broadcast(lanes)
+
+        def add(tap: int, values: list[Vector], factor: Vector, first: bool) -> None:
+            for v in across:
+                key = (slot - tap) % height, v
+                sums[key] = values[v].times_plus(factor, f.zero(element, lanes) if first else sums[key])
+
+        rows = [f.zero(element, lanes) for _ in across]
         for q in range(width):
             f.hold_loads()
             values = [here.at(v * lanes + q * tile.dilations[1]).load(lanes) for v in across]
+            if tile.separable:
+                rows = [value.times_plus(weight(height + q), row) for value, row in zip(values, rows, strict=True)]
+                continue
             for tap in taps:
-                number = tap * width + q
-                weight = held[number] if held else weights.at(number).broadcast(lanes)
-                for v in across:
-                    key = (slot - tap) % height, v
-                    earlier = f.zero(element, lanes) if number == 0 else sums[key]
-                    sums[key] = values[v].times_plus(weight, earlier)
+                add(tap, values, weight(tap * width + q), tap == q == 0)
+        if tile.separable:
+            for tap in taps:
+                add(tap, rows, weight(tap), tap == 0)
         if taps[-1] == height - 1:  # an output row has met its last tap
             to = parts.out.at_bytes((begins - (height - 1)) * out_row).at(column)
             for v in across:
@@ -299,7 +320,7 @@ def _parts(f: Function, element: str, lanes: int) -> _Parts:
 
 def _held(tile: Tile, weights: Pointer, lanes: int) -> list[Vector]:
     """All weights, if they have room in registers."""
-    return [weights.at(tap).broadcast(lanes) for tap in range(math.prod(tile.taps))] if tile.holds else []
+    return [weights.at(tap).broadcast(lanes) for tap in range(tile.weights)] if tile.holds else []
 
 
 def _windows(f: Function, tile: Tile, first: Int, columns: Int, lanes: int) -> dict[int, tuple[Int, Mask]]:
