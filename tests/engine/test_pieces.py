@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from strategies import expected, operands, problems
 
 import starconv as sc
-from starconv import calls, filters
+from starconv import calls, filter_sums
 from starconv.engine import pieces
 from starconv.problem import Problem
 
@@ -26,7 +26,7 @@ def cut(monkeypatch):
 
     def set_size(size):
         monkeypatch.setattr(calls, "PIECE", size)
-        monkeypatch.setattr(filters, "PIECE", size)
+        monkeypatch.setattr(filter_sums, "PIECE", size)
         calls._calls.clear()
 
     yield set_size
@@ -113,12 +113,10 @@ def test_every_problem(problem: Problem, most: int, seed: int):
         )
         return
     result = np.full(problem.result_shape, 77, problem.dtype)
-
-    def store(place, sums):
+    given = numbers.first, numbers.second, numbers.bias
+    for place, sums in pieces.by_pieces(problem, *given, most=most, fill=numbers.fill):
         assert (result[place] == 77).all()
         result[place] = sums
-
-    pieces.by_pieces(problem, numbers.first, numbers.second, numbers.bias, store, most=most, fill=numbers.fill)
     assert np.array_equal(result, expected(problem, numbers))
 
 
@@ -169,10 +167,11 @@ def test_tall_kernels_read_few_rows_twice(operation, stride):
     problem = Problem.of_shapes((1, 4, 400, 100), (4, 4, 31, 3), stride, (15, 1), 1, 1)
     problem = replace(problem, operation=operation)
     one_row = problem.itemsize * 4 * 100
-    pictures, rows = pieces._sizes(problem, 16 * one_row)
-    spans = list(pieces._spans(problem, rows))
-    read = sum(len(span.reads) for span in spans)
-    assert pictures == 1
+    size = pieces._best_size(problem, 16 * one_row)
+    spans = list(pieces._spans(problem, size.rows))
+    rows = np.arange(max(problem.operand_shapes[0][2], 1))
+    read = sum(len(rows[span.reads] if isinstance(span.reads, slice) else span.reads) for span in spans)
+    assert size.pictures == 1
     assert len(spans) > 3
     axis = problem.axes[0]
     assert read <= 2 * (axis.output if operation == "input_grad" else axis.padded) + axis.extent

@@ -36,7 +36,7 @@ from .blocks import SERIAL_PRODUCTS, cut_of, threads_for
 from .channelwise_kernels import FIELDS, Form, compute_function
 from .finish import Finish, finish_values, lies_like
 from .packed import Binding, CompiledSolution
-from .panels import MANY_TAPS, ChannelRows, readable
+from .panels import MANY_TAPS, ChannelRows, is_read, readable
 from .refusals import refuses_many_kernels, refuses_many_phases, refuses_unless
 from .rounding import sum_bound
 
@@ -355,7 +355,7 @@ class FrameSolution(CompiledSolution):
         return packable(first, self._dtype)
 
     def _takes(self, out: Array, residual: Array | None) -> bool:
-        if out.dtype != self._dtype or packable(out, self._dtype) is not out:
+        if out.dtype != self._dtype or not is_read(self._readable, out):
             return False
         return residual is None or lies_like(residual, out)
 

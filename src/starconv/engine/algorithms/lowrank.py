@@ -37,6 +37,7 @@ from .tiles import refuses_forward
 
 NAME = "lowrank"
 CONDITION = "where the kernels are separable"
+REPEATS = 1
 
 Array = NDArray[Any]
 
@@ -233,6 +234,10 @@ class Separable:
         if not self._takes(first) or not self._takes(out) or (residual is not None and not lies_like(residual, out)):
             return None
         return [self._job(first, prepared, out, residual)]
+
+    def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
+        """Whether it reads the one and writes the other where they lie, not through a copy."""
+        return self._takes(first), self._takes(out)
 
     def _takes(self, array: Array) -> bool:
         """Whether the rows of `array` can be read and written in place."""

@@ -23,6 +23,7 @@ from .finish import finish_with_numpy
 from .rounding import sum_bound
 
 NAME = "numpy"
+REPEATS = None  # products of matrices sum in orders of their own
 
 Array = NDArray[Any]
 
