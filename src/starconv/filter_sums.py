@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,16 +38,18 @@ class Geometry(NamedTuple):
 class _Task(NamedTuple):
     """A filter over one to three axes as a problem: pictures of one channel, and a channel of the result per kernel.
 
+    The batch axes of an array cannot always be seen as one, it depends on its strides.
+
     Attributes:
         plan: for all of it.
-        first: the pictures (batch, 1, ...), a view where the strides allow it.
+        first: the pictures (batch, 1, ...), None where they cannot be seen so.
         second: the kernels (K, 1, ...), in the type of the sums.
-        result: where the result goes as (batch, K, ...), None where the strides do not allow that.
+        result: where the result goes as (batch, K, ...), None likewise.
         fill: what lies beyond the edge.
     """
 
     plan: Plan
-    first: Array
+    first: Array | None
     second: Array
     result: Array | None
     fill: float
@@ -56,17 +58,15 @@ class _Task(NamedTuple):
     def of(cls, picture: Array, kernels: Array, cval: float, geometry: Geometry, dtype: str, results: Array) -> "_Task":
         plan = _plan_for(picture, kernels, geometry, dtype)
         batch, _, *sizes = plan.shapes.first
-        result = None
-        with suppress(ValueError):  # the batch axes of an array of any strides cannot always be seen as one
-            flat = _last(results, geometry, 1).reshape(len(kernels), batch, *sizes, copy=False)
-            result = flat.swapaxes(0, 1)
-        first = _last(picture, geometry).reshape(batch, 1, *sizes)
+        first = _seen(_last(picture, geometry), (batch, 1, *sizes))
+        result = _seen(_last(results, geometry, 1), (len(kernels), batch, *sizes))
         second = kernels.astype(dtype, copy=False)[:, np.newaxis]
-        return cls(plan, first, second, result, cval if geometry.border == "constant" else 0.0)
+        fill = cval if geometry.border == "constant" else 0.0
+        return cls(plan, first, second, None if result is None else result.swapaxes(0, 1), fill)
 
-    def prepared(self) -> PreparedPlan:
+    def asked(self) -> PreparedPlan:
         """The plan for these kernels, to be asked who computes them."""
-        return self.plan.prepare(self.second, fill=self.fill).without_weights()
+        return self.plan.who_computes(self.second, fill=self.fill)
 
 
 def real_sums(
@@ -93,22 +93,25 @@ def real_sums(
         return
     task = _Task.of(picture, kernels, cval, geometry, dtype, results)
     plan = task.plan if whole is None else plan_alike(whole, task.plan.problem) or task.plan
-    in_pieces = whole is None and wants_pieces(plan, picture.dtype, results.dtype, most=PIECE)
-    if task.result is None and whole is None and _by_batches(task, picture, kernels, cval, geometry, dtype, results):
+    first, result = task.first, task.result
+    unseen = first is None or result is None
+    if unseen and whole is None and _by_batches(task, picture, kernels, cval, geometry, dtype, results):
         return
-    if task.result is not None and in_pieces:
-        first, over = task.first, np.may_share_memory(task.first, results)
-        if over and not goes_in_place(plan.problem, first, task.result, most=PIECE):
+    if first is None:
+        first = _last(picture, geometry).reshape(plan.shapes.first)
+    in_pieces = whole is None and wants_pieces(plan, picture.dtype, results.dtype, most=PIECE)
+    if result is not None and in_pieces:
+        over = np.may_share_memory(first, results)
+        if over and not goes_in_place(plan.problem, first, result, most=PIECE):
             first, over = first.copy(), False
-        pieces = by_pieces(plan.problem, first, task.second, None, most=PIECE, fill=task.fill, in_place=over)
-        for place, sums in pieces:
-            task.result[place] = _cast(sums, results.dtype)
+        for place, sums in by_pieces(plan.problem, first, task.second, None, most=PIECE, fill=task.fill, in_place=over):
+            result[place] = _cast(sums, results.dtype)
         return
     # "unsafe": wide integers whose sums are small are read as floats that hold them all.
-    if task.result is not None and results.dtype == dtype:
-        plan(task.first, task.second, out=task.result, fill=task.fill, casting="unsafe")
+    if result is not None and results.dtype == dtype:
+        plan(first, task.second, out=result, fill=task.fill, casting="unsafe")
         return
-    made = plan(task.first, task.second, fill=task.fill, casting="unsafe").swapaxes(0, 1)
+    made = plan(first, task.second, fill=task.fill, casting="unsafe").swapaxes(0, 1)
     moved = _last(results, geometry, 1)
     _store(moved, made.reshape(moved.shape))
 
@@ -155,12 +158,12 @@ def _pieces_of(task: _Task) -> Iterator[Piece] | None:
 
     The result is complex, so it must not be written before all have read what lies beneath.
     """
-    if task.result is None:
+    if task.first is None or task.result is None:
         return None
     into = task.result.real
     if not same_place(task.first, into) and same_place(task.first, task.result.imag):
         into = task.result.imag
-    return alike(task.prepared(), task.first, task.second, out=into, most=PIECE, fill=task.fill)
+    return alike(task.asked(), task.first, task.second, out=into, most=PIECE // 2, fill=task.fill)
 
 
 def _by_batches(
@@ -170,10 +173,10 @@ def _by_batches(
 
     Of an array (A, B, C) that is filtered along B these are A C rows, and (A, C, B) would be a copy of it.
     """
-    size = max(task.first.size, results.size) * np.dtype(dtype).itemsize
+    size = max(picture.size, results.size) * np.dtype(dtype).itemsize
     if size <= PIECE or not _apart(picture, results):
         return False
-    whole = task.prepared()
+    whole = task.asked()
     if plan_alike(whole, replace(task.plan.problem, batch=1)) is None:
         return False
     others = [axis for axis in range(picture.ndim) if axis not in geometry.filtered]
@@ -199,8 +202,9 @@ class _Rows(NamedTuple):
         total, part = np.zeros((len(kernels), *shape), dtype), np.empty((len(kernels), *shape), dtype)
         for tap in range(taps):
             reads = sources[self.first + tap : self.last + tap]
-            shifted = np.take(picture, reads, axis=axis).astype(dtype, copy=False)
-            shifted[(slice(None),) * axis + (reads < 0,)] = cval
+            along: tuple[Any, ...] = (slice(None),) * axis
+            shifted = picture[*along, reads].astype(dtype, copy=False)  # np.take would copy all of a view
+            shifted[*along, reads < 0] = cval
             if len(inner.filtered) > 3:
                 total += _Rows(0, shape[inner.filtered[0]], self.whole).sums(
                     shifted, kernels[:, tap], cval, inner, dtype
@@ -222,7 +226,7 @@ def _rows(
     inner = Geometry(geometry.filtered[-3:], geometry.befores[-3:], geometry.border)
     taps = kernels.astype(dtype, copy=False).reshape(len(kernels), -1, *kernels.shape[-3:])[:, :1]
     plan = _plan_for(picture, taps[:, 0], inner, dtype)
-    asked = plan.prepare(taps, casting="unsafe").without_weights()
+    asked = plan.who_computes(taps)
     length, size = picture.shape[axis], results.size * np.dtype(dtype).itemsize
     whole = None if plan_alike(asked, replace(plan.problem, batch=1)) is None else asked
     if whole is None or np.may_share_memory(picture, results):
@@ -250,6 +254,13 @@ def _scaled(picture: Array, kernels: Array, dtype: str, results: Array) -> None:
     for number, kernel in enumerate(kernels.astype(dtype)):
         for into, piece in _blocks(results[number : number + 1], picture[np.newaxis]):
             into[...] = _cast(kernel * piece.astype(dtype), results.dtype)
+
+
+def _seen(array: Array, shape: tuple[int, ...]) -> Array | None:
+    """`array` in this shape, None where that would be a copy."""
+    with suppress(ValueError):
+        return array.reshape(shape, copy=False)
+    return None
 
 
 def _last(array: Array, geometry: Geometry, extra: int = 0) -> Array:

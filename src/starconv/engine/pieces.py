@@ -184,8 +184,10 @@ def _goes_in_place(problem: Problem, size: _Size, first: Array, out: Array, most
 
 def same_place(one: Array, other: Array) -> bool:
     """Whether two arrays are the same elements, or of other types and each over the other's."""
-    lies = [(array.shape, array.strides, array.__array_interface__["data"][0]) for array in (one, other)]
-    return lies[0] == lies[1]
+    if one.shape != other.shape or one.__array_interface__["data"][0] != other.__array_interface__["data"][0]:
+        return False
+    steps = zip(one.shape, one.strides, other.strides, strict=True)
+    return all(step == another for size, step, another in steps if size > 1)
 
 
 def _late(pieces: Iterator[Piece]) -> Iterator[Piece]:

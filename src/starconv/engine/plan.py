@@ -167,19 +167,19 @@ class Plan:
         if out is not None:  # some algorithms read weights where they lie
             second = _away_from(out, second)
             bias = bias if bias is None else _away_from(out, bias)
-        prepared = self._prepared(second, bias, fill, casting, once=True)
         if self.shapes.large:
             from .pieces import PIECE, alike, takes_too_much
 
-            out = prepared.accepted(first, out, residual, casting)
-            if takes_too_much(prepared, first, second, out):
-                prepared = prepared.without_weights()
-                pieces = alike(prepared, first, second, bias, residual, out=out, most=PIECE, fill=fill)
+            self._check(second, bias, casting)
+            asked = self.who_computes(second, bias, fill)
+            out = asked.accepted(first, out, residual, casting)
+            if takes_too_much(asked, first, second, out):
+                pieces = alike(asked, first, second, bias, residual, out=out, most=PIECE, fill=fill)
                 if pieces is not None:
                     for place, sums in pieces:
                         out[place] = sums
                     return out
-                prepared = self._prepared(second, bias, fill, casting, once=True)
+        prepared = self._prepared(second, bias, fill, casting, once=True)
         return prepared(first, out=out, residual=residual, casting=casting)
 
     def prepare(
@@ -188,7 +188,15 @@ class Plan:
         """The plan with its second operand and bias in place, copied into the algorithm's own form."""
         return self._prepared(second, bias, fill, casting, once=False)
 
-    def _prepared(self, second: Array, bias: Array | None, fill: float, casting: str, *, once: bool) -> "PreparedPlan":
+    def who_computes(self, second: Array, bias: Array | None = None, fill: float = 0.0) -> "PreparedPlan":
+        """What `prepare` gives for such weights, but without them: not to be called, but asked."""
+        special = self.special
+        if special is not None and special.solution.prepare(second, bias, fill, True) is not None:
+            return PreparedPlan(self, special.candidate.name, special.solution, None)
+        return PreparedPlan(self, self.algorithm, self.solution, None)
+
+    def _check(self, second: Array, bias: Array | None, casting: str) -> None:
+        """Raise unless both are the problem's."""
         shapes = self.shapes
         _checked("second operand", second, shapes.second, shapes.dtype, casting)
         if (bias is not None) != self.problem.bias:
@@ -196,6 +204,9 @@ class Plan:
             raise ArgumentValueError("bias", bias, expected)
         if bias is not None:
             _checked("bias", bias, shapes.result[1:2], shapes.dtype, casting)
+
+    def _prepared(self, second: Array, bias: Array | None, fill: float, casting: str, *, once: bool) -> "PreparedPlan":
+        self._check(second, bias, casting)
         if self.special is not None:
             prepared = self.special.solution.prepare(second, bias, fill, once)
             if prepared is not None:
@@ -321,10 +332,6 @@ class PreparedPlan:
         """What the algorithm answered."""
         special = self.plan.special
         return self.plan.chosen if special is None or special.candidate.name != self.algorithm else special.candidate
-
-    def without_weights(self) -> "PreparedPlan":
-        """The same, not to be called, but asked."""
-        return PreparedPlan(self.plan, self.algorithm, self._solution, None)
 
     def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
         """Whether it reads `first` where it lies, and writes to `out` there; through a copy of the whole, otherwise."""
