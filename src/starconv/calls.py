@@ -62,9 +62,9 @@ def planned(
 ) -> Call:
     """The call that computes `problem` for operands like these, with a result of `dtype`."""
     plan = make_plan(problem, source=first.dtype.name)
-    # What has pictures too and may be another type: the result, or the gradient of which a weight gradient is made.
-    other = second.dtype if problem.operation == "weight_grad" else dtype
-    in_pieces = wants_pieces(plan, first.dtype, other, most=PIECE)
+    # What has pictures too: the result, or the gradient of which a weight gradient is made; and what has weights.
+    types = (second.dtype, dtype) if problem.operation == "weight_grad" else (dtype, second.dtype)
+    in_pieces = wants_pieces(plan, first.dtype, *types, most=PIECE)
     return Call(plan, dtype, single, last, in_pieces, problem.dtype == "int64" and problem.multiply_adds > FEW)
 
 

@@ -99,7 +99,7 @@ def real_sums(
         return
     if first is None:
         first = _last(picture, geometry).reshape(plan.shapes.first)
-    in_pieces = whole is None and wants_pieces(plan, picture.dtype, results.dtype, most=PIECE)
+    in_pieces = whole is None and wants_pieces(plan, picture.dtype, results.dtype, dtype, most=PIECE)
     if result is not None and in_pieces:
         over = np.may_share_memory(first, results)
         if over and not goes_in_place(plan.problem, first, result, most=PIECE):

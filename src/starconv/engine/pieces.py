@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ..errors import ArgumentValueError
 from ..geometry import Axis, border_sources
 from ..problem import Problem
-from .plan import WIDENED, Plan, PreparedPlan, empty_channels_last
+from .plan import WIDENED, Plan, PreparedPlan
 from .planner import MOST_WORKSPACE, make_plan, most_workspace
 from .runtime.recycling import recycled_empty
 
@@ -79,20 +79,23 @@ class _Size(NamedTuple):
     rows: int
 
 
-def wants_pieces(plan: Plan, first: np.dtype[Any], other: np.dtype[Any] | str, *, most: int) -> bool:
-    """Whether the whole would copy more than `most` bytes in the type of the sums.
+def wants_pieces(
+    plan: Plan, first: np.dtype[Any], other: np.dtype[Any] | str, weights: np.dtype[Any] | str, *, most: int
+) -> bool:
+    """Whether the whole would copy more than `most` bytes in the type of the sums, or large weights.
 
     Args:
         plan: of the whole.
         first: type of the first operand.
         other: type of what else has pictures: the result or, of a weight gradient, the second operand.
+        weights: type of the weights or, of a weight gradient, the result.
         most: bytes, such as PIECE.
     """
     shapes, weight_grad = plan.shapes, plan.problem.operation == "weight_grad"
     copied = 0 if plan.reads(first) else math.prod(shapes.first)
     if other != shapes.dtype:
         copied += math.prod(shapes.second if weight_grad else shapes.result)
-    return copied * plan.problem.itemsize > most
+    return copied * plan.problem.itemsize > most or (weights != shapes.dtype and _shares(plan.problem, most) > 1)
 
 
 def by_pieces(
@@ -196,7 +199,11 @@ def _late(pieces: Iterator[Piece]) -> Iterator[Piece]:
     for place, sums in pieces:
         if waiting is not None:
             yield waiting
-        waiting = place, sums.copy()
+        if waiting is None or waiting[1].shape != sums.shape:
+            waiting = place, sums.copy()
+        else:
+            waiting = place, waiting[1]
+            waiting[1][...] = sums
     if waiting is not None:
         yield waiting
 
@@ -229,6 +236,7 @@ def sum_of_pieces(
         block = _read(first[place[0]], reads, total.dtype, 0.0)
         gradient = second[place].astype(total.dtype, copy=False)
         total += make_plan(part, source=block.dtype.name, room=_room(part))(block, gradient, casting="unsafe")
+        del block, gradient  # before there are others
         if place[0].stop == problem.batch and place[2].stop == _length(problem):
             result[kernels] = total
     return result
@@ -247,7 +255,8 @@ def _computed(
     fill: float,
 ) -> Iterator[Piece]:
     """Piece by piece: read, and computed by what is `planned` for it."""
-    prepared: dict[tuple[Problem, str, int], tuple[PreparedPlan, Array]] = {}
+    prepared: dict[tuple[Problem, str, int], PreparedPlan] = {}
+    memory = np.empty(0, problem.dtype)  # of all sums
     for place, reads, part in _parts(problem, size, most):
         block = _read(first[place[0]], reads, np.dtype(problem.dtype), fill)
         key = part, block.dtype.name, place[1].start or 0
@@ -255,14 +264,25 @@ def _computed(
             if math.prod(part.weight_shape) * problem.itemsize > FEW_WEIGHTS:
                 prepared.clear()
             plan = planned(part, block.dtype.name, _room(part))
-            make = empty_channels_last if part.channels_last else recycled_empty
             weights = second[place[1]] if problem.operation == "conv" else second[:, place[1]]
             own = None if bias is None else bias[place[1]]
-            ready = plan.prepare(weights, own, fill=fill, casting="unsafe")
-            prepared[key] = ready, make(part.result_shape, np.dtype(part.dtype))
-        compute, sums = prepared[key]
-        compute(block, out=sums, residual=None if residual is None else residual[place], casting="unsafe")
+            prepared[key] = plan.prepare(weights, own, fill=fill, casting="unsafe")
+        if memory.size < math.prod(part.result_shape):
+            memory = recycled_empty((math.prod(part.result_shape),), problem.dtype)
+        sums = _in(memory, part)
+        added = None if residual is None else residual[place]
+        prepared[key](block, out=sums, residual=added, casting="unsafe")
+        del block  # before there is another
         yield place, sums
+
+
+def _in(memory: Array, part: Problem) -> Array:
+    """An array for the result of a piece, at the beginning of `memory`."""
+    count, channels, *sizes = part.result_shape
+    flat = memory[: math.prod(part.result_shape)]
+    if part.channels_last:
+        return np.moveaxis(flat.reshape(count, *sizes, channels), -1, 1)
+    return flat.reshape(part.result_shape)
 
 
 def _parts(problem: Problem, size: _Size, most: int) -> Iterator[tuple[Place, slice | NDArray[np.intp], Problem]]:
@@ -290,11 +310,11 @@ def _shares(problem: Problem, most: int) -> int:
 
 
 def _room(part: Problem) -> int | None:
-    """Bytes that are left for the workspace of a piece: its operands and sums are copies, and so are its weights.
+    """Bytes that are left for the workspace of a piece: its operands and sums are copies, its weights two.
 
     None where they are as good as none, because it could not be cut.
     """
-    left = MOST_WORKSPACE - part.bytes_moved
+    left = MOST_WORKSPACE - part.bytes_moved - math.prod(part.weight_shape) * part.itemsize
     return left if left >= LEAST_ROOM else None
 
 
@@ -306,17 +326,19 @@ def _best_size(problem: Problem, most: int) -> _Size:
     """
     size, axis = _size(problem, most), problem.axes[0]
     tall = axis.extent if problem.operation == "input_grad" else -(-axis.extent // axis.stride)
-    if size.rows >= min(TALL * tall, _length(problem)):
+    if size.rows >= min(TALL * tall, _length(problem)) or not problem.batch:
         return size
     options = [size, *(_size(problem, factor * most) for factor in LARGER)]
     return min(options, key=lambda option: _seconds(problem, option, most))
 
 
 def _seconds(problem: Problem, size: _Size, most: int) -> float:
-    """Predicted for all pieces of such a size: as many as there are, like the second one."""
-    parts = [part for _, _, part in itertools.islice(_parts(problem, size, most), 2)]
-    count = math.ceil(problem.batch / size.pictures) * math.ceil(_length(problem) / size.rows)
-    return count * make_plan(parts[-1], room=_room(parts[-1])).chosen.seconds if parts else 0.0
+    """Predicted for all pieces of such a size, as many as there are like the second one; infinite without the room."""
+    *_, part = (part for _, _, part in itertools.islice(_parts(problem, size, most), 2))
+    room = _room(part)
+    chosen = make_plan(part, room=room).chosen
+    count = math.ceil(problem.batch / size.pictures) * math.ceil(_length(problem) / size.rows) * _shares(problem, most)
+    return count * chosen.seconds if room is not None and chosen.workspace <= room else math.inf
 
 
 def _size(problem: Problem, most: int, step: int = 1) -> _Size:

@@ -71,10 +71,10 @@ class Candidate:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether it forms the definition's sums; as far as its error bound tells."""
+        """Whether it forms the definition's sums: those that do have its error bound, others another."""
         from .algorithms.rounding import sum_bound
 
-        return self.problem is not None and self.error_bound <= sum_bound(self.problem)
+        return self.problem is not None and self.error_bound == sum_bound(self.problem)
 
     @property
     def repeats(self) -> int | None:
