@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import VIEWS, Array, examples, seeds
 
 import starconv as sc
-from starconv import filters
+from starconv import filter_sums
 from starconv.filters import MODES
 
 REAL = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
@@ -230,7 +230,7 @@ def test_casting_in_blocks(most: int, call: Call, functions: tuple[Any, Any], ou
     """Of any number of elements: single ones, parts of rows, some rows."""
     ours, theirs = functions
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filters, "CAST_ELEMENTS", most)
+        patch.setattr(filter_sums, "CAST_ELEMENTS", most)
         same(call.run(ours, output=output), as_scipy_means_it(call).run(theirs, output=np.dtype(output)))
 
 

@@ -20,7 +20,7 @@ from .arguments import (
     peak,
     sum_dtype,
 )
-from .engine.pieces import PIECE, Place, by_pieces, sum_of_pieces, wants_pieces
+from .engine.pieces import PIECE, by_pieces, goes_in_place, sum_of_pieces, wants_pieces
 from .engine.plan import Plan, empty_channels_last
 from .engine.planner import make_plan, wisdom_state
 from .engine.runtime.recycling import recycled_empty
@@ -62,9 +62,9 @@ def planned(
 ) -> Call:
     """The call that computes `problem` for operands like these, with a result of `dtype`."""
     plan = make_plan(problem, source=first.dtype.name)
-    # What has pictures too and may be another type: the result, or the gradient of which a weight gradient is made.
-    other = second.dtype if problem.operation == "weight_grad" else dtype
-    in_pieces = wants_pieces(plan, first.dtype, other, most=PIECE)
+    # What has pictures too: the result, or the gradient of which a weight gradient is made; and what has weights.
+    types = (second.dtype, dtype) if problem.operation == "weight_grad" else (dtype, second.dtype)
+    in_pieces = wants_pieces(plan, first.dtype, *types, most=PIECE)
     return Call(plan, dtype, single, last, in_pieces, problem.dtype == "int64" and problem.multiply_adds > FEW)
 
 
@@ -278,14 +278,26 @@ def run(call: Call, x: ArrayLike, w: ArrayLike, b: ArrayLike | None, out: Array 
     if last:
         shape = (shape[0], *shape[2:], shape[1])
     given = checked_out(out, shape[1:] if single else shape, dtype)
-    operands = (first, second) if bias is None else (first, second, bias)
-    apart = not any(np.may_share_memory(given, operand) for operand in operands)
-    if apart and (call.in_pieces or dtype == call.plan.shapes.dtype):
-        target = given[np.newaxis] if single else given
-        _computed(call, first, second, bias, np.moveaxis(target, -1, 1) if last else target)
-    else:  # an `out` over an operand must not be written before that is read
-        given[...] = _as_the_caller_has_it(_computed(call, first, second, bias), single, last)
+    target = given[np.newaxis] if single else given
+    if last:
+        target = np.moveaxis(target, -1, 1)
+    # An `out` over an operand must not be written before that is read.
+    second = second.copy() if _over(target, second) else second
+    bias = bias.copy() if bias is not None and _over(target, bias) else bias
+    in_place = _over(target, first)
+    if call.in_pieces:
+        written = not in_place or goes_in_place(call.plan.problem, first, target, most=PIECE)
+    else:
+        written = dtype == call.plan.shapes.dtype  # the plan itself sees where they lie
+    if written:
+        _computed(call, first, second, bias, target)
+    else:
+        target[...] = _computed(call, first, second, bias)
     return given
+
+
+def _over(out: Array, operand: Array) -> bool:
+    return np.may_share_memory(out, operand)
 
 
 def _computed(call: Call, first: Array, second: Array, bias: Array | None, out: Array | None = None) -> Array:
@@ -318,17 +330,14 @@ def _in_pieces(call: Call, first: Array, second: Array, bias: Array | None, out:
     """The result (N, K, ...) in the call's dtype, whose sums are cast piece by piece."""
     problem = call.plan.problem
     if problem.operation == "weight_grad":
-        return sum_of_pieces(problem, first, second, most=PIECE).astype(call.dtype, copy=False)
+        return sum_of_pieces(problem, first, second, most=PIECE, dtype=call.dtype)
     shape, dtype = call.plan.shapes.result, call.dtype
+    in_place = out is not None and _over(out, first)
     if out is None:
         out = empty_channels_last(shape, dtype) if problem.channels_last else recycled_empty(shape, dtype)
-    result = out
-
-    def store(place: Place, sums: Array) -> None:
-        result[place] = sums
-
-    by_pieces(problem, first, second, bias, store, most=PIECE)
-    return result
+    for place, sums in by_pieces(problem, first, second, bias, most=PIECE, in_place=in_place):
+        out[place] = sums
+    return out
 
 
 def _as_the_caller_has_it(result: Array, single: bool, last: bool) -> Array:

@@ -1,23 +1,16 @@
 """correlate and convolve: scipy.ndimage's functions of the same names, with its signature, modes and results."""
 
-import math
 import operator
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from functools import lru_cache, partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array, exact_float, heaviest, peak
-from .engine.pieces import PIECE, Place, by_pieces, wants_pieces
-from .engine.plan import Plan
-from .engine.planner import make_plan, wisdom_state
 from .errors import ArgumentTypeError, ArgumentValueError, choices
-from .geometry import Axis, border_sources
-from .problem import Problem
+from .filter_sums import Geometry, complex_sums, real_sums
 
 __all__ = ["convolve", "correlate"]
 
@@ -32,8 +25,6 @@ MODES = {
     "grid-wrap": "wrap",
 }
 """scipy.ndimage's modes by the names that ``numpy.pad`` gives the same borders."""
-CAST_ELEMENTS = 1 << 17
-"""Sums that are cast at a time: on the way they are int64, up to four arrays of 1 MiB."""
 
 
 def correlate(
@@ -134,122 +125,16 @@ def _filter(
     shape = kernels.shape[:1] + picture.shape if several else picture.shape
     result = _allocate(output, shape, picture.dtype, is_complex)
     results = result if several else result[np.newaxis]
-    geometry = (sorted(filtered), befores, MODES[mode])
-    if not is_complex:
-        if np.may_share_memory(result, kernels):
-            kernels = kernels.copy()  # pieces read them again after results have been written
+    geometry = Geometry(tuple(sorted(filtered)), tuple(befores), MODES[mode])
+    if np.may_share_memory(result, kernels):
+        kernels = kernels.copy()  # pieces read them again after results have been written
+    if is_complex:
+        narrow = picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64
+        complex_sums(picture, kernels, cval, geometry, "float32" if narrow else "float64", results)
+    else:
         beyond = cval.real if MODES[mode] == "constant" else 0.0
-        sums = _sum_dtype(picture, kernels, beyond, result.dtype)
-        apart = not np.may_share_memory(result, picture)
-        made = _real(picture, kernels, beyond, *geometry, sums, results if apart else None)
-        if made is not results:
-            for into, piece in _blocks(results, made):
-                into[...] = _cast(piece, result.dtype)
-        return result
-    sums = "float32" if picture.dtype in (np.complex64, np.float32) and result.dtype == np.complex64 else "float64"
-
-    def part(values: Array, taps: Array, beyond: float) -> Array:
-        return _real(values, taps, beyond, *geometry, sums)
-
-    real = part(picture.real, kernels.real, cval.real)
-    imaginary = np.zeros_like(real)
-    if picture.dtype.kind == "c":
-        imaginary = part(picture.imag, kernels.real, cval.imag)
-    if kernels.dtype.kind == "c":
-        imaginary = imaginary + part(picture.real, kernels.imag, cval.real)
-    if picture.dtype.kind == kernels.dtype.kind == "c":
-        real = real - part(picture.imag, kernels.imag, cval.imag)
-    # Not real + 1j * imaginary, in which an infinity would spoil the other part.
-    results.real[...] = real
-    results.imag[...] = imaginary
+        real_sums(picture, kernels, beyond, geometry, _sum_dtype(picture, kernels, beyond, result.dtype), results)
     return result
-
-
-def _real(
-    picture: Array,
-    kernels: Array,
-    cval: float,
-    filtered: list[int],
-    befores: list[int],
-    border: str,
-    dtype: str,
-    out: Array | None = None,
-) -> Array:
-    """The sums in `dtype`, one picture per kernel; cast to `out`'s type and in it, if that was given and lies well."""
-    shape = (len(kernels), *picture.shape)
-    if picture.size == 0:
-        return np.zeros(shape, dtype)
-    if len(filtered) > 3:
-        return _axis_by_axis(picture, kernels, cval, filtered, befores, border, dtype)
-    count = len(filtered)
-    kernels = kernels.astype(dtype, copy=False)
-    if count == 0:
-        products: Array = kernels.reshape(-1, *[1] * picture.ndim) * picture.astype(dtype)
-        return products
-    moved = np.moveaxis(picture, filtered, range(-count, 0))
-    sizes = moved.shape[moved.ndim - count :]
-    batch = picture.size // math.prod(sizes)
-    # Whole numbers are exact, or cut towards zero: there an algorithm that only comes close would be wrong by one.
-    precision = "strict" if picture.dtype.kind in "biu" else "float32"
-    shapes = batch, len(kernels), sizes, kernels.shape[1:], tuple(befores)
-    plan = _plan_of(wisdom_state(), *shapes, dtype, border, precision, picture.dtype.name)
-    fill = cval if border == "constant" else 0.0
-    operands = moved.reshape(batch, 1, *sizes), kernels[:, np.newaxis]
-    in_pieces = wants_pieces(plan, picture.dtype, dtype if out is None else out.dtype, most=PIECE)
-    target: Array | None = None
-    if out is not None and (in_pieces or out.dtype == dtype):
-        back = np.moveaxis(out, [axis + 1 for axis in filtered], range(-count, 0))
-        with suppress(ValueError):  # the batch axes of an array of any strides cannot always be seen as one
-            target = back.reshape(len(kernels), batch, *sizes, copy=False).swapaxes(0, 1)
-    if out is not None and target is not None:
-        if in_pieces:
-            by_pieces(plan.problem, *operands, None, partial(_store, target), most=PIECE, fill=fill)
-        else:
-            plan(*operands, out=target, fill=fill, casting="unsafe")
-        return out
-    result = np.empty((len(kernels), batch, *sizes), dtype)
-    # "unsafe": wide integers whose sums are small are read as floats that hold them all.
-    plan(*operands, out=result.swapaxes(0, 1), fill=fill, casting="unsafe")
-    return np.moveaxis(result.reshape(len(kernels), *moved.shape), range(-count, 0), [axis + 1 for axis in filtered])
-
-
-@lru_cache(maxsize=1024)
-def _plan_of(
-    state: int,
-    batch: int,
-    kernels: int,
-    sizes: tuple[int, ...],
-    taps: tuple[int, ...],
-    befores: tuple[int, ...],
-    dtype: str,
-    border: str,
-    precision: str,
-    source: str,
-) -> Plan:
-    axes = tuple(
-        Axis(size, count, before=before, after=count - 1 - before)
-        for size, count, before in zip(sizes, taps, befores, strict=True)
-    )
-    problem = Problem("conv", batch, 1, kernels, axes, dtype=dtype, border=border, precision=precision)
-    return make_plan(problem, source=source)
-
-
-def _store(result: Array, place: Place, sums: Array) -> None:
-    result[place] = _cast(sums, result.dtype)
-
-
-def _axis_by_axis(
-    picture: Array, kernels: Array, cval: float, filtered: list[int], befores: list[int], border: str, dtype: str
-) -> Array:
-    """More than three filtered axes: the sum, over the taps of the first, of filters over the others."""
-    axis, size, taps = filtered[0], picture.shape[filtered[0]], kernels.shape[1]
-    sources = border_sources(size, befores[0], taps - 1 - befores[0], border)
-    total = np.zeros((len(kernels), *picture.shape), dtype)
-    for tap in range(taps):
-        shifted = np.take(picture, sources[tap : tap + size], axis=axis).astype(dtype, copy=False)
-        shifted[(slice(None),) * axis + (sources[tap : tap + size] < 0,)] = cval
-        total += _real(shifted, kernels[:, tap], cval, filtered[1:], befores[1:], border, dtype)
-    return total
 
 
 def _numbers(argument: str, value: ArrayLike) -> NDArray[np.generic]:
@@ -353,26 +238,3 @@ def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.
         )
     narrow = all(dtype.kind == "f" and dtype.itemsize <= 4 for dtype in (picture.dtype, result))
     return "float32" if narrow else "float64"
-
-
-def _blocks(result: Array, sums: Array) -> Iterator[tuple[Array, Array]]:
-    """Views of the same part of both, of at most CAST_ELEMENTS elements, that together are all of them."""
-    if result.size <= CAST_ELEMENTS:
-        yield result, sums
-    elif len(result) == 1:
-        yield from _blocks(result[0], sums[0])
-    else:
-        step = max(CAST_ELEMENTS * len(result) // result.size, 1)
-        for first in range(0, len(result), step):
-            yield from _blocks(result[first : first + step], sums[first : first + step])
-
-
-def _cast(sums: Array, dtype: np.dtype[np.generic]) -> Array:
-    """`sums` in `dtype`: towards zero and modulo the range for integers, as a C cast and so scipy does it."""
-    if dtype.kind in "iu" and sums.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            if dtype == np.uint64 and (upper := sums >= 2.0**63).any():
-                return np.where(upper, sums.astype(dtype), sums.astype(np.int64).astype(dtype))
-            return sums.astype(np.int64).astype(dtype)
-    with np.errstate(invalid="ignore", over="ignore"):  # too large a sum is infinite, as in C
-        return (sums.astype(np.int64) != 0) if dtype.kind == "b" else sums.astype(dtype, copy=False)

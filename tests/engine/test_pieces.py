@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from strategies import expected, operands, problems
 
 import starconv as sc
-from starconv import calls, filters
-from starconv.engine import pieces
+from starconv import calls, filter_sums
+from starconv.engine import pieces, planner
 from starconv.problem import Problem
 
 DTYPES = ["float16", "int32", "int8", "bool", ">f4"]
@@ -26,7 +26,7 @@ def cut(monkeypatch):
 
     def set_size(size):
         monkeypatch.setattr(calls, "PIECE", size)
-        monkeypatch.setattr(filters, "PIECE", size)
+        monkeypatch.setattr(filter_sums, "PIECE", size)
         calls._calls.clear()
 
     yield set_size
@@ -113,12 +113,10 @@ def test_every_problem(problem: Problem, most: int, seed: int):
         )
         return
     result = np.full(problem.result_shape, 77, problem.dtype)
-
-    def store(place, sums):
+    given = numbers.first, numbers.second, numbers.bias
+    for place, sums in pieces.by_pieces(problem, *given, most=most, fill=numbers.fill):
         assert (result[place] == 77).all()
         result[place] = sums
-
-    pieces.by_pieces(problem, numbers.first, numbers.second, numbers.bias, store, most=most, fill=numbers.fill)
     assert np.array_equal(result, expected(problem, numbers))
 
 
@@ -169,10 +167,110 @@ def test_tall_kernels_read_few_rows_twice(operation, stride):
     problem = Problem.of_shapes((1, 4, 400, 100), (4, 4, 31, 3), stride, (15, 1), 1, 1)
     problem = replace(problem, operation=operation)
     one_row = problem.itemsize * 4 * 100
-    pictures, rows = pieces._sizes(problem, 16 * one_row)
-    spans = list(pieces._spans(problem, rows))
-    read = sum(len(span.reads) for span in spans)
-    assert pictures == 1
+    size = pieces._best_size(problem, 16 * one_row)
+    spans = list(pieces._spans(problem, size.rows))
+    rows = np.arange(max(problem.operand_shapes[0][2], 1))
+    read = sum(len(rows[span.reads] if isinstance(span.reads, slice) else span.reads) for span in spans)
+    assert size.pictures == 1
     assert len(spans) > 3
     axis = problem.axes[0]
     assert read <= 2 * (axis.output if operation == "input_grad" else axis.padded) + axis.extent
+
+
+PARTS = [
+    "conv2d x=1x16x61x50 w=16x16x3x3 padding=1",  # Winograd's tiles
+    "conv2d x=3x16x30x31 w=24x16x3x3 stride=2 padding=1 relu",
+    "conv2d x=1x8x40x41 w=16x8x3x3 residual bias border=reflect",
+    "conv2d x=1x16x45x40 w=16x16x5x5 padding=2",
+    "conv2d x=1x1x90x100 w=1x1x9x9 padding=4 border=symmetric",  # where the kernel is separable, too
+    "conv2d x=2x24x33x30 w=24x1x3x3 padding=1 groups=24",
+    "conv2d x=2x24x33x30 w=24x1x3x3 padding=1 groups=24 channels_last",
+    "conv1d x=1x1x5000 w=1x1x9 padding=4",
+    "conv3d x=1x4x12x13x14 w=4x4x3x3x3 padding=1 border=wrap dtype=float64",
+    "input_grad2d x=2x16x30x31 w=16x1x3x3 padding=1 groups=16",
+    "input_grad2d x=1x8x40x41 w=16x8x4x4 stride=2 padding=1 bias",
+]
+
+
+@pytest.mark.parametrize("text", PARTS)
+@pytest.mark.parametrize("most", [3000, 40_000])
+def test_parts_have_the_bits_of_the_whole(text: str, most: int):
+    """Whatever algorithm computes it, those whose tiles make that impossible decline."""
+    problem, rng = Problem.parse(text), np.random.default_rng(7)
+    first, second = (rng.standard_normal(shape).astype(problem.dtype) for shape in problem.operand_shapes)
+    bias = rng.standard_normal(problem.result_shape[1]).astype(problem.dtype) if problem.bias else None
+    residual = rng.standard_normal(problem.result_shape).astype(problem.dtype) if problem.residual else None
+    for weights in (second, np.ones_like(second)):
+        for candidate in sc.plan(problem).candidates:
+            if candidate.refusal is not None:
+                continue
+            plan = sc.plan(problem, algorithm=candidate.name)
+            whole = plan(first, weights, bias, residual=residual)
+            out = np.full_like(whole, np.nan)
+            asked = plan.who_computes(weights, bias)
+            parts = pieces.alike(asked, first, weights, bias, residual, out=out, most=most, fill=0.0)
+            if parts is None:
+                assert not asked.candidate.plain or candidate.name == "numpy"
+                continue
+            for place, sums in parts:
+                out[place] = sums
+            assert np.array_equal(out, whole), candidate.name
+
+
+@pytest.fixture
+def little_room(monkeypatch):
+    """As if arrays of some kilobytes were as large as a call may copy."""
+    monkeypatch.setattr(planner, "MOST_WORKSPACE", 1)
+    monkeypatch.setattr(pieces, "most_workspace", lambda moved: 0)
+    monkeypatch.setattr(pieces, "PIECE", 5000)
+    monkeypatch.setattr(filter_sums, "PIECE", 5000)
+    planner._plan.cache_clear()
+    filter_sums._plan_of.cache_clear()
+    calls._calls.clear()
+    yield
+    planner._plan.cache_clear()
+    filter_sums._plan_of.cache_clear()
+    calls._calls.clear()
+
+
+def test_results_over_operands(little_room):
+    """In every place that a result may have: the numbers of one that lies apart."""
+    rng = np.random.default_rng(8)
+    for mode, dtype in itertools.product(("zeros", "reflect", "circular"), ("float32", "float16", "float64")):
+        x = rng.integers(-4, 5, (2, 8, 47, 30)).astype(dtype)
+        w = rng.integers(-2, 3, (8, 8, 3, 3)).astype(dtype)
+        expected = sc.conv2d(x, w, padding=1, padding_mode=mode)
+        places = [
+            x.copy(),
+            np.moveaxis(np.empty((2, 47, 30, 8), dtype), -1, 1),
+            np.empty((2, 8, 47, 33), dtype)[..., :30],
+        ]
+        for out in (*places, places[1][:, :, ::-1], places[2][..., ::-1]):
+            given = out if out is places[0] else x
+            assert np.array_equal(sc.conv2d(given, w, padding=1, padding_mode=mode, out=out), expected)
+        memory = np.zeros((2, 8, 50, 30), dtype)
+        memory[:, :, 3:] = x
+        assert np.array_equal(
+            sc.conv2d(memory[:, :, 3:], w, padding=1, padding_mode=mode, out=memory[:, :, :-3]), expected
+        )
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
+def test_filters_over_operands(little_room, mode):
+    rng = np.random.default_rng(9)
+    for dtype, axes in itertools.product(
+        ("float32", "uint8", "int32", "complex64"), ((0, 1), (1,), (0, 2), (0, 1, 2, 3), ())
+    ):
+        picture = rng.integers(0, 5, (31, 21, 5, 4)).astype(dtype)
+        if dtype == "complex64":
+            picture = picture + 1j * rng.integers(0, 5, picture.shape).astype("float32")
+        for taps in (rng.integers(0, 3, (3,) * len(axes)), rng.integers(0, 3, (3,) * len(axes)) * (1 + 2j)):
+            if taps.dtype.kind == "c" and dtype != "complex64":
+                continue
+            right = scipy.ndimage.correlate(picture, taps, mode=mode, cval=2, axes=axes)
+            for array in (picture, picture[::-1, ::-1].copy()[::-1, ::-1], np.asfortranarray(picture)):
+                assert np.array_equal(sc.correlate(array, taps, mode=mode, cval=2, axes=axes), right)
+                over = array.copy(order="K")
+                assert np.array_equal(sc.correlate(over, taps, over, mode, 2, axes=axes), right)
+                turned = picture.copy()[::-1]
+                assert np.array_equal(sc.correlate(array, taps, turned, mode, 2, axes=axes), right)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import starconv as sc
-from starconv import Plan, calls, filters
+from starconv import Plan, calls, filter_sums
 from starconv.engine import planner
 from starconv.engine.algorithms import TABLE
 from starconv.engine.emit.target import host_target, named_target
@@ -76,7 +76,7 @@ def test_calls_and_filters_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
         return planner.make_plan(problem, source=source)
 
     monkeypatch.setattr(calls, "make_plan", asked)
-    monkeypatch.setattr(filters, "make_plan", asked)
+    monkeypatch.setattr(filter_sums, "make_plan", asked)
     picture, kernel = np.arange(35, dtype="uint8").reshape(5, 7), np.ones((3, 2), "float32")
     for x in (picture, picture.astype("float32"), picture):  # a call is remembered with the type of its input
         np.testing.assert_array_equal(

@@ -69,6 +69,22 @@ class Candidate:
         """Relative to the sum of the products' absolute values."""
         return math.inf if self.refusal is not None else self._ask("error_bound", self.problem)
 
+    @cached_property
+    def plain(self) -> bool:
+        """Whether it forms the definition's sums: those that do have its error bound, others another."""
+        from .algorithms.rounding import sum_bound
+
+        return self.problem is not None and self.error_bound == sum_bound(self.problem)
+
+    @property
+    def repeats(self) -> int | None:
+        """Rows after which its sums begin anew: parts of a result that begin there have the bits of the whole.
+
+        One of those that form the definition's sums, unless the row says otherwise; None of those that never do.
+        """
+        own = None if self.error_bound == 0 else getattr(self.row, "repeats", None)
+        return own(self.problem, self.target) if own is not None else 1 if self.plain else None
+
     @property
     def widens(self) -> bool:
         """Whether it reads small integers as they are: a row that does, and of which all parts do."""
@@ -93,6 +109,8 @@ class Shapes(NamedTuple):
     second: tuple[int, ...]
     result: tuple[int, ...]
     dtype: np.dtype[Any]
+    large: bool
+    """A copy of the first or of the result may be more than a call may take, unless it is made part by part."""
 
 
 class Special(NamedTuple):
@@ -148,9 +166,21 @@ class Plan:
         """
         if out is not None:  # some algorithms read weights where they lie
             second = _away_from(out, second)
-        return self._prepared(second, bias, fill, casting, once=True)(
-            first, out=out, residual=residual, casting=casting
-        )
+            bias = bias if bias is None else _away_from(out, bias)
+        if self.shapes.large:
+            from .pieces import PIECE, alike, takes_too_much
+
+            self._check(second, bias, casting)
+            asked = self.who_computes(second, bias, fill)
+            out = asked.accepted(first, out, residual, casting)
+            if takes_too_much(asked, first, second, out):
+                pieces = alike(asked, first, second, bias, residual, out=out, most=PIECE, fill=fill)
+                if pieces is not None:
+                    for place, sums in pieces:
+                        out[place] = sums
+                    return out
+        prepared = self._prepared(second, bias, fill, casting, once=True)
+        return prepared(first, out=out, residual=residual, casting=casting)
 
     def prepare(
         self, second: Array, bias: Array | None = None, *, fill: float = 0.0, casting: str = "safe"
@@ -158,7 +188,15 @@ class Plan:
         """The plan with its second operand and bias in place, copied into the algorithm's own form."""
         return self._prepared(second, bias, fill, casting, once=False)
 
-    def _prepared(self, second: Array, bias: Array | None, fill: float, casting: str, *, once: bool) -> "PreparedPlan":
+    def who_computes(self, second: Array, bias: Array | None = None, fill: float = 0.0) -> "PreparedPlan":
+        """What `prepare` gives for such weights, but without them: not to be called, but asked."""
+        special = self.special
+        if special is not None and special.solution.prepare(second, bias, fill, True) is not None:
+            return PreparedPlan(self, special.candidate.name, special.solution, None)
+        return PreparedPlan(self, self.algorithm, self.solution, None)
+
+    def _check(self, second: Array, bias: Array | None, casting: str) -> None:
+        """Raise unless both are the problem's."""
         shapes = self.shapes
         _checked("second operand", second, shapes.second, shapes.dtype, casting)
         if (bias is not None) != self.problem.bias:
@@ -166,6 +204,9 @@ class Plan:
             raise ArgumentValueError("bias", bias, expected)
         if bias is not None:
             _checked("bias", bias, shapes.result[1:2], shapes.dtype, casting)
+
+    def _prepared(self, second: Array, bias: Array | None, fill: float, casting: str, *, once: bool) -> "PreparedPlan":
+        self._check(second, bias, casting)
         if self.special is not None:
             prepared = self.special.solution.prepare(second, bias, fill, once)
             if prepared is not None:
@@ -260,28 +301,42 @@ class PreparedPlan:
         self, first: Array, *, out: Array | None = None, residual: Array | None = None, casting: str = "safe"
     ) -> Array:
         """The result for `first` (and `residual`), written to `out` if given, else to a new array."""
+        given, out = out, self.accepted(first, out, residual, casting)
+        if given is not None:
+            first = _away_from(out, first)
+        if residual is None:
+            self._run(first, self._prepared, out)
+        else:
+            self._run(first, self._prepared, out, residual)
+        return out
+
+    def accepted(self, first: Array, out: Array | None, residual: Array | None, casting: str) -> Array:
+        """`out`, or a new array for the result. Raises unless all of them fit."""
         shapes = self._shapes
         _checked("first operand", first, shapes.first, shapes.dtype, casting)
         if (residual is not None) != self._adds:
             expected = f"an array of shape {shapes.result}" if self._adds else f"None for {self.plan.problem}"
             raise ArgumentValueError("residual", residual, expected)
-        if out is None:
-            out = (
-                empty_channels_last(shapes.result, shapes.dtype)
-                if self._last
-                else recycled_empty(shapes.result, shapes.dtype)
-            )
-        else:
-            _checked("out", out, shapes.result, shapes.dtype, "unsafe")
-            if out.dtype != shapes.dtype or not out.flags.writeable:
-                raise ArgumentValueError("out", out, f"a writable array of dtype {shapes.dtype}")
-            first = _away_from(out, first)
-        if residual is None:
-            self._run(first, self._prepared, out)
-        else:
+        if residual is not None:
             _checked("residual", residual, shapes.result, shapes.dtype, casting)
-            self._run(first, self._prepared, out, residual)
+        if out is None:
+            make = empty_channels_last if self._last else recycled_empty
+            return make(shapes.result, shapes.dtype)
+        _checked("out", out, shapes.result, shapes.dtype, "unsafe")
+        if out.dtype != shapes.dtype or not out.flags.writeable:
+            raise ArgumentValueError("out", out, f"a writable array of dtype {shapes.dtype}")
         return out
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the algorithm answered."""
+        special = self.plan.special
+        return self.plan.chosen if special is None or special.candidate.name != self.algorithm else special.candidate
+
+    def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
+        """Whether it reads `first` where it lies, and writes to `out` there; through a copy of the whole, otherwise."""
+        asked = getattr(self._solution, "in_place", None)
+        return (True, True) if asked is None else asked(first, out)
 
     def shared_with(self, plan: Plan) -> "PreparedPlan | None":
         """These weights and this bias in place for `plan`, of the same layer for pictures of another size.

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from .emit.target import Target
     from .wisdom import Entry, Wisdom
 
-__all__ = ["EFFORTS", "make_plan", "measure", "use_wisdom", "wisdom", "wisdom_key", "wisdom_state"]
+__all__ = [
+    "EFFORTS",
+    "make_plan",
+    "measure",
+    "most_workspace",
+    "use_wisdom",
+    "wisdom",
+    "wisdom_key",
+    "wisdom_state",
+]
 
 EFFORTS = ("estimate", "measure")
 
@@ -51,6 +60,7 @@ def make_plan(
     target: "Target | None" = None,
     prepared: bool = False,
     source: str | None = None,
+    room: int | None = None,
 ) -> Plan:
     """The plan for `problem`, a :class:`Problem` or its string; with `algorithm`, that row of the table.
 
@@ -65,6 +75,7 @@ def make_plan(
     preparation costs nothing. It is measured apart from that for whole calls: neither decides about the other.
     `source` is the dtype of the first operand, such as "uint8", where it is not the problem's: small integers are then
     read as they are, not copied as a whole, by an algorithm that gives the same bits, unless that takes far longer.
+    `room` is how many bytes of workspace there may be, for parts of a call; otherwise what a call may take.
 
     Raises:
         ArgumentValueError: a string that is no problem, an unknown algorithm or effort, or an algorithm that refuses
@@ -83,7 +94,8 @@ def make_plan(
         if wisdom().find(wisdom_key(problem, prepared)) is None:
             measure(problem, prepared)
     source = source if source in WIDENED else None  # of all others the choice is the same
-    return _plan(problem, algorithm, host_target() if target is None else target, wisdom_state(), prepared, source)
+    target = host_target() if target is None else target
+    return _plan(problem, algorithm, target, wisdom_state(), prepared, source, room)
 
 
 def measure(problem: Problem, prepared: bool = False) -> "Entry | None":
@@ -159,16 +171,20 @@ def _plan(
     state: int,
     prepared: bool = False,
     source: str | None = None,
+    room: int | None = None,
 ) -> Plan:
     from .algorithms import SPECIALS, TABLE
 
     special = next((row for row in SPECIALS if algorithm == row.NAME), None)
     wanted, algorithm = algorithm, None if special is not None else algorithm
-    candidates = [_asked(row, problem, target, state, prepared, source) for row in TABLE]
+    candidates = [_asked(row, problem, target, state, prepared, source, room) for row in TABLE]
     measured: tuple[tuple[str, float], ...] = ()
     if algorithm is None:
-        best, measured = _choice(problem, candidates, target, prepared)
-        algorithm = best if source is None else _without_a_copy(problem, candidates, best, measured, target, source)
+        best, measured = _choice(problem, candidates, target, prepared, room)
+        if source is None:
+            algorithm = best
+        else:
+            algorithm = _without_a_copy(problem, candidates, best, measured, target, source, room)
     else:
         best = algorithm
     rows = {row.NAME: (row, candidate) for row, candidate in zip(TABLE, candidates, strict=True)}
@@ -177,7 +193,10 @@ def _plan(
     row, candidate = rows[algorithm]
     if candidate.refusal is not None:
         raise ArgumentValueError("algorithm", algorithm, f"one that takes {problem}; it refuses: {candidate.refusal}")
-    shapes = Shapes(*problem.operand_shapes, problem.result_shape, np.dtype(problem.dtype))
+    arrays = *problem.operand_shapes, problem.result_shape
+    most = (math.prod(arrays[0]) + math.prod(arrays[2])) * problem.itemsize + candidate.workspace
+    large = most > MOST_WORKSPACE and problem.operation != "weight_grad"
+    shapes = Shapes(*arrays, np.dtype(problem.dtype), large)
     if is_compound(row):
         solution = row.build(problem, target, [part.solution for part in candidate.parts])
     else:
@@ -207,7 +226,7 @@ def _special(
 
 
 def _choice(
-    problem: Problem, candidates: list[Candidate], target: "Target | None", prepared: bool
+    problem: Problem, candidates: list[Candidate], target: "Target | None", prepared: bool, room: int | None
 ) -> tuple[str, tuple[tuple[str, float], ...]]:
     """The algorithm that was measured to be the fastest, with the times; else the one predicted to be, without."""
     from .emit.target import host_target
@@ -215,13 +234,13 @@ def _choice(
     learned = wisdom() if target == host_target() else ()
     entry = learned.find(wisdom_key(problem, prepared)) if learned else None
     # What a file says is asked again: a candidate that refuses is not to be taken, whatever was written down.
-    if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates, prepared)):
+    if entry is not None and any(row.name == entry.algorithm for row in _eligible(problem, candidates, prepared, room)):
         return entry.algorithm, entry.seconds
     if prepared:
         return _cheapest(candidates), ()
     # The cheapest of the modest ones; others are not asked how modest they are.
     accept = sorted((row for row in candidates if row.refusal is None), key=lambda row: row.seconds)
-    return next((row for row in accept if _is_modest(problem, row)), accept[0]).name, ()
+    return next((row for row in accept if _is_modest(problem, row, room)), accept[0]).name, ()
 
 
 def _without_a_copy(
@@ -231,6 +250,7 @@ def _without_a_copy(
     measured: tuple[tuple[str, float], ...],
     target: "Target | None",
     source: str,
+    room: int | None,
 ) -> str:
     """The fastest row that reads `source` as it is and sums as `best` does; else, or if it is slow, `best`."""
     by_name = {candidate.name: candidate for candidate in candidates}
@@ -246,14 +266,16 @@ def _without_a_copy(
         # Of those with the definition's bound, all that read integers as they are sum in the definition's order.
         if row.widens and times.get(row.name, math.inf) <= limit and row.error_bound == first.error_bound
     ]
-    return min(_only_modest(problem, readers), key=lambda row: times[row.name], default=first).name
+    return min(_only_modest(problem, readers, room), key=lambda row: times[row.name], default=first).name
 
 
 def _cheapest(candidates: Sequence[Candidate]) -> str:
     return min(candidates, key=lambda candidate: candidate.seconds).name
 
 
-def _eligible(problem: Problem, candidates: Sequence[Candidate], prepared: bool) -> list[Candidate]:
+def _eligible(
+    problem: Problem, candidates: Sequence[Candidate], prepared: bool, room: int | None = None
+) -> list[Candidate]:
     """Who may be chosen by measurement; who takes too much memory for a call may not, but with weights `prepared`.
 
     With "strict" precision only where the choice changes no bit. Convolutions and their input gradients: all algorithms
@@ -262,7 +284,7 @@ def _eligible(problem: Problem, candidates: Sequence[Candidate], prepared: bool)
     """
     from .algorithms import vectorized
 
-    accept = [row for row in candidates if row.refusal is None] if prepared else _modest(problem, candidates)
+    accept = [row for row in candidates if row.refusal is None] if prepared else _modest(problem, candidates, room)
     if problem.precision != "strict" or problem.dtype == "int64":
         return accept
     if problem.operation == "weight_grad":
@@ -270,18 +292,23 @@ def _eligible(problem: Problem, candidates: Sequence[Candidate], prepared: bool)
     return [row for row in accept if row.name != vectorized.NAME] or accept
 
 
-def _modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
+def _modest(problem: Problem, candidates: Sequence[Candidate], room: int | None) -> list[Candidate]:
     """Who accepts and keeps the promise about a call's memory; all who accept, should none keep it."""
     accept = [row for row in candidates if row.refusal is None]
-    return _only_modest(problem, accept) or accept
+    return _only_modest(problem, accept, room) or accept
 
 
-def _only_modest(problem: Problem, candidates: Sequence[Candidate]) -> list[Candidate]:
-    return [row for row in candidates if _is_modest(problem, row)]
+def _only_modest(problem: Problem, candidates: Sequence[Candidate], room: int | None) -> list[Candidate]:
+    return [row for row in candidates if _is_modest(problem, row, room)]
 
 
-def _is_modest(problem: Problem, candidate: Candidate) -> bool:
-    return candidate.workspace <= max(MOST_WORKSPACE, problem.bytes_moved // 4)
+def _is_modest(problem: Problem, candidate: Candidate, room: int | None) -> bool:
+    return candidate.workspace <= (most_workspace(problem.bytes_moved) if room is None else room)
+
+
+def most_workspace(moved: int) -> int:
+    """Bytes that a call with so many bytes of operands and result may take beside them."""
+    return max(MOST_WORKSPACE, moved // 4)
 
 
 def _asked(
@@ -291,6 +318,7 @@ def _asked(
     state: int,
     prepared: bool = False,
     source: str | None = None,
+    room: int | None = None,
 ) -> Candidate:
     """What a row of the table answers; a compound one, once its parts have been planned."""
     refusal = row.refuses(problem, target)
@@ -300,7 +328,7 @@ def _asked(
     chosen = target
     if is_compound(row):
         own = source if getattr(row, "WIDENS", False) else None
-        parts = tuple(_plan(part, None, target, state, prepared, own) for part in row.parts(problem, target))
+        parts = tuple(_plan(part, None, target, state, prepared, own, room) for part in row.parts(problem, target))
         seconds = row.cost(problem, target, [part.chosen.seconds for part in parts])
     else:
         chosen, seconds = _cheaper_width(cast("Algorithm", row), problem, target)

@@ -63,9 +63,8 @@ def test_large_pictures_go_past_the_caches(kernel: str, border: str, integers: b
         pytest.skip("not on this target")
     small = replace(target, l3_bytes=1 << 10)
     for width in (240, 256):
-        height = int(kernel[0])
-        x = f"conv2d x=1x2x{7 * height}x{width} w=4x1x{kernel} padding=2 groups=2 bias relu border={border}"
-        problem = Problem.parse(x)
+        text = f"conv2d x=1x2x84x{width} w=4x1x{kernel} padding=2 groups=2 bias relu border={border}"
+        problem = Problem.parse(text)
         assert isinstance(lowrank.build(problem, small), lowrank.SeparableStreams)
         given = operands(problem, 5, integers=integers, fill=2.0)
         given = replace(given, second=separable(problem, 5, integers=integers))

@@ -17,6 +17,9 @@ parts do). Others copy the whole of such an input first, so the planner prefers 
 Where ``in_lanes(problem)`` says how many kernels or columns lie in the lanes of its vectors, the planner also asks the
 row about vectors of half the width, on processors whose units take whole ones in two passes (``Target.passes``).
 
+``repeats(problem, target)`` is the number of rows after which a result's sums begin anew, where it is not 1 for all
+that form the definition's sums and None for all others: a part of the rows that begins there has the bits of the whole.
+
 ``target`` is None where no compiled code can be had. Algorithms never choose, and never look at each other.
 
 A row whose problems are made of other problems is a :class:`Compound`. It says which, by ``parts(problem, target)``;
@@ -75,6 +78,9 @@ class Solution(Protocol):
 
         `residual`, given with problems that have one, has the result's shape, any strides and any dtype. It may be
         `out` itself.
+
+        Where a solution cannot read or write arrays that lie as these do, it works on a copy of the whole. One that may
+        do that has `in_place(first, out)`, which says whether it would read and write these where they lie.
         """
 
 

@@ -187,6 +187,11 @@ class Adjoint:
             return
         self._run_phases(first, kernels, constants, out)
 
+    def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
+        """Whether it reads the one and writes the other where they lie, not through a copy."""
+        asked = getattr(self.solutions[0], "in_place", None) if self._in_place else None
+        return (True, True) if asked is None else asked(_read(first, self.phases[0]), out)
+
     def jobs(
         self, first: Array, prepared: tuple[list[Any], Array], out: Array, residual: Array | None = None
     ) -> list[Job] | None:

@@ -19,7 +19,7 @@ from ..emit.target import Target
 from ..lattice import spatial_steps
 from .finish import lies_like
 from .packed import CompiledSolution
-from .panels import readable
+from .panels import is_read, readable
 
 __all__ = [
     "LINE",
@@ -195,6 +195,6 @@ class FrameSolution(CompiledSolution):
         return packable(first, self._dtype)
 
     def _takes(self, out: Array, residual: Array | None) -> bool:
-        if out.dtype != self._dtype or packable(out, self._dtype) is not out:
+        if out.dtype != self._dtype or not is_read(self._readable, out):
             return False
         return residual is None or lies_like(residual, out)

@@ -97,6 +97,12 @@ def error_bound(problem: Problem) -> float:
     return 1.001 * roundings * float(np.finfo(problem.dtype).eps) / 2
 
 
+def repeats(problem: Problem, target: Target | None) -> int | None:
+    """Of strips every row begins anew; parts of what streams take may be too small for them."""
+    assert target is not None
+    return 1 if _stream(problem, target) is None else None
+
+
 def build(problem: Problem, target: Target | None) -> "Separable | SeparableStreams":
     """The solution of `problem`; its `prepare` gives None for kernels that are not separable."""
     assert target is not None

@@ -24,7 +24,7 @@ from ..runtime.jobs import Job
 from .blocks import Block, Form, threads_for
 from .finish import lies_like
 from .packing import BLOCK_FIELDS, block_values
-from .panels import Panels, readable
+from .panels import Panels, is_read, readable
 from .remembered import Remembered
 
 __all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
@@ -216,7 +216,7 @@ class CompiledSolution:
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
     ) -> list[Job] | None:
         """What `run` does with these very arrays, written down; None where it would have to copy one of them."""
-        if not self._takes(out, residual) or self._readable(first) is not first:
+        if not self._takes(out, residual) or not is_read(self._readable, first):
             return None
         binding = self._binding(first, out)
         block = self.fields.copy(binding.block)
@@ -228,6 +228,10 @@ class CompiledSolution:
         return [
             Job(binding.function.address, block, binding.tasks, binding.threads, arrays, binding.scratch, places, keeps)
         ]
+
+    def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
+        """Whether it reads the one and writes the other where they lie, not through a copy."""
+        return is_read(self._readable, first), self._takes(out, None)
 
     def _empty(self) -> Array:
         """An array for the result that the kernel can write to."""

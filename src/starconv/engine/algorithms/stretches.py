@@ -106,6 +106,12 @@ class Stretches:
         for solution, x, weights, result, added in self._parts(first, prepared, out, residual):
             solution.run(x, weights, result, *added)
 
+    def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
+        """Whether all of its parts read the one and write the other where they lie, not through a copy."""
+        parts = self._parts(first, [None] * len(self.solutions), out, None)
+        said = [solution.in_place(x, o) for solution, x, _, o, _ in parts if hasattr(solution, "in_place")]
+        return all(reads for reads, _ in said), all(writes for _, writes in said)
+
     def jobs(self, first: Array, prepared: list[Any], out: Array, residual: Array | None = None) -> list[Job] | None:
         """What `run` does with these very arrays, written down; None where one of the parts would have to copy."""
         if residual is not None and not lies_like(residual, out):

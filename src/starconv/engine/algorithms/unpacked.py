@@ -63,6 +63,10 @@ class Unpacked:
             return None
         return (second, biases[0], 0.0), biases[1]
 
+    def in_place(self, first: Array, out: Array) -> tuple[bool, bool]:
+        """Whether both read the one and write the other where they lie."""
+        return self.packed.in_place(first, out)
+
     def run(
         self, first: Array, prepared: tuple[Array, Array, float], out: Array, residual: Array | None = None
     ) -> None:

@@ -50,6 +50,10 @@ def workspace(problem: Problem, target: Target | None) -> int:
     return second + max((part.pictures * _bytes_per_picture(problem, part.rows) for part in parts), default=0)
 
 
+def repeats(problem: Problem, target: Target | None) -> None:
+    """Products of matrices sum in orders of their own."""
+
+
 def error_bound(problem: Problem) -> float:
     """Relative to the sum of |x||w|, which NumPy's matrix product forms in an order of its own."""
     return sum_bound(problem)

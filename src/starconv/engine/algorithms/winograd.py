@@ -122,6 +122,10 @@ class Row:
 
         return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
 
+    def repeats(self, problem: Problem, target: Target | None) -> int:
+        """Rows of a tile."""
+        return self.tile.m
+
     def error_bound(self, problem: Problem) -> float:
         """16 times that of the plain sum, relative to the largest sum of absolute values in the result.
 
