@@ -3,6 +3,7 @@
 Numbers are multiples of 1/4, so that every sum is exact and every cut towards zero has only one right answer.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from strategies import VIEWS, Array, examples, seeds
 
 import starconv as sc
 from starconv import filter_sums
+from starconv.errors import ArgumentTypeError, ArgumentValueError
 from starconv.filters import MODES
 
 REAL = ["float32", "float64", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"]
@@ -392,3 +394,21 @@ def test_scipy_signal_boundaries(kernel_size: tuple[int, int], more: tuple[int, 
     for padding_mode, boundary in [("circular", "wrap"), ("symmetric", "symm")]:
         ours = sc.conv2d(image[None], kernel[None, None], padding="full", padding_mode=padding_mode)
         same(ours[0], scipy.signal.correlate2d(image, kernel, "full", boundary))
+
+
+@pytest.mark.parametrize(("function", "twin"), PAIRS)
+@pytest.mark.parametrize("shape", [(9,), (9, 12), (4, 5, 6)])
+def test_a_call_like_one_before_answers_what_it_asks(function: Any, twin: Any, shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    pictures = [generator.integers(-9, 9, shape).astype(dtype) for dtype in "fd"]
+    kernels = [generator.integers(-3, 4, (3,) * len(shape)).astype(kind) for kind in "fdi"]
+    origins = (0, 1, -1, True)
+    asked = itertools.product(pictures, kernels, ("reflect", "constant", "wrap"), (0, 1.5, np.float32(3), -2), origins)
+    for picture, kernel, mode, cval, origin in asked:
+        for view in (picture, picture[::-1], picture.copy(order="F"), picture.astype(f">{picture.dtype.char}")):
+            arguments = {"mode": mode, "cval": cval, "origin": origin}
+            np.testing.assert_array_equal(function(view, kernel, **arguments), twin(view, kernel, **arguments))
+    with pytest.raises(ArgumentTypeError):
+        function(pictures[0], kernels[0], mode=["reflect"])
+    with pytest.raises(ArgumentValueError):
+        function(pictures[0], kernels[0], origin=2)

@@ -21,7 +21,7 @@ from .engine.planner import make_plan, wisdom_state
 from .geometry import Axis, border_sources
 from .problem import Problem
 
-__all__ = ["Geometry", "complex_sums", "real_sums"]
+__all__ = ["Geometry", "complex_sums", "plan_for", "real_sums"]
 
 CAST_ELEMENTS = 1 << 17
 """Sums that are cast at a time: on the way they are int64, up to four arrays of 1 MiB."""
@@ -56,7 +56,7 @@ class _Task(NamedTuple):
 
     @classmethod
     def of(cls, picture: Array, kernels: Array, cval: float, geometry: Geometry, dtype: str, results: Array) -> "_Task":
-        plan = _plan_for(picture, kernels, geometry, dtype)
+        plan = plan_for(picture, kernels, geometry, dtype)
         batch, _, *sizes = plan.shapes.first
         first = _seen(_last(picture, geometry), (batch, 1, *sizes))
         result = _seen(_last(results, geometry, 1), (len(kernels), batch, *sizes))
@@ -225,7 +225,7 @@ def _rows(
     axis = geometry.filtered[0]
     inner = Geometry(geometry.filtered[-3:], geometry.befores[-3:], geometry.border)
     taps = kernels.astype(dtype, copy=False).reshape(len(kernels), -1, *kernels.shape[-3:])[:, :1]
-    plan = _plan_for(picture, taps[:, 0], inner, dtype)
+    plan = plan_for(picture, taps[:, 0], inner, dtype)
     asked = plan.who_computes(taps)
     length, size = picture.shape[axis], results.size * np.dtype(dtype).itemsize
     whole = None if plan_alike(asked, replace(plan.problem, batch=1)) is None else asked
@@ -269,7 +269,7 @@ def _last(array: Array, geometry: Geometry, extra: int = 0) -> Array:
     return np.moveaxis(array, [axis + extra for axis in geometry.filtered], range(-count, 0))
 
 
-def _plan_for(picture: Array, kernels: Array, geometry: Geometry, dtype: str) -> Plan:
+def plan_for(picture: Array, kernels: Array, geometry: Geometry, dtype: str) -> Plan:
     """Of all pictures of one to three axes."""
     sizes = tuple(picture.shape[axis] for axis in geometry.filtered)
     # Whole numbers are exact, or cut towards zero: there an algorithm that only comes close would be wrong by one.

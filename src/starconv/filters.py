@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .arguments import Array, exact_float, heaviest, peak
+from .engine.plan import Plan
+from .engine.planner import wisdom_state
+from .engine.runtime.recycling import recycled_empty
 from .errors import ArgumentTypeError, ArgumentValueError, choices
-from .filter_sums import Geometry, complex_sums, real_sums
+from .filter_sums import Geometry, complex_sums, plan_for, real_sums
 
 __all__ = ["convolve", "correlate"]
 
@@ -101,6 +104,10 @@ def _filter(
     *,
     flip: bool,
 ) -> Array:
+    signature = _signature(input, weights, output, mode, cval, origin, axes, flip)
+    plan = _plans.get(signature) if signature is not None else None
+    if plan is not None:
+        return _again(plan, input, weights, mode, cval, flip)
     picture, kernel = _numbers("input", input), _numbers("weights", weights)
     filtered = _axes_of(axes, picture.ndim)
     several = kernel.ndim == len(filtered) + 1
@@ -134,6 +141,50 @@ def _filter(
     else:
         beyond = cval.real if MODES[mode] == "constant" else 0.0
         real_sums(picture, kernels, beyond, geometry, _sum_dtype(picture, kernels, beyond, result.dtype), results)
+    if signature is not None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()  # shapes that vary without end gain nothing
+        _plans[signature] = plan_for(picture, kernels, geometry, picture.dtype.name)
+    return result
+
+
+_plans: dict[tuple[object, ...], Plan] = {}
+"""Of calls seen before, by all that decides them. A repeated call of an 8x8 picture takes 11 microseconds, not 31."""
+_MOST_PLANS = 1024
+
+
+def _signature(
+    picture: object,
+    kernel: object,
+    output: object,
+    mode: object,
+    cval: object,
+    origin: object,
+    axes: object,
+    flip: bool,
+) -> tuple[object, ...] | None:
+    """What decides a call, or None where it is not worth remembering: anything but one kernel over all of a picture.
+
+    Of plain floats: True and 1.0 equal 1, and a call with them must not pass for one that was checked.
+    """
+    if type(picture) is not np.ndarray or type(kernel) is not np.ndarray or output is not None or axes is not None:
+        return None
+    floats = picture.dtype.char in "fd" and picture.dtype.isnative and kernel.dtype.char in "fd"
+    if not floats or not 1 <= picture.ndim <= 3 or kernel.ndim != picture.ndim or not picture.size:
+        return None
+    plain = type(cval) is float or (type(cval) is int and abs(cval) < 2**53)
+    if not plain or type(mode) is not str or type(origin) is not int:
+        return None
+    return wisdom_state(), picture.shape, picture.dtype, kernel.shape, mode, origin, flip
+
+
+def _again(plan: Plan, picture: Any, kernel: Any, mode: str, cval: Any, flip: bool) -> Array:
+    """A call like one that was checked before."""
+    result = recycled_empty(picture.shape, picture.dtype)
+    taps = np.flip(kernel) if flip else kernel
+    taps = taps.astype(picture.dtype, copy=False)
+    fill = float(cval) if MODES[mode] == "constant" else 0.0
+    plan(picture[np.newaxis, np.newaxis], taps[np.newaxis, np.newaxis], out=result[np.newaxis, np.newaxis], fill=fill)
     return result
 
 
@@ -211,7 +262,7 @@ def _allocate(output: object, shape: tuple[int, ...], given: np.dtype[Any], is_c
         return output
     if output is None:
         dtype = np.promote_types(given, np.complex64) if is_complex else given.newbyteorder("=")
-        return np.empty(shape, dtype)
+        return recycled_empty(shape, dtype)
     try:
         dtype = np.dtype(output)  # type: ignore[call-overload]
     except TypeError:
@@ -221,7 +272,7 @@ def _allocate(output: object, shape: tuple[int, ...], given: np.dtype[Any], is_c
     if is_complex and dtype.kind != "c":  # scipy.ndimage: a name must be a complex one, a dtype is made one, aloud
         warnings.warn("promoting specified output dtype to complex", stacklevel=4)
         dtype = np.promote_types(dtype, np.complex64)
-    return np.empty(shape, dtype)
+    return recycled_empty(shape, dtype)
 
 
 def _sum_dtype(picture: Array, kernels: Array, cval: float, result: np.dtype[np.generic]) -> str:
