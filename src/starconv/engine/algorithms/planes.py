@@ -34,7 +34,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
 from ..lattice import spatial_steps
-from .blocks import most_scratch, threads_for
+from .blocks import threads_for
 from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
@@ -168,11 +168,13 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     tile = _tile(problem, target)
 
-    def block(threads: int) -> int:
+    def blocks(threads: int) -> int:
         _, rows, longer = _bands(problem, tile, threads)
-        return _block_bytes(problem, tile, target, rows + (tile.taps[0] if longer else 0))
+        return threads * _block_bytes(problem, tile, target, rows + (tile.taps[0] if longer else 0))
 
-    return math.prod(problem.weight_shape) * problem.itemsize + most_scratch(target, block)
+    # Every number of threads is asked: 3 may cut planes into higher bands than 2, as not all cuts make whole streams.
+    most = max(map(blocks, range(1, target.cores + 1)))
+    return math.prod(problem.weight_shape) * problem.itemsize + most
 
 
 def _block_bytes(problem: Problem, tile: Tile, target: Target, rows: int) -> int:
