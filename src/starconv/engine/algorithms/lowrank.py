@@ -177,9 +177,16 @@ class Separable(CompiledSolution):
         added = np.zeros(len(second), self._dtype) if bias is None else np.array(bias, self._dtype)
         return weights, added, float(fill)
 
+    @property
+    def weight_form(self) -> None:
+        """Not known: what `prepare` gives is not what other rows make of weights."""
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> None:
+        """None: whether weights have factors is seen when they are there."""
+
     def _readable(self, first: Array) -> Array:
         """`first`, if its rows can be read in place, else a copy."""
-        return first if self._lies_well(first) else np.ascontiguousarray(first, self._dtype)
+        return first if self._lies_well(first) else np.array(first, self._dtype, order="C")
 
     def _takes(self, out: Array, residual: Array | None) -> bool:
         return self._lies_well(out) and (residual is None or lies_like(residual, out))
