@@ -284,8 +284,8 @@ def _bands(problem: Problem, tile: Tile, limit: int) -> tuple[int, int, int]:
     rows, height = down.output, tile.taps[0]
     if tile.stream:
         bands = min(_cuts(down), key=lambda bands: -(-bands * planes // limit) * _stream_cost(rows / bands))
-        sevens = (rows - bands * (height - 1)) // height
-        return bands, sevens // bands * height + height - 1, sevens % bands
+        heights = (rows - bands * (height - 1)) // height  # of kernels, in all bands together
+        return bands, heights // bands * height + height - 1, heights % bands
     wanted = min(-(-4 * limit // planes), problem.multiply_adds // (planes * TASK_PRODUCTS))
     tiles = -(-rows // tile.rows)
     band_rows = -(-tiles // max(wanted, 1)) * tile.rows
