@@ -14,6 +14,7 @@ from starconv.engine.emit.target import host_target
 __all__ = [
     "any_layout_of_the_result",
     "exact_between_guard_pages",
+    "no_more_memory_than_stated",
     "same_bits_for_any_number_of_threads",
     "unread_columns_play_no_part",
 ]
@@ -66,6 +67,20 @@ def same_bits_for_any_number_of_threads(row: Algorithm, text: str) -> None:
     finally:
         set_num_threads(before)
     assert len(results) == 1
+
+
+def no_more_memory_than_stated(row: Algorithm, text: str, cores: int) -> None:
+    """Beside the weights, of scratch memory: for any number of threads up to so many cores."""
+    problem = Problem.parse(text)
+    given = [np.empty(shape, problem.dtype) for shape in (problem.input_shape, problem.output_shape)]
+    for target in targets():
+        if target is None or row.refuses(problem, target) is not None:
+            continue
+        many = replace(target, cores=cores)
+        solution = row.build(problem, many)
+        stated = row.workspace(problem, many) - solution.panels.bytes
+        taken = [solution.bind(*given, count).scratch for count in range(1, cores + 1)]
+        assert max(taken) <= stated, f"{target.name}, vectors of {target.vector_bytes} bytes: {taken}"
 
 
 def reads_channels_last_in_place(row: Algorithm, text: str) -> None:

@@ -429,6 +429,13 @@ WRONG_CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         V,
         "expected at least one output element along every axis",
     ),
+    (
+        lambda: sc.Problem("conv", 1, 1, 1, (Axis(9, 3, before=-2, after=2),)),
+        V,
+        "expected 0 or more elements of padding before the first input",
+    ),
+    (lambda: sc.Problem("conv", 1, 1, 1, (Axis(9, 3, stride=0),)), V, "expected sizes and steps of at least 1"),
+    (lambda: sc.Problem("conv", 1, 1, 1, (Axis(9, 0),)), V, "expected sizes and steps of at least 1"),
     (lambda: sc.Problem("conv", 1, 1, 1, ()), V, "axes = (): expected 1 to 3 spatial axes"),
 ]
 

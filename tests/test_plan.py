@@ -126,7 +126,7 @@ def test_vectors_are_halved_where_that_leaves_fewer_lanes_empty(text, passes, ve
     target = replace(named_target("avx512"), passes=passes, cores=2)
     candidates = {row.name: row for row in make_plan(text, target=target, algorithm="numpy").candidates}
     first = min((row for row in candidates.values() if row.refusal is None), key=lambda row: row.seconds)
-    assert first.name in ("product", "planes", "stencil", "winograd")
+    assert first.name in ("planes", "product", "stencil", "winograd")
     assert first.target.vector_bytes == vector_bytes
     explained = make_plan(text, target=target, algorithm=first.name).explain()
     assert ("half vectors" in explained.splitlines()[2]) == first.halved == (vector_bytes < target.vector_bytes)

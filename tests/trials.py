@@ -35,7 +35,7 @@ from starconv.engine.plan import Plan
 from starconv.engine.runtime import jit, memory
 from starconv.geometry import BORDERS, Axis
 
-SAME_CHAIN = ("direct", "stencil", "channelwise")
+SAME_CHAIN = ("direct", "stencil", "channelwise", "planes", "product")
 """Rows that sum in the order channel, depth, row, column, and so agree in every bit."""
 
 

@@ -102,6 +102,10 @@ class Problem:
             raise ArgumentValueError("activation", self.activation, "one that gives whole numbers, for dtype=int64")
         if not 1 <= len(self.axes) <= 3:
             raise ArgumentValueError("axes", self.axes, "1 to 3 spatial axes")
+        if any(min(axis.kernel, axis.stride, axis.dilation) < 1 for axis in self.axes):
+            raise ArgumentValueError("axes", self.axes, "sizes and steps of at least 1")
+        if any(axis.before < 0 for axis in self.axes):  # algorithms take it for where the input begins
+            raise ArgumentValueError("axes", self.axes, "0 or more elements of padding before the first input")
         if any(axis.output < 1 for axis in self.axes):
             raise ArgumentValueError("axes", self.axes, "at least one output element along every axis")
         if self.batch < 0:

@@ -209,3 +209,12 @@ def test_factors() -> None:
     tiny = np.outer(np.exp(-(np.linspace(-5, 5, 31) ** 2)), np.exp(-(np.linspace(-5, 5, 31) ** 2))).astype(np.float32)
     u, v = lowrank.factors(tiny) or (None, None)
     np.testing.assert_allclose(np.outer(u, v), tiny, rtol=1e-6)
+
+
+def test_weights_that_may_change_have_no_jobs_that_look_for_factors() -> None:
+    problem, target = Problem.parse("conv2d x=1x1x20x20 w=1x1x5x5"), host_target()
+    if target is None or lowrank.refuses(problem, target) is not None:
+        pytest.skip("not on this target")
+    solution = lowrank.build(problem, target)
+    assert solution.prepare_jobs(np.ones((1, 1, 5, 5), np.float32), None, np.empty(0, np.uint8)) is None
+    assert solution.weight_form is None

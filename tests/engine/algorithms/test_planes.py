@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
-from row_checks import any_layout_of_the_result, exact_between_guard_pages, same_bits_for_any_number_of_threads
+from row_checks import (
+    any_layout_of_the_result,
+    exact_between_guard_pages,
+    no_more_memory_than_stated,
+    same_bits_for_any_number_of_threads,
+)
 from strategies import expected, operands
 
 from starconv import Problem, plan
@@ -50,6 +55,12 @@ def test_any_layout_of_the_result(text: str) -> None:
 @pytest.mark.parametrize("text", PROBLEMS)
 def test_the_same_bits_for_any_number_of_threads(text: str) -> None:
     same_bits_for_any_number_of_threads(planes, text)
+
+
+@pytest.mark.parametrize("cores", [2, 4, 6])
+@pytest.mark.parametrize("text", [*STREAMS, "conv2d x=2x1x184x200 w=1x1x3x3 padding=1"])
+def test_no_more_memory_than_stated(text: str, cores: int) -> None:
+    no_more_memory_than_stated(planes, text, cores)
 
 
 @pytest.mark.parametrize("text", STREAMS)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from guarded import guarded
+from row_checks import no_more_memory_than_stated
 from strategies import expected, operands, targets
 
 from starconv import Problem, get_num_threads, plan, set_num_threads
@@ -39,3 +40,9 @@ def test_bands_are_not_always_even() -> None:
     problem = Problem.parse("conv2d x=1x256x11x7 w=16x256x1x1 channels_last")
     cuts = [product.cut_of(problem, target, threads) for threads in (1, 2, 3, 4)]
     assert any(cut.bands > 1 and 11 % cut.rows * 7 % 6 for cut in cuts)
+
+
+@pytest.mark.parametrize("cores", [2, 3, 5])
+@pytest.mark.parametrize("text", ["conv2d x=1x360x7x49 w=32x360x1x1", "conv2d x=1x360x27x47 w=32x360x1x1"])
+def test_no_more_memory_than_stated_for_sums_that_wait(text: str, cores: int) -> None:
+    no_more_memory_than_stated(product, text, cores)

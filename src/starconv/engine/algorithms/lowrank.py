@@ -225,9 +225,16 @@ class Separable(CompiledSolution):
         """See `_prepared`."""
         return _prepared(self._dtype, second, bias, fill)
 
+    @property
+    def weight_form(self) -> None:
+        """Not known: what `prepare` gives is not what other rows make of weights."""
+
+    def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> None:
+        """None: whether weights have factors is seen when they are there."""
+
     def _readable(self, first: Array) -> Array:
         """`first`, if its rows can be read in place, else a copy."""
-        return first if self._lies_well(first) else np.ascontiguousarray(first, self._dtype)
+        return first if self._lies_well(first) else np.array(first, self._dtype, order="C")
 
     def _takes(self, out: Array, residual: Array | None) -> bool:
         return self._lies_well(out) and (residual is None or lies_like(residual, out))

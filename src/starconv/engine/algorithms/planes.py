@@ -34,7 +34,7 @@ from ...problem import Problem
 from ..emit.target import Target
 from ..kernels import ELEMENTS, compiled
 from ..lattice import spatial_steps
-from .blocks import most_scratch, threads_for
+from .blocks import threads_for
 from .finish import Finish, finish_values
 from .packed import Array, Binding, CompiledSolution
 from .panels import KernelRows, readable
@@ -178,11 +178,13 @@ def workspace(problem: Problem, target: Target | None) -> int:
     assert target is not None
     tile = tile_of(problem, target)
 
-    def block(threads: int) -> int:
+    def blocks(threads: int) -> int:
         _, rows, longer = _bands(problem, tile, threads)
-        return _block_bytes(problem, tile, target, rows + (tile.taps[0] if longer else 0))
+        return threads * _block_bytes(problem, tile, target, rows + (tile.taps[0] if longer else 0))
 
-    return math.prod(problem.weight_shape) * problem.itemsize + most_scratch(target, block)
+    # Every number of threads is asked: 3 may cut planes into higher bands than 2, as not all cuts make whole streams.
+    most = max(map(blocks, range(1, target.cores + 1)))
+    return math.prod(problem.weight_shape) * problem.itemsize + most
 
 
 def _block_bytes(problem: Problem, tile: Tile, target: Target, rows: int) -> int:
@@ -294,8 +296,8 @@ def _bands(problem: Problem, tile: Tile, limit: int) -> tuple[int, int, int]:
     rows, height = down.output, tile.taps[0]
     if tile.stream:
         bands = min(_cuts(down), key=lambda bands: -(-bands * planes // limit) * _stream_cost(rows / bands))
-        sevens = (rows - bands * (height - 1)) // height
-        return bands, sevens // bands * height + height - 1, sevens % bands
+        heights = (rows - bands * (height - 1)) // height  # of kernels, in all bands together
+        return bands, heights // bands * height + height - 1, heights % bands
     wanted = min(-(-4 * limit // planes), problem.multiply_adds // (planes * TASK_PRODUCTS))
     tiles = -(-rows // tile.rows)
     band_rows = -(-tiles // max(wanted, 1)) * tile.rows

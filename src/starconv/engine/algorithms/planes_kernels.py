@@ -162,10 +162,8 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
 def _tiles(name: str, target: Target, element: str, tile: Tile, finish: Finish) -> Function:
     """The rows from `first_row` up to `last_row` of a plane: tile after tile."""
     f = Function(name, target, [*_PLANE, "x"], internal=True)
-    parts, finisher = (
-        _parts(f, element, lanes := target.lanes(ITEMSIZES[element])),
-        Finisher(f, FIELDS, element, finish),
-    )
+    lanes = target.lanes(ITEMSIZES[element])
+    parts, finisher = _parts(f, element, lanes), Finisher(f, FIELDS, element, finish)
     x = f.pointer("x", element)
     rows, columns, above, left = FIELDS.integers(f, "rows", "columns", "rows_before", "columns_before")
     x_row, out_row, out_columns = FIELDS.integers(f, "x_row", "out_row", "out_columns")

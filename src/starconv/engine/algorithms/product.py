@@ -80,7 +80,9 @@ def workspace(problem: Problem, target: Target | None) -> int:
     packed = panels.bytes
     if _packs_as_it_goes(problem, target, packed):
         packed = max(packed, target.cores * direct.chunk_bytes(panels, direct.chunk_of(problem, target, panels)))
-    return packed + target.cores * _waiting(problem, target, panels, cut_of(problem, target, target.cores))
+    # Every number of threads is asked: fewer may have more sums that wait, in bands that are much higher.
+    counts = range(1, target.cores + 1)
+    return packed + max(count * _waiting(problem, target, panels, cut_of(problem, target, count)) for count in counts)
 
 
 def error_bound(problem: Problem) -> float:
