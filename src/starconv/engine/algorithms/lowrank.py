@@ -19,7 +19,7 @@ by 8 units of rounding each, of themselves: this is where a kernel counts as sep
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -185,45 +185,22 @@ class _Sizes(NamedTuple):
         return cls(per_band, -(-rows.output // per_band), strip, strips, pitch, -(-size // 64) * 64)
 
 
-def _prepared(
-    dtype: np.dtype[Any], second: Array, bias: Array | None, fill: float
-) -> tuple[Array, Array, float] | None:
-    """The columns and rows of the kernels, the bias, and what padding holds; None where one is not separable."""
-    weights = np.empty((len(second), sum(second.shape[2:])), dtype)
-    for kernel, place in zip(second.astype(dtype, copy=False)[:, 0], weights, strict=True):
-        small = kernel.nbytes <= MOST_REMEMBERED
-        found = _known_factors(kernel.tobytes(), kernel.shape, kernel.dtype.str) if small else factors(kernel)
-        if found is None:
-            return None
-        place[:] = np.concatenate(found)
-    added = np.zeros(len(second), dtype) if bias is None else np.array(bias, dtype)
-    return weights, added, float(fill)
-
-
-class SeparableStreams(planes.Planes):
-    """Runs one problem by the streams of `planes`: a row of sums per row of input, then its share of every output."""
-
-    def __init__(self, problem: Problem, target: Target) -> None:
-        super().__init__(problem, target, separable=True)
+class _Factored(CompiledSolution):
+    """Is given the factors of its weights, if they have any."""
 
     def prepare(  # type: ignore[override]
         self, second: Array, bias: Array | None, fill: float, once: bool = False
     ) -> tuple[Array, Array, float] | None:
-        """See `_prepared`."""
-        return _prepared(self._dtype, second, bias, fill)
-
-
-class Separable(CompiledSolution):
-    """Runs one problem; see the module's text."""
-
-    def __init__(self, problem: Problem, target: Target) -> None:
-        super().__init__(problem, target, FIELDS, KernelRows(problem, target, 1))
-
-    def prepare(  # type: ignore[override]
-        self, second: Array, bias: Array | None, fill: float, once: bool = False
-    ) -> tuple[Array, Array, float] | None:
-        """See `_prepared`."""
-        return _prepared(self._dtype, second, bias, fill)
+        """The columns and rows of the kernels, the bias, and what padding holds; None where one is not separable."""
+        weights = np.empty((len(second), sum(second.shape[2:])), self._dtype)
+        for kernel, place in zip(second.astype(self._dtype, copy=False)[:, 0], weights, strict=True):
+            small = kernel.nbytes <= MOST_REMEMBERED
+            found = _known_factors(kernel.tobytes(), kernel.shape, kernel.dtype.str) if small else factors(kernel)
+            if found is None:
+                return None
+            place[:] = np.concatenate(found)
+        added = np.zeros(len(second), self._dtype) if bias is None else np.array(bias, self._dtype)
+        return weights, added, float(fill)
 
     @property
     def weight_form(self) -> None:
@@ -231,6 +208,20 @@ class Separable(CompiledSolution):
 
     def prepare_jobs(self, second: Array, bias: Array | None, room: Array) -> None:
         """None: whether weights have factors is seen when they are there."""
+
+
+class SeparableStreams(_Factored, planes.Planes):
+    """Runs one problem by the streams of `planes`: a row of sums per row of input, then its share of every output."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        super().__init__(problem, target, separable=True)
+
+
+class Separable(_Factored):
+    """Runs one problem; see the module's text."""
+
+    def __init__(self, problem: Problem, target: Target) -> None:
+        super().__init__(problem, target, FIELDS, KernelRows(problem, target, 1))
 
     def _readable(self, first: Array) -> Array:
         """`first`, if its rows can be read in place, else a copy."""

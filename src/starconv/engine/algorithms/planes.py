@@ -176,21 +176,20 @@ def _tiles_cycles(tile: Tile, down: Axis, target: Target) -> float:
 def workspace(problem: Problem, target: Target | None) -> int:
     """Bytes: the weights, where they have to be copied, and a band of the columns at an end of the rows per thread."""
     assert target is not None
-    tile = tile_of(problem, target)
+    tile, weights = tile_of(problem, target), math.prod(problem.weight_shape) * problem.itemsize
+    if not tile.stream:
+        return weights
 
     def blocks(threads: int) -> int:
         _, rows, longer = _bands(problem, tile, threads)
         return threads * _block_bytes(problem, tile, target, rows + (tile.taps[0] if longer else 0))
 
     # Every number of threads is asked: 3 may cut planes into higher bands than 2, as not all cuts make whole streams.
-    most = max(map(blocks, range(1, target.cores + 1)))
-    return math.prod(problem.weight_shape) * problem.itemsize + most
+    return weights + max(map(blocks, range(1, target.cores + 1)))
 
 
 def _block_bytes(problem: Problem, tile: Tile, target: Target, rows: int) -> int:
     """Of what an edge copies for so many rows of output."""
-    if not tile.stream:
-        return 0
     return (rows + tile.taps[0] - 1) * tile.packed(target.lanes(problem.itemsize)) * target.vector_bytes
 
 

@@ -80,6 +80,8 @@ def workspace(problem: Problem, target: Target | None) -> int:
     packed = panels.bytes
     if _packs_as_it_goes(problem, target, packed):
         packed = max(packed, target.cores * direct.chunk_bytes(panels, direct.chunk_of(problem, target, panels)))
+    if not _chunked(problem, target, panels):
+        return packed
     # Every number of threads is asked: fewer may have more sums that wait, in bands that are much higher.
     counts = range(1, target.cores + 1)
     return packed + max(count * _waiting(problem, target, panels, cut_of(problem, target, count)) for count in counts)
@@ -193,9 +195,14 @@ def _fetching(problem: Problem, target: Target, bands: int, splits: int, tasks: 
     return (pixels * of_pixels / rates[0] + weights * of_weights / rates[1]) * problem.itemsize
 
 
+def _chunked(problem: Problem, target: Target, panels: Panels) -> bool:
+    """Whether a panel's weights are so many that channels come in chunks."""
+    return direct.chunk_of(problem, target, panels) < problem.in_channels // problem.groups
+
+
 def _waiting(problem: Problem, target: Target, panels: Panels, cut: Cut) -> int:
     """Bytes per thread in which sums wait between chunks of channels; none where one chunk holds all."""
-    if direct.chunk_of(problem, target, panels) == problem.in_channels // problem.groups:
+    if not _chunked(problem, target, panels):
         return 0
     pixels = cut.rows * lattices(problem)[2].outputs + MOST_PIXELS
     return -(-pixels * panels.width * problem.itemsize // 64) * 64
