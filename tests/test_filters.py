@@ -407,7 +407,14 @@ def test_a_call_like_one_before_answers_what_it_asks(function: Any, twin: Any, s
     for picture, kernel, mode, cval, origin in asked:
         for view in (picture, picture[::-1], picture.copy(order="F"), picture.astype(f">{picture.dtype.char}")):
             arguments = {"mode": mode, "cval": cval, "origin": origin}
-            np.testing.assert_array_equal(function(view, kernel, **arguments), twin(view, kernel, **arguments))
+            answer = twin(view, kernel, **arguments)
+            np.testing.assert_array_equal(function(view, kernel, **arguments), answer)
+            for output in (np.empty(shape, picture.dtype), np.empty((*shape, 2), picture.dtype)[..., 0]):
+                assert function(view, kernel, output, **arguments) is output
+                np.testing.assert_array_equal(output, answer)
+            in_place = picture.copy()
+            assert function(in_place, kernel, in_place, **arguments) is in_place
+            np.testing.assert_array_equal(in_place, twin(picture, kernel, **arguments))
     with pytest.raises(ArgumentTypeError):
         function(pictures[0], kernels[0], mode=["reflect"])
     with pytest.raises(ArgumentValueError):

@@ -3,7 +3,7 @@
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -107,7 +107,7 @@ def _filter(
     signature = _signature(input, weights, output, mode, cval, origin, axes, flip)
     plan = _plans.get(signature) if signature is not None else None
     if plan is not None:
-        return _again(plan, input, weights, mode, cval, flip)
+        return _again(plan, input, weights, output, mode, cval, flip)
     picture, kernel = _numbers("input", input), _numbers("weights", weights)
     filtered = _axes_of(axes, picture.ndim)
     several = kernel.ndim == len(filtered) + 1
@@ -167,7 +167,9 @@ def _signature(
 
     Of plain floats: True and 1.0 equal 1, and a call with them must not pass for one that was checked.
     """
-    if type(picture) is not np.ndarray or type(kernel) is not np.ndarray or output is not None or axes is not None:
+    if type(picture) is not np.ndarray or type(kernel) is not np.ndarray or axes is not None:
+        return None
+    if output is not None and not _is_like(output, picture):
         return None
     floats = picture.dtype.char in "fd" and picture.dtype.isnative and kernel.dtype.char in "fd"
     if not floats or not 1 <= picture.ndim <= 3 or kernel.ndim != picture.ndim or not picture.size:
@@ -178,14 +180,21 @@ def _signature(
     return wisdom_state(), picture.shape, picture.dtype, kernel.shape, mode, origin, flip
 
 
-def _again(plan: Plan, picture: Any, kernel: Any, mode: str, cval: Any, flip: bool) -> Array:
+def _is_like(output: object, picture: Array) -> bool:
+    """Whether it is an array that the result for `picture` can be written to as it is."""
+    if type(output) is not np.ndarray:
+        return False
+    return output.shape == picture.shape and output.dtype == picture.dtype and output.flags.writeable
+
+
+def _again(plan: Plan, picture: Any, kernel: Any, output: Any, mode: str, cval: Any, flip: bool) -> Array:
     """A call like one that was checked before."""
-    result = recycled_empty(picture.shape, picture.dtype)
+    result = recycled_empty(picture.shape, picture.dtype) if output is None else output
     taps = np.flip(kernel) if flip else kernel
     taps = taps.astype(picture.dtype, copy=False)
     fill = float(cval) if MODES[mode] == "constant" else 0.0
     plan(picture[np.newaxis, np.newaxis], taps[np.newaxis, np.newaxis], out=result[np.newaxis, np.newaxis], fill=fill)
-    return result
+    return cast("Array", result)
 
 
 def _numbers(argument: str, value: ArrayLike) -> NDArray[np.generic]:

@@ -167,8 +167,10 @@ def takes_too_much(prepared: PreparedPlan, first: Array, second: Array, out: Arr
     over = np.may_share_memory(first, out)
     reads, writes = prepared.in_place(first, out)
     copied = (0 if reads else first.size) + (0 if writes and not over else out.size)
+    if not copied:
+        return False
     used = copied * out.itemsize + prepared.candidate.workspace
-    return copied > 0 and used > most_workspace(first.nbytes + second.nbytes + out.nbytes)
+    return used > most_workspace(first.nbytes + second.nbytes + out.nbytes)
 
 
 def goes_in_place(problem: Problem, first: Array, out: Array, *, most: int) -> bool:

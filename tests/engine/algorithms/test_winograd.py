@@ -257,7 +257,7 @@ def test_weights_memory_is_handed_on_only_when_free() -> None:
     results = [one(x) for one in prepared]
     assert (results[1] == 2 * results[0]).all()
     again = prepared.pop(0)(x)
-    with memory.scratch(chosen.solution.transformed.transformed_bytes) as loan:
+    with memory.scratch(chosen.solution.transformed.bytes) as loan:
         loan.array[...] = 0xFF
         assert (prepared[0](x) == 2 * again).all()
     np.testing.assert_array_equal(prepared[1](x), results[2])

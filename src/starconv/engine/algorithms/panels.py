@@ -32,6 +32,8 @@ _SERIAL_BYTES = 64 << 10
 class Panels:
     """Weights as kernels read them: per group, panels of `width` kernels, [channel][tap][kernel], padded with zeros."""
 
+    fields = PANEL_FIELDS
+
     def __init__(self, problem: Problem, target: Target, width: int) -> None:
         self.problem, self.target, self.width = problem, target, width
         self.kernels = problem.out_channels // problem.groups
@@ -41,8 +43,9 @@ class Panels:
         self.bytes = self._size * problem.itemsize
         self._dtype = np.dtype(problem.dtype)
         self._no_bias = np.zeros((problem.groups, self.blocks * width), problem.dtype)
+        self._tasks = problem.groups * self.blocks
         self._forms = Remembered[tuple[Compiled, Any]]()
-        self._slots = PANEL_FIELDS.index["weights"], PANEL_FIELDS.index["panels"]
+        self._slots = self.fields.index["weights"], self.fields.index["panels"]
 
     def pack(self, weights: Array, once: bool = False) -> Array:
         """The panels of `weights` (K, C / groups, ...), of any strides; `once` as in :class:`Solution`'s prepare."""
@@ -84,25 +87,25 @@ class Panels:
         if form is None:
             form = self._forms.keep(weights.strides, self._form(weights))
         function, fields = form
-        block = PANEL_FIELDS.copy(fields)
+        block = self.fields.copy(fields)
         block[self._slots[0]] = address_of(weights)
         block[self._slots[1]] = address_of(panels)
-        count = self.problem.groups * self.blocks
-        return function, block, count, threads.get_num_threads() if self.bytes > _SERIAL_BYTES else 1
+        return function, block, self._tasks, threads.get_num_threads() if self.bytes > _SERIAL_BYTES else 1
 
     def _form(self, weights: Array) -> tuple[Compiled, Any]:
         """The function that packs weights of such strides, and its fields but for the addresses."""
-        fields = PANEL_FIELDS.block(
-            {
-                "kernels": self.kernels,
-                "blocks": self.blocks,
-                "length": self.length,
-                "channels": weights.shape[1],
-                "group_step": self.kernels * weights.strides[0],
-                **weight_layout(weights),
-            }
-        )
-        return _panel_function(self.target, ELEMENTS[self.problem.dtype], self.width), fields
+        function = _panel_function(self.target, ELEMENTS[self.problem.dtype], self.width)
+        return function, self.fields.block(self._sizes(weights))
+
+    def _sizes(self, weights: Array) -> dict[str, int]:
+        return {
+            "kernels": self.kernels,
+            "blocks": self.blocks,
+            "length": self.length,
+            "channels": weights.shape[1],
+            "group_step": self.kernels * weights.strides[0],
+            **weight_layout(weights),
+        }
 
     @property
     def form(self) -> object:

@@ -32,23 +32,18 @@ more than the arithmetic saves, so cost says so and direct is taken. A NaN or an
 error bound is a multiple of the plain sum's, see `error_bound`.
 """
 
-import ctypes
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ...problem import Problem
 from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import Compiled, compiled
 from ..lattice import lattices
-from ..runtime import memory, threads
-from ..runtime.jobs import Job
-from ..runtime.memory import ALIGNMENT
+from ..runtime import memory
 from .blocks import SERIAL_PRODUCTS, most_scratch, threads_for
 from .finish import Finish, finish_values
 from .packed import SOURCES, Binding, CompiledSolution
@@ -65,8 +60,6 @@ FEW_PIXELS = 36
 MOST_TILES = 128
 """No task has more: the reading of U is down to half a byte per cycle."""
 FREQUENCY = 3e9
-MOST_PLAIN_BYTES = 4 << 20
-"""Of packed weights that wait to be transformed."""
 MOST_SCRATCH = 4 << 20
 """Bytes of V and M per thread, as long as blocks of few tiles allow it."""
 
@@ -120,7 +113,7 @@ class Row:
         def per_thread(threads: int) -> int:
             return _room(panels, cut(problem, target, threads, self.tile)).scratch_bytes
 
-        return panels.plain_bytes + panels.transformed_bytes + most_scratch(target, per_thread)
+        return panels.bytes + most_scratch(target, per_thread)
 
     def repeats(self, problem: Problem, target: Target | None) -> int:
         """Rows of a tile."""
@@ -249,74 +242,26 @@ def _weight_cycles(problem: Problem, target: Target, tile: Tile) -> float:
 class TransformedPanels(Panels):
     """U = G g G^T in the order of the products: [group][position][panel][channel][kernel]."""
 
+    fields = WEIGHT_FIELDS
+
     def __init__(self, problem: Problem, target: Target, tile: Tile) -> None:
         super().__init__(problem, target, width(problem, target))
-        self.tile, self._plain = tile, Panels(problem, target, self.width)
-        self.channels = problem.in_channels // problem.groups
+        self.tile, self.channels = tile, problem.in_channels // problem.groups
         self.position = odd_lines(self.blocks * self.channels * self.width)
-        self.transformed_size = problem.groups * tile.numbers**2 * self.position
-        self.transformed_bytes = self.transformed_size * problem.itemsize
-        # Large weights are packed in slices, so that they are not there three times over.
-        self.slices = -(-self.bytes // MOST_PLAIN_BYTES) if problem.groups == 1 else 1
-        self.per_slice = -(-self.blocks // self.slices)
-        self.plain_bytes = self.bytes // self.blocks * self.per_slice
+        self._size = problem.groups * tile.numbers**2 * self.position
+        self.bytes = self._size * problem.itemsize
+        self._chunks = -(-self.channels // CHANNELS)
+        self._tasks = problem.groups * self.blocks * self._chunks
 
     @property
     def form(self) -> object:
         """Besides the width, the size of the tiles."""
         return type(self).__name__, self.width, self.tile
 
-    def pack(self, weights: Array, once: bool = False) -> Array:
-        """U of `weights` (K, C / groups, 3, 3), of any strides."""
-        transformed = memory.weights_empty(self.transformed_size, np.float32, once=once)
-        for part, panels, start, count in self._slices(weights, transformed):
-            packed = panels.pack(part, once)  # held until it has been transformed
-            block = self._fields(packed, start)
-            function = _weight_function(self.target, self.tile, self.width)
-            threads.run(function.address, ctypes.addressof(block), count, threads.get_num_threads())
-            del packed  # the next slice is packed where it lay
-        return transformed
-
-    @property
-    def room(self) -> int:
-        """Bytes of U, and of the panels of a slice."""
-        return self.transformed_bytes + self.plain_bytes + ALIGNMENT
-
-    def jobs(self, weights: Array, room: Array) -> tuple[Array, list[Job]] | None:
-        """As those of :class:`Panels`."""
-        transformed = room[: self.transformed_bytes].view(np.float32)
-        plain = room[-(-self.transformed_bytes // ALIGNMENT) * ALIGNMENT :]
-        jobs: list[Job] = []
-        for part, panels, start, count in self._slices(weights, transformed):
-            written = panels.jobs(part, plain)
-            if written is None:
-                return None
-            function = _weight_function(self.target, self.tile, self.width)
-            block, workers = self._fields(written[0], start), min(threads.get_num_threads(), count)
-            jobs += [*written[1], Job(function.address, block, count, workers, keeps=(function, room))]
-        return transformed, jobs
-
-    def _slices(self, weights: Array, transformed: Array) -> Iterator[tuple[Array, Panels, int, int]]:
-        """Kernels that are transformed together: these, their panels, where U goes, and the number of panels."""
-        address = address_of(transformed)
-        if self.slices == 1:
-            yield weights, self._plain, address, self.problem.groups * self.blocks
-            return
-        for first in range(0, self.blocks, self.per_slice):
-            part = weights[first * self.width : (first + self.per_slice) * self.width]
-            panels = Panels(replace(self.problem, out_channels=len(part)), self.target, self.width)
-            yield part, panels, address + first * self.channels * self.width * self.problem.itemsize, panels.blocks
-
-    def _fields(self, panels: Array, transformed: int) -> Any:
-        return WEIGHT_FIELDS.block(
-            {
-                "panels": address_of(panels),
-                "transformed": transformed,
-                "channels": self.channels,
-                "blocks": self.blocks,
-                "position": self.position,
-            }
-        )
+    def _form(self, weights: Array) -> tuple[Compiled, Any]:
+        """The function that transforms weights of such strides, and its fields but for the addresses."""
+        sizes = {**self._sizes(weights), "chunks": self._chunks, "position": self.position}
+        return _weight_function(self.target, self.tile, self.width), self.fields.block(sizes)
 
 
 @lru_cache(maxsize=64)

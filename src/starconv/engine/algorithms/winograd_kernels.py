@@ -36,7 +36,7 @@ def kernel_module(target: Target, tile: Tile, panel: int, source: str, finish: F
 @emitted("task")
 def weight_module(target: Target, tile: Tile, panel: int) -> str:
     """The IR whose "task" transforms a panel of weights."""
-    return module_source([transform_weights(target, tile, panel)])
+    return module_source(transform_weights(target, tile, panel))
 
 
 def _task(

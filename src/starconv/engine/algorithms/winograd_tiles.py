@@ -13,6 +13,7 @@ from ..descriptor import Fields
 from ..emit.ir import ITEMSIZES, Condition, Function, Int, Pointer, Vector, transposed
 from ..emit.target import Target
 from .finish import FINISH_FIELDS, Finish, Finisher
+from .packing import PANEL_FIELDS, pack_part
 from .winograd_transforms import Tile, span
 
 __all__ = [
@@ -82,8 +83,13 @@ FIELDS = Fields(
     )
 )
 
-WEIGHT_FIELDS = Fields(("panels", "transformed", "channels", "blocks", "position"))
-"""`position`: elements from one position to the next in the transformed weights."""
+WEIGHT_FIELDS = Fields(
+    (
+        *PANEL_FIELDS.names,
+        "chunks",  # of CHANNELS channels
+        "position",  # elements from one position to the next in the transformed weights, which are the panels
+    )
+)
 
 
 class Room(NamedTuple):
@@ -355,18 +361,30 @@ def _store_part(
 # -- weights -------------------------------------------------------------------------------------------------
 
 
-def transform_weights(target: Target, tile: Tile, panel: int) -> Function:
-    """Task: U = G g G^T of one packed panel, [channel][tap][kernel], to [position][panel][channel][kernel]."""
+def transform_weights(target: Target, tile: Tile, panel: int) -> list[Function]:
+    """Task: U = G g G^T of some channels of a panel of kernels, [position][panel][channel][kernel].
+
+    They are packed first, as [channel][tap][kernel], and are still in the first-level cache then. The function comes
+    after what it calls.
+    """
+    called = pack_part("pack_part", target, WEIGHT_FIELDS, ELEMENT, panel)
     f = Function("task", target, ["fields", "task", "worker"])
     lanes, n, size = target.lanes(4), tile.numbers, tile.taps
-    channels, blocks, position = WEIGHT_FIELDS.integers(f, "channels", "blocks", "position")
-    task = f.integer("task")
-    group, number = task // blocks, task % blocks
-    origin = WEIGHT_FIELDS.pointer(f, "panels", ELEMENT).at(task * channels * (size * size * panel))
-    to = WEIGHT_FIELDS.pointer(f, "transformed", ELEMENT).at(group * position * (n * n) + number * channels * panel)
+    kernels, channels, blocks, chunks = WEIGHT_FIELDS.integers(f, "kernels", "channels", "blocks", "chunks")
+    group_step, kernel_step, channel_step = WEIGHT_FIELDS.integers(f, "group_step", "kernel_step", "channel_step")
+    position, entry = WEIGHT_FIELDS.integer(f, "position"), f.integer("task") // chunks
+    group, number, channel = entry // blocks, entry % blocks, f.integer("task") % chunks * CHANNELS
+    first, count = number * panel, (channels - channel).minimum(CHANNELS)
+    weights = WEIGHT_FIELDS.pointer(f, "weights", ELEMENT).at_bytes(group * group_step + first * kernel_step)
+    origin = f.buffer(ELEMENT, CHANNELS * size * size * panel)
+    valid = (kernels - first).minimum(panel)
+    f.run(called[-1], f.integer("fields"), weights.at_bytes(channel * channel_step), origin, count, valid)
+    to = WEIGHT_FIELDS.pointer(f, "panels", ELEMENT).at(
+        group * position * (n * n) + (number * channels + channel) * panel
+    )
     buffer = f.buffer(ELEMENT, n * size * lanes)
     constant = Constants(f, lanes)
-    for c in f.loop(channels):
+    for c in f.loop(count):
         for k in f.loop(0, panel, lanes):
             taps = origin.at(c * (size * size * panel) + k)
             for j in range(size):
@@ -379,7 +397,7 @@ def transform_weights(target: Target, tile: Tile, panel: int) -> Function:
                 for value in tile.kernel(row, constant):
                     place.store(value)
                     place = place.at(position)
-    return f
+    return [*called, f]
 
 
 class Constants:
