@@ -49,6 +49,8 @@ MOST_TAPS = 49
 """Of a kernel: all are written out."""
 MOST_SUMS = 24
 """Of a stream, on 32 registers."""
+WHOLE_BYTES = 64
+"""Of AVX-512's vectors; half of them may serve streams."""
 TASK_PRODUCTS = 1 << 17
 """Multiply-adds that are worth a task's start: some 5 µs."""
 
@@ -142,6 +144,8 @@ def cost(problem: Problem, target: Target | None) -> float:
     tile, (down, across) = tile_of(problem, target), _axes(problem)
     if tile.stream:
         return 3e-6 + max(streams_seconds(problem, tile, target), target.moving(problem.bytes_moved))
+    if target.vector_bytes < WHOLE_BYTES:  # of masked loads there are twice as many: 7x7 with stride 2 33 -> 42 µs
+        return math.inf
     cycles = -(-across.output // target.lanes(problem.itemsize)) * _tiles_cycles(tile, down, target)
     arithmetic = problem.batch * problem.out_channels * (cycles + 60) / 3e9 / min(target.cores, 2)
     return 3e-6 + max(arithmetic, target.moving(problem.bytes_moved))
@@ -267,7 +271,8 @@ class Planes(CompiledSolution):
             scratch = _block_bytes(problem, tile, self.target, highest)
             fields |= {"scratch_bytes": scratch, **{name: table.ctypes.data for name, table in tables.items()}}
         past = bool(lines) and goes_past(problem, self.target)
-        form = tile, Finish.of(problem), problem.border == "constant", past and tile.stream > 0
+        shared = problem.out_channels > problem.groups
+        form = tile, Finish.of(problem), problem.border == "constant", past and tile.stream > 0, shared
         source = planes_module(self.target, ELEMENTS[problem.dtype], *form)
         function = compiled(source, self.target, "task")
         return Binding(function, FIELDS.block(fields), tasks, workers, scratch * workers, (*tables.values(),), [])

@@ -104,22 +104,25 @@ class Tile(NamedTuple):
 
 
 @emitted("task")
-def planes_module(target: Target, element: str, tile: Tile, finish: Finish, constant: bool, past: bool) -> str:
+def planes_module(
+    target: Target, element: str, tile: Tile, finish: Finish, constant: bool, past: bool, shared: bool
+) -> str:
     """The module's IR: the kernel's geometry is written out, all sizes are fields.
 
     `constant` is what padding is. With `past`, what streams compute goes past the caches; rows are whole lines then.
+    `shared` channels have several kernels: small planes would pay for a division.
     """
     if not tile.stream:
         tiles = _tiles("tiles", target, element, tile, finish)
-        return module_source([tiles, _task(target, element, tile, [tiles])])
+        return module_source([tiles, _task(target, element, tile, [tiles], shared)])
     stream = _stream("stream", target, element, tile, finish, past=False)
     edge = _edge("edge", target, element, tile, stream, constant)
     inner = [_stream("stream_past", target, element, tile, finish, past=True)] if past else []
     functions = [stream, edge, *inner]
-    return module_source([*functions, _task(target, element, tile, functions)])
+    return module_source([*functions, _task(target, element, tile, functions, shared)])
 
 
-def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -> Function:
+def _task(target: Target, element: str, tile: Tile, functions: list[Function], shared: bool) -> Function:
     """Task: some planes, or bands of planes, one after the other."""
     f = Function("task", target, ["fields", "task", "worker"])
     pieces, per_task, kernels, per_channel = FIELDS.integers(f, "pieces", "per_task", "kernels", "per_channel")
@@ -134,7 +137,8 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function]) -
     for piece in f.loop(start, (start + per_task).minimum(pieces)):
         number, band = piece // bands, piece % bands
         picture, kernel = number // kernels, number % kernels
-        source = x.at_bytes(picture * x_batch + kernel // per_channel * x_channel)
+        channel = kernel // per_channel if shared else kernel
+        source = x.at_bytes(picture * x_batch + channel * x_channel)
         to = out.at_bytes(picture * out_batch + kernel * out_channel)
         own = weights.at(kernel * tile.weights)
         top, bottom = ((band + i) * band_rows + (band + i).minimum(longer) * tile.taps[0] for i in (0, 1))
