@@ -23,6 +23,7 @@ from .arguments import (
 from .engine.pieces import PIECE, by_pieces, goes_in_place, sum_of_pieces, wants_pieces
 from .engine.plan import Plan, empty_channels_last
 from .engine.planner import make_plan, wisdom_state
+from .engine.remembered import Remembered
 from .engine.runtime.recycling import recycled_empty
 from .errors import ArgumentValueError
 from .geometry import transposed_axes
@@ -68,9 +69,8 @@ def planned(
     return Call(plan, dtype, single, last, in_pieces, problem.dtype == "int64" and problem.multiply_adds > FEW)
 
 
-_calls: dict[tuple[object, ...], Call] = {}
+_calls = Remembered[Call](most=1024)
 """Calls seen before, by all that decides them. A repeated call costs microseconds beyond the arithmetic."""
-_MOST_CALLS = 1024
 FEW = 10_000
 """Products of integers up to which nothing is compiled for them: NumPy sums them in int64 in 60 to 100 microseconds."""
 
@@ -108,9 +108,7 @@ def recalled(
     if call is None:
         call = describe()
         if signature is not None:
-            if len(_calls) >= _MOST_CALLS:
-                _calls.clear()  # shapes that vary without end gain nothing; the planner keeps the plans themselves
-            _calls[signature] = call
+            _calls.keep(signature, call)  # the planner keeps the plans themselves
     return call
 
 

@@ -90,7 +90,7 @@ def test_calls_stay_within_the_promised_memory() -> None:
         assert prepared <= bound, f"{text} by {algorithm}, prepared: {prepared:,} bytes"
 
 
-OTHER_TYPES = """
+MEASURING = """
 import re, sys
 import numpy as np
 import starconv as sc
@@ -104,7 +104,10 @@ def forget():
     for kept in (memory, recycling):
         kept._shelves.clear()
         kept._kept = 0
+"""
+"""What scripts begin with that ask the system for the most memory their process had."""
 
+OTHER_TYPES = """
 dtype = sys.argv[1]
 picture, taps, kernel = np.ones((4000, 4000), dtype), np.ones((3, 3), dtype), np.ones((1, 1, 3, 3), dtype)
 x, w = np.ones((8, 32, 112, 112), dtype), np.ones((32, 32, 3, 3), dtype) / (300 if dtype == "float16" else 1)
@@ -130,7 +133,7 @@ for name, (call, first, second) in calls.items():
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's high-water mark")
 @pytest.mark.parametrize("dtype", ["float16", "bool", "uint8", "int16", "int32", "int64"])
 def test_operands_of_other_types_than_their_sums_are_not_copied_as_a_whole(dtype: str) -> None:
-    command = [sys.executable, "-W", "error", "-c", OTHER_TYPES, dtype]
+    command = [sys.executable, "-W", "error", "-c", MEASURING + OTHER_TYPES, dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
@@ -139,20 +142,6 @@ def test_operands_of_other_types_than_their_sums_are_not_copied_as_a_whole(dtype
 
 
 LYING_OTHERWISE = """
-import re
-import numpy as np
-import starconv as sc
-from starconv.engine.runtime import memory, recycling
-
-def status(name):
-    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
-
-def forget():
-    # What is kept to be used again counts when it is wanted.
-    for kept in (memory, recycling):
-        kept._shelves.clear()
-        kept._kept = 0
-
 def ones(*shape, dtype="float32"):
     return np.ones(shape, dtype)
 
@@ -196,7 +185,7 @@ def test_arrays_may_lie_as_they_like() -> None:
     """No kernel reads or writes these in place, but nothing of their size is made beside them."""
     # So that what is freed goes back to the system, and counts when it comes again.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
-    command = [sys.executable, "-W", "error", "-c", LYING_OTHERWISE]
+    command = [sys.executable, "-W", "error", "-c", MEASURING + LYING_OTHERWISE]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 12

@@ -81,9 +81,9 @@ def _task(target: Target, element: str, panel: int, pack: Function, tiles: Funct
             out = where.out.at_bytes((group * kernels + first) * out_channel)
             for channel in f.loop(0, channels, chunk):
                 stop = (channel + chunk).minimum(channels)
-                for part in parts[-1:]:
+                if parts:
                     kernel = group * kernels + first
-                    weights = packed_chunk(f, FIELDS, part, panels, kernel, where.block, (channel, stop), valid)
+                    weights = packed_chunk(f, FIELDS, parts[-1], panels, kernel, where.block, (channel, stop), valid)
                     weights = weights.at(channel * taps * -panel)  # where channel 0 would be
                 f.run(tiles, fields, where.block, weights, bias, out, waiting, pixels, valid, channel, stop)
     return f

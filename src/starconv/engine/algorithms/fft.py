@@ -36,6 +36,7 @@ from ..descriptor import address_of
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
 from ..lattice import lattices
+from ..remembered import Remembered
 from ..runtime import memory, threads
 from .fft_kernels import forward_module, weight_module
 from .fft_pieces import FIELDS, WEIGHT_FIELDS
@@ -45,7 +46,6 @@ from .finish import Finish, finish_values
 from .packed import SOURCES
 from .panels import readable
 from .refusals import refuses_fourier, refuses_unless
-from .remembered import Remembered
 from .rounding import sum_bound
 
 NAME = "fft"

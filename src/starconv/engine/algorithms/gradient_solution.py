@@ -8,11 +8,11 @@ from ...problem import Problem
 from ..descriptor import Fields, address_of
 from ..emit.target import Target
 from ..kernels import Compiled
+from ..remembered import Remembered
 from ..runtime.jobs import Job, run_jobs
 from ..runtime.threads import get_num_threads
 from .blocks import threads_for
 from .panels import Array, readable
-from .remembered import Remembered
 
 __all__ = ["GradientBinding", "GradientSolution", "Parts", "Stage", "tasks_wanted", "without_negative_steps"]
 

@@ -199,8 +199,7 @@ class _Factored(CompiledSolution):
             if found is None:
                 return None
             place[:] = np.concatenate(found)
-        added = np.zeros(len(second), self._dtype) if bias is None else np.array(bias, self._dtype)
-        return weights, added, float(fill)
+        return weights, self.panels.bias(bias), float(fill)
 
     @property
     def weight_form(self) -> None:

@@ -19,13 +19,13 @@ from ..emit.source import Source
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
 from ..lattice import lattices, spatial_steps
+from ..remembered import Remembered
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .blocks import Block, Form, threads_for
 from .finish import lies_like
 from .packing import BLOCK_FIELDS, block_values
 from .panels import Panels, is_read, readable
-from .remembered import Remembered
 
 __all__ = ["BLOCK", "Binding", "CompiledSolution", "PackedSolution", "Place", "place"]
 

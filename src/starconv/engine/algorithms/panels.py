@@ -16,10 +16,10 @@ from ..emit.ir import module_source
 from ..emit.source import emitted
 from ..emit.target import Target
 from ..kernels import ELEMENTS, Compiled, compiled
+from ..remembered import Remembered
 from ..runtime import memory, threads
 from ..runtime.jobs import Job
 from .packing import PANEL_FIELDS, ROW_FIELDS, pack_panels, turn_kernels, weight_layout
-from .remembered import Remembered
 
 __all__ = ["ChannelRows", "KernelRows", "Panels", "copied", "readable", "readable_last"]
 

@@ -114,16 +114,21 @@ def planes_module(
     """
     if not tile.stream:
         tiles = _tiles("tiles", target, element, tile, finish)
-        return module_source([tiles, _task(target, element, tile, [tiles], shared)])
+        return module_source([tiles, _task(target, element, tile, (tiles,), shared, past)])
     stream = _stream("stream", target, element, tile, finish, past=False)
     edge = _edge("edge", target, element, tile, stream, constant)
-    inner = [_stream("stream_past", target, element, tile, finish, past=True)] if past else []
-    functions = [stream, edge, *inner]
-    return module_source([*functions, _task(target, element, tile, functions, shared)])
+    inner = _stream("stream_past", target, element, tile, finish, past=True) if past else stream
+    task = _task(target, element, tile, (edge, inner), shared, past)
+    return module_source([stream, edge, *([inner] if past else []), task])
 
 
-def _task(target: Target, element: str, tile: Tile, functions: list[Function], shared: bool) -> Function:
-    """Task: some planes, or bands of planes, one after the other."""
+def _task(
+    target: Target, element: str, tile: Tile, functions: tuple[Function, ...], shared: bool, past: bool
+) -> Function:
+    """Task: some planes, or bands of planes, one after the other.
+
+    Of `functions` there is the one for tiles, or those for the edges of streams and for all between them.
+    """
     f = Function("task", target, ["fields", "task", "worker"])
     pieces, per_task, kernels, per_channel = FIELDS.integers(f, "pieces", "per_task", "kernels", "per_channel")
     bands, band_rows, longer = FIELDS.integers(f, "bands", "band_rows", "longer")
@@ -146,7 +151,7 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function], s
         if not tile.stream:
             f.run(functions[0], *plane, source)
             continue
-        stream, edge = functions[-1] if len(functions) > 2 else functions[0], functions[1]
+        edge, stream = functions
         left, row_offsets = FIELDS.integer(f, "columns_before"), FIELDS.pointer(f, "row_offsets", "i64")
         wide = tile.stream * lanes
         # Streams begin with a line of the result: its stores do not straddle two.
@@ -158,7 +163,7 @@ def _task(target: Target, element: str, tile: Tile, functions: list[Function], s
         f.run(stream, *plane, source.at(inner - left), row_offsets, inner, outer)
         for column in f.loop(outer, out_columns, wide):
             f.run(edge, *plane, source, block, column.minimum(out_columns - wide))
-    if len(functions) > 2:
+    if past:
         f.fence()
     return f
 

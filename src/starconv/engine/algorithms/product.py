@@ -319,9 +319,9 @@ def _task(target: Target, element: str, panel: int, tiles: Function, parts: list
         for channel in f.loop(0, channels, chunk):
             stop = (channel + chunk).minimum(channels)
             block = source.viewed(element)
-            for part in parts[-1:]:
+            if parts:
                 kernel = group * kernels + first
-                weights = packed_chunk(f, FIELDS, part, panels, kernel, where.block, (channel, stop), valid)
+                weights = packed_chunk(f, FIELDS, parts[-1], panels, kernel, where.block, (channel, stop), valid)
                 weights = weights.at(channel * -panel)  # where channel 0 would be
             f.run(tiles, fields, block, weights, bias, out, where.block, pixels, valid, channel, stop)
     return f

@@ -1,4 +1,4 @@
-"""What solutions remember of the calls that they have seen, so that one of the same kind need not be prepared again."""
+"""What is remembered of calls that were seen, so that one of the same kind need not be prepared again."""
 
 from typing import TypeVar
 
@@ -11,16 +11,20 @@ Value = TypeVar("Value")
 
 
 class Remembered(dict[tuple[object, ...], Value]):
-    """By the strides of a call's arrays, and what else decides it: what was bound for them. Full, it begins anew.
+    """By all that decides a call: what was found for it. Full, with `most` of them, it begins anew.
 
     >>> known = Remembered[str]()
     >>> known.get((4, 16)) or known.keep((4, 16), "bound")
     'bound'
     """
 
+    def __init__(self, most: int = MOST) -> None:
+        super().__init__()
+        self.most = most
+
     def keep(self, key: tuple[object, ...], value: Value) -> Value:
         """`value`, from now on found under `key`."""
-        if len(self) >= MOST:
+        if len(self) >= self.most:
             self.clear()
         self[key] = value
         return value

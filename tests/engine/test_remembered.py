@@ -1,6 +1,6 @@
 """What solutions remember is bounded, and what was kept last is there."""
 
-from starconv.engine.algorithms.remembered import MOST, Remembered
+from starconv.engine.remembered import MOST, Remembered
 
 
 def test_it_begins_anew_when_it_is_full():
